@@ -1,0 +1,340 @@
+//! The media port, JSEP-shaped (RFC 9429): an engine makes one peer per early dialog.
+//!
+//! An engine carries RTP; codecs, jitter buffer, sources and sinks are ours, once, the same over every engine
+//! (`media-session`). Packets never pass a mailbox: inbound ones go to a [`PacketSink`] that never blocks, outbound
+//! ones straight to [`MediaPeer::send`].
+
+use crate::ice::{CandidatePair, IceConfig, IceState};
+use crate::{Error, Result};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An audio codec's name as in `a=rtpmap`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Codec {
+    /// RFC 3551: 16 kHz audio with an RTP clock of 8000 Hz.
+    G722,
+    /// RFC 7587: `opus/48000/2`.
+    Opus,
+    /// RFC 3551, static payload type 8.
+    Pcma,
+    /// RFC 3551, static payload type 0.
+    Pcmu,
+}
+
+impl Codec {
+    /// Every codec, in our order of preference.
+    pub const ALL: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];
+
+    /// As in `a=rtpmap`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Codec::G722 => "G722",
+            Codec::Opus => "opus",
+            Codec::Pcma => "PCMA",
+            Codec::Pcmu => "PCMU",
+        }
+    }
+
+    /// From `a=rtpmap`, in any case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Codec::ALL.into_iter().find(|codec| codec.as_str().eq_ignore_ascii_case(name))
+    }
+
+    /// The RTP clock in Hz.
+    pub fn clock_rate(self) -> u32 {
+        if self == Codec::Opus { 48_000 } else { 8_000 }
+    }
+
+    /// The audio's sampling rate in Hz.
+    pub fn sample_rate(self) -> u32 {
+        match self {
+            Codec::G722 => 16_000,
+            Codec::Opus => 48_000,
+            Codec::Pcma | Codec::Pcmu => 8_000,
+        }
+    }
+
+    /// RFC 3551's static payload type, or the dynamic one that we offer.
+    pub fn payload_type(self) -> u8 {
+        match self {
+            Codec::G722 => 9,
+            Codec::Opus => 111,
+            Codec::Pcma => 8,
+            Codec::Pcmu => 0,
+        }
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an m-line agreed on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NegotiatedAudio {
+    /// The codec we send, and expect.
+    pub codec: Codec,
+    /// Its payload type towards the peer.
+    pub payload_type: u8,
+    /// telephone-event (RFC 4733) towards the peer: payload type and clock rate.
+    pub telephone_event: Option<(u8, u32)>,
+    /// Which way audio flows, seen from us.
+    pub direction: Direction,
+    /// Packet time in milliseconds; 20 unless the peer's `a=ptime` says otherwise.
+    pub ptime: u32,
+}
+
+/// Which way media flows, seen from whoever says it (RFC 3264 section 5.1).
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Direction {
+    /// Neither way.
+    Inactive,
+    /// Only in.
+    RecvOnly,
+    /// Only out.
+    SendOnly,
+    /// Both.
+    #[default]
+    SendRecv,
+}
+
+impl Direction {
+    /// As in SDP.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Direction::Inactive => "inactive",
+            Direction::RecvOnly => "recvonly",
+            Direction::SendOnly => "sendonly",
+            Direction::SendRecv => "sendrecv",
+        }
+    }
+
+    /// Whether media flows out.
+    pub fn sends(self) -> bool {
+        matches!(self, Direction::SendOnly | Direction::SendRecv)
+    }
+
+    /// Whether media flows in.
+    pub fn receives(self) -> bool {
+        matches!(self, Direction::RecvOnly | Direction::SendRecv)
+    }
+
+    /// The same seen from the other side.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Direction::from_parts(self.receives(), self.sends())
+    }
+
+    /// From what flows out and in.
+    pub fn from_parts(sends: bool, receives: bool) -> Self {
+        match (sends, receives) {
+            (false, false) => Direction::Inactive,
+            (false, true) => Direction::RecvOnly,
+            (true, false) => Direction::SendOnly,
+            (true, true) => Direction::SendRecv,
+        }
+    }
+
+    /// What we may answer to an offer of `self` when we want `wanted` (RFC 3264 section 6.1).
+    #[must_use]
+    pub fn answer(self, wanted: Direction) -> Self {
+        let mine = self.reversed();
+        Direction::from_parts(mine.sends() && wanted.sends(), mine.receives() && wanted.receives())
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The type of a session description (RFC 9429 section 4.1.10).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum SdpKind {
+    /// The final answer.
+    Answer,
+    /// An offer.
+    Offer,
+    /// A provisional answer.
+    Pranswer,
+}
+
+/// One RTP packet (RFC 3550) without its extension.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RtpPacket {
+    /// The payload's type.
+    pub payload_type: u8,
+    /// First packet of a talk spurt or event.
+    pub marker: bool,
+    /// Goes up by one.
+    pub sequence: u16,
+    /// In the codec's clock.
+    pub timestamp: u32,
+    /// The stream; outbound, the engine puts its own.
+    pub ssrc: u32,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+/// Where inbound RTP goes. Called on the engine's own task: it must not block and must not wait.
+pub trait PacketSink: Send + Sync + 'static {
+    /// Takes a packet. A bounded queue that is full drops its oldest and counts it.
+    fn push(&self, packet: RtpPacket);
+}
+
+/// What a media peer has to say.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum MediaEvent {
+    /// The peer is closed; nothing follows.
+    Closed,
+    /// DTLS is up: media can flow.
+    Connected,
+    /// The path failed, or the DTLS handshake did; the text says which.
+    Failed(String),
+    /// ICE changed.
+    Ice(IceState),
+    /// This pair carries media from now on.
+    Selected(CandidatePair),
+}
+
+/// Where a media peer's events go. Called on the engine's own task: it must not block and must not wait.
+pub trait MediaEventSink: Send + Sync + 'static {
+    /// Takes an event.
+    fn emit(&self, event: MediaEvent);
+}
+
+impl<F: Fn(MediaEvent) + Send + Sync + 'static> MediaEventSink for F {
+    fn emit(&self, event: MediaEvent) {
+        self(event);
+    }
+}
+
+/// What a peer begins with.
+#[derive(Clone)]
+pub struct PeerConfig {
+    /// The network.
+    pub ice: IceConfig,
+    /// Codecs to offer, best first; telephone-event is always offered beside them.
+    pub codecs: Vec<Codec>,
+    /// The remote offer, when we answer: the DTLS role depends on its `a=setup`.
+    pub remote_offer: Option<String>,
+    /// Inbound RTP.
+    pub packets: Arc<dyn PacketSink>,
+    /// Events.
+    pub events: Arc<dyn MediaEventSink>,
+}
+
+/// Packet counts and times of one peer, both ways; from RTCP where only the other side can know.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TransportStats {
+    /// RTP packets sent.
+    pub packets_sent: u64,
+    /// RTP payload octets sent.
+    pub bytes_sent: u64,
+    /// RTP packets received.
+    pub packets_received: u64,
+    /// RTP payload octets received.
+    pub bytes_received: u64,
+    /// Round-trip time, from RTCP when there was a report, else from ICE checks.
+    pub round_trip: Option<Duration>,
+    /// Fraction of our packets that the peer says it lost, 0 to 1.
+    pub remote_loss: Option<f64>,
+    /// The jitter that the peer sees.
+    pub remote_jitter: Option<Duration>,
+}
+
+/// Who does ICE for an engine.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IceMode {
+    /// The engine itself.
+    BuiltIn,
+    /// An [`crate::ice::IceAgent`].
+    External,
+    /// Nobody: classic RTP.
+    None,
+}
+
+/// Makes media peers. A plugin's one public entry.
+#[async_trait]
+pub trait MediaEngine: Send + Sync + 'static {
+    /// The word that selects it in the configuration.
+    fn name(&self) -> &'static str;
+
+    /// Who does ICE.
+    fn ice(&self) -> IceMode;
+
+    /// A new peer with one audio transceiver. Called on the runtime on which the peer's tasks shall run.
+    async fn create_peer(&self, config: PeerConfig) -> Result<Arc<dyn MediaPeer>>;
+}
+
+/// A PeerConnection, or what stands for one. The SDP here is WebRTC's; `sdp-translator` stands before the wire.
+#[async_trait]
+pub trait MediaPeer: Send + Sync + 'static {
+    /// A new offer (RFC 9429 section 4.1.8), not yet set.
+    async fn create_offer(&self) -> Result<String>;
+
+    /// An answer to the remote offer that is set (RFC 9429 section 4.1.9), not yet set. The transceiver's direction
+    /// is [`MediaPeer::set_direction`]'s, narrowed by the offer's.
+    async fn create_answer(&self) -> Result<String>;
+
+    /// Sets our description, gathers, and returns it complete with candidates, or with those that were there when
+    /// the gathering budget ended.
+    async fn set_local(&self, kind: SdpKind, sdp: &str) -> Result<String>;
+
+    /// Sets the peer's description.
+    async fn set_remote(&self, kind: SdpKind, sdp: &str) -> Result<()>;
+
+    /// Back to stable from an offer (RFC 9429 section 4.1.10.2).
+    async fn rollback(&self) -> Result<()> {
+        Err(unsupported("rollback"))
+    }
+
+    /// Which way audio shall flow, from our side, at the next offer or answer.
+    async fn set_direction(&self, direction: Direction) -> Result<()>;
+
+    /// New ICE credentials at the next offer (RFC 9429 section 4.1.8).
+    async fn restart_ice(&self) -> Result<()> {
+        Err(unsupported("restart ICE"))
+    }
+
+    /// Sends a packet; waits only for the engine's own bounded queue. Sequence numbers go up for ever: starting anew
+    /// looks like a replay to SRTP. An error when the path is not up.
+    async fn send(&self, packet: RtpPacket) -> Result<()>;
+
+    /// The numbers so far.
+    async fn stats(&self) -> TransportStats;
+
+    /// The pair in use.
+    async fn selected_pair(&self) -> Option<CandidatePair>;
+
+    /// Closes sockets and ends every task; safe to call twice. [`MediaEvent::Closed`] follows.
+    async fn close(&self);
+}
+
+fn unsupported(operation: &'static str) -> Error {
+    Error::new(crate::Fault::Unsupported, operation, "this media engine cannot do it")
+        .advice("choose another media.engine in the configuration")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_never_sends_what_the_offer_does_not_receive() {
+        use Direction::*;
+        assert_eq!(SendOnly.answer(SendRecv), RecvOnly);
+        assert_eq!(RecvOnly.answer(SendRecv), SendOnly);
+        assert_eq!(Inactive.answer(SendRecv), Inactive);
+        assert_eq!(SendRecv.answer(RecvOnly), RecvOnly);
+    }
+}

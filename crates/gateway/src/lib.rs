@@ -1,0 +1,1 @@
+//! The SIPRTC local gateway: JSEP x SIP, one Call per call

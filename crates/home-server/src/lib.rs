@@ -1,0 +1,1 @@
+//! The embedded default: SIP registrar and forking proxy, STUN/TURN server, in process

@@ -1,0 +1,1 @@
+//! One media peer's audio: codecs, jitter buffer, sources and sinks, statistics

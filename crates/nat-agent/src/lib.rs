@@ -1,0 +1,1 @@
+//! Interfaces, STUN and TURN: what a call can be reached by

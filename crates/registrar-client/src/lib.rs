@@ -1,0 +1,1 @@
+//! Keeps one address-of-record registered (RFC 3261 section 10)

@@ -1,0 +1,1 @@
+//! WebRTC SDP to SIP SDP and back, explained

@@ -1,0 +1,1 @@
+//! Fakes for each port and the conformance suites

@@ -1,0 +1,1 @@
+//! The media port over the webrtc crate

@@ -1,0 +1,1 @@
+//! The SIP port over ezk-sip-core
