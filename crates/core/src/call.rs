@@ -116,3 +116,37 @@ impl fmt::Display for Cause {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_final_status_has_its_cause() {
+        for (statuses, cause) in [
+            (&[300, 302, 380][..], Cause::Redirected),
+            (&[401, 407], Cause::AuthenticationFailed),
+            (&[403, 603, 607, 608], Cause::Declined),
+            (&[404, 410, 604], Cause::NotFound),
+            (&[408], Cause::NoAnswer),
+            (&[415, 488, 606], Cause::IncompatibleMedia),
+            (&[480], Cause::Unavailable),
+            (&[484], Cause::AddressIncomplete),
+            (&[486, 600], Cause::Busy),
+            (&[487], Cause::Cancelled),
+            (&[503], Cause::ConnectionFailed),
+            (&[500, 501, 504, 580], Cause::ServerError),
+            (&[400, 405, 420, 481, 491, 605, 699], Cause::Rejected),
+        ] {
+            for status in statuses {
+                assert_eq!(Cause::from_status(*status), cause, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn call_ids_are_never_given_twice() {
+        assert_ne!(CallId::fresh(), CallId::fresh());
+        assert_eq!(Cause::MediaFailed.to_string(), "media_failed");
+    }
+}

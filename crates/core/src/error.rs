@@ -68,7 +68,14 @@ pub struct Error {
 impl Error {
     /// An error of `operation` ("send INVITE"), told in one `message`.
     pub fn new(fault: Fault, operation: &'static str, message: impl Into<String>) -> Self {
-        Error { fault, operation, message: message.into(), backend: None, advice: None, source: None }
+        Error {
+            fault,
+            operation,
+            message: message.into(),
+            backend: None,
+            advice: None,
+            source: None,
+        }
     }
 
     /// What the reader should do next.
@@ -137,6 +144,46 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_tells_operation_backend_message_source_and_advice_in_one_line() {
+        let error = Error::new(Fault::Backend, "send INVITE", "the socket is gone")
+            .backend("ezk")
+            .caused_by(std::io::Error::other("broken pipe"))
+            .advice("start the stack again");
+        assert_eq!(
+            error.to_string(),
+            "send INVITE (ezk): the socket is gone: broken pipe; start the stack again"
+        );
+        assert_eq!(
+            (error.fault(), error.operation()),
+            (Fault::Backend, "send INVITE")
+        );
+        assert_eq!(
+            (error.backend_name(), error.message()),
+            (Some("ezk"), "the socket is gone")
+        );
+        assert_eq!(error.next_step(), Some("start the stack again"));
+        assert_eq!(
+            error.source().map(ToString::to_string).as_deref(),
+            Some("broken pipe")
+        );
+    }
+
+    #[test]
+    fn an_error_with_nothing_added_is_operation_and_message() {
+        let error = Error::new(Fault::TimedOut, "send INVITE", "nobody answered");
+        assert_eq!(error.to_string(), "send INVITE: nobody answered");
+        assert!(error.source().is_none() && error.next_step().is_none() && error.backend_name().is_none());
+        assert_eq!(error.fault().to_string(), "timed_out");
     }
 }

@@ -87,7 +87,9 @@ impl CandidateKind {
     /// From SDP.
     pub fn from_name(name: &str) -> Option<Self> {
         use CandidateKind::*;
-        [Host, PeerReflexive, Relayed, ServerReflexive].into_iter().find(|kind| kind.as_str() == name)
+        [Host, PeerReflexive, Relayed, ServerReflexive]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
     }
 }
 
@@ -165,7 +167,11 @@ pub struct IceServer {
 impl IceServer {
     /// `stun:host:port` or `turn:host:port?transport=udp` (RFC 7064, RFC 7065), without credentials.
     pub fn url(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
         match self.kind {
             IceServerKind::Stun => format!("stun:{host}:{}", self.port),
             IceServerKind::Turn { .. } => format!("turn:{host}:{}?transport=udp", self.port),
@@ -221,19 +227,42 @@ impl FromStr for Candidate {
     fn from_str(s: &str) -> Result<Self> {
         use crate::{Error, Fault};
         let bad = |what: &str| {
-            Error::new(Fault::PeerMisbehaved, "parse ICE candidate", format!("{what} in {s:?}"))
-                .advice("the peer's SDP breaks RFC 8839 section 5.1")
+            Error::new(
+                Fault::PeerMisbehaved,
+                "parse ICE candidate",
+                format!("{what} in {s:?}"),
+            )
+            .advice("the peer's SDP breaks RFC 8839 section 5.1")
         };
         let text = s.trim();
         let text = text.strip_prefix("a=").unwrap_or(text);
-        let words: Vec<&str> = text.strip_prefix("candidate:").unwrap_or(text).split_whitespace().collect();
-        let [foundation, component, transport, priority, host, port, typ, kind, rest @ ..] = words.as_slice() else {
+        let words: Vec<&str> = text
+            .strip_prefix("candidate:")
+            .unwrap_or(text)
+            .split_whitespace()
+            .collect();
+        let [
+            foundation,
+            component,
+            transport,
+            priority,
+            host,
+            port,
+            typ,
+            kind,
+            rest @ ..,
+        ] = words.as_slice()
+        else {
             return Err(bad("fewer than 8 fields"));
         };
         if *typ != "typ" {
             return Err(bad("no \"typ\""));
         }
-        let value = |name: &str| rest.chunks(2).find(|pair| pair[0] == name).and_then(|pair| pair.get(1));
+        let value = |name: &str| {
+            rest.chunks(2)
+                .find(|pair| pair[0] == name)
+                .and_then(|pair| pair.get(1))
+        };
         let related = match (value("raddr"), value("rport").and_then(|port| port.parse().ok())) {
             (Some(addr), Some(port)) => Some(((*addr).to_owned(), port)),
             _ => None,
@@ -356,9 +385,14 @@ mod tests {
     #[test]
     fn a_relayed_candidate_is_read_with_its_related_address() {
         let candidate: Candidate =
-            "candidate:1 1 udp 41885439 203.0.113.5 49170 typ relay raddr 10.0.0.2 rport 5000".parse().unwrap();
+            "candidate:1 1 udp 41885439 203.0.113.5 49170 typ relay raddr 10.0.0.2 rport 5000"
+                .parse()
+                .unwrap();
         assert_eq!(candidate.kind, CandidateKind::Relayed);
-        assert_eq!(candidate.socket_addr(), Some("203.0.113.5:49170".parse().unwrap()));
+        assert_eq!(
+            candidate.socket_addr(),
+            Some("203.0.113.5:49170".parse().unwrap())
+        );
         assert_eq!(candidate.related, Some(("10.0.0.2".to_owned(), 5000)));
     }
 

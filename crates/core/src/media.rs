@@ -42,7 +42,9 @@ impl Codec {
 
     /// From `a=rtpmap`, in any case.
     pub fn from_name(name: &str) -> Option<Self> {
-        Codec::ALL.into_iter().find(|codec| codec.as_str().eq_ignore_ascii_case(name))
+        Codec::ALL
+            .into_iter()
+            .find(|codec| codec.as_str().eq_ignore_ascii_case(name))
     }
 
     /// The RTP clock in Hz.
@@ -146,7 +148,10 @@ impl Direction {
     #[must_use]
     pub fn answer(self, wanted: Direction) -> Self {
         let mine = self.reversed();
-        Direction::from_parts(mine.sends() && wanted.sends(), mine.receives() && wanted.receives())
+        Direction::from_parts(
+            mine.sends() && wanted.sends(),
+            mine.receives() && wanted.receives(),
+        )
     }
 }
 
@@ -321,8 +326,12 @@ pub trait MediaPeer: Send + Sync + 'static {
 }
 
 fn unsupported(operation: &'static str) -> Error {
-    Error::new(crate::Fault::Unsupported, operation, "this media engine cannot do it")
-        .advice("choose another media.engine in the configuration")
+    Error::new(
+        crate::Fault::Unsupported,
+        operation,
+        "this media engine cannot do it",
+    )
+    .advice("choose another media.engine in the configuration")
 }
 
 #[cfg(test)]

@@ -6,13 +6,19 @@
 //! stacks with owning tasks and C callbacks alike.
 
 mod auth;
+mod digest;
+mod equivalence;
+mod fields;
 mod headers;
 mod message;
 mod method;
 mod name_addr;
 mod params;
 mod parse;
+mod print;
+mod scan;
 mod uri;
+mod validate;
 mod values;
 
 use crate::{Error, Result};
@@ -24,7 +30,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use auth::{Challenge, Credentials, DigestAlgorithm, DigestClient, DigestSecret, DigestServer, Verdict};
+pub use auth::{Challenge, Credentials, DigestAlgorithm};
+pub use digest::{DigestClient, DigestSecret, DigestServer, Verdict};
 pub use headers::{HeaderName, Headers};
 pub use message::{SipMessage, SipRequest, SipResponse, reason_phrase};
 pub use method::Method;
@@ -78,12 +85,18 @@ pub struct TxIds {
 impl TxIds {
     /// Ids of `owner`, from 1.
     pub const fn new(owner: TxOwner) -> Self {
-        TxIds { owner, next: AtomicU64::new(1) }
+        TxIds {
+            owner,
+            next: AtomicU64::new(1),
+        }
     }
 
     /// The next id.
     pub fn mint(&self) -> TxId {
-        TxId((u64::from(self.owner.0) << 56) | (self.next.fetch_add(1, Ordering::Relaxed) & 0x00ff_ffff_ffff_ffff))
+        TxId(
+            (u64::from(self.owner.0) << 56)
+                | (self.next.fetch_add(1, Ordering::Relaxed) & 0x00ff_ffff_ffff_ffff),
+        )
     }
 }
 
@@ -117,9 +130,15 @@ impl Transport {
 
     /// From a Via header or a `transport=` parameter, in any case.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Transport::Tcp, Transport::Tls, Transport::Udp, Transport::Ws, Transport::Wss]
-            .into_iter()
-            .find(|transport| transport.as_str().eq_ignore_ascii_case(name))
+        [
+            Transport::Tcp,
+            Transport::Tls,
+            Transport::Udp,
+            Transport::Ws,
+            Transport::Wss,
+        ]
+        .into_iter()
+        .find(|transport| transport.as_str().eq_ignore_ascii_case(name))
     }
 
     /// Whether the transport itself retransmits (RFC 3261 section 17: timers A, E and G do not run on it).
@@ -181,7 +200,10 @@ impl Route {
 
     /// Over `next_hop`.
     pub fn via(next_hop: SipUri) -> Self {
-        Route { flow: None, next_hop: Some(next_hop) }
+        Route {
+            flow: None,
+            next_hop: Some(next_hop),
+        }
     }
 }
 

@@ -1,1 +1,14 @@
-//! SIP dialogs and the users of their transactions (RFC 3261 sections 12 to 15)
+//! stub
+mod actor;
+mod config;
+mod event;
+mod lanes;
+pub mod machine;
+mod message;
+
+pub use actor::DialogManager;
+pub use config::{Account, DialogConfig};
+pub use event::{DialogEvent, DialogEventKind, DialogTag, Side};
+pub use message::{
+    Accept, AcceptOffer, FromStack, Hangup, Invite, Reinvite, Reject, RejectOffer, Ring, Terminate,
+};

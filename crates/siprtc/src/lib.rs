@@ -1,1 +1,29 @@
-//! A native endpoint that fuses a WebRTC PeerConnection with SIP inside the client
+#![doc = include_str!("../README.md")]
+
+pub mod config;
+mod desk;
+mod endpoint;
+pub mod ladder;
+pub mod registry;
+mod report;
+mod stage;
+pub mod telemetry;
+pub mod wiretap;
+
+pub use config::{Config, Layers};
+pub use desk::Registration;
+pub use endpoint::{Call, Endpoint, IncomingCall, Parts};
+pub use report::{CallReport, Role, Timings};
+
+/// What most programs need.
+pub mod prelude {
+    pub use crate::{Call, CallReport, Config, Endpoint, IncomingCall, Layers, Registration};
+    pub use siprtc_core::{Cause, Error, Fault, Result};
+    pub use siprtc_gateway::{CallEventKind, Ending, MediaPlan, Side};
+    pub use siprtc_media_session::{SessionStats, Sink, Source};
+}
+
+pub use siprtc_core as core;
+pub use siprtc_gateway as gateway;
+pub use siprtc_media_session as media_session;
+pub use siprtc_nat_agent as nat_agent;

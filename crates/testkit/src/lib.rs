@@ -1,1 +1,3 @@
-//! Fakes for each port and the conformance suites
+#![doc = include_str!("../README.md")]
+
+pub mod sip;

@@ -1,1 +1,23 @@
-//! The media port over the webrtc crate
+#![doc = include_str!("../README.md")]
+
+mod codecs;
+mod engine;
+mod events;
+mod negotiation;
+mod peer;
+mod reports;
+mod runtime;
+mod sdp;
+mod stats;
+mod tap;
+
+use siprtc_core::media::MediaEngine;
+use std::sync::Arc;
+
+/// The word that selects this engine in the configuration.
+pub const NAME: &str = "webrtc";
+
+/// The engine: makes PeerConnections of the `webrtc` crate, which does its own ICE.
+pub fn engine() -> Arc<dyn MediaEngine> {
+    Arc::new(engine::Engine)
+}

@@ -1,7 +1,6 @@
 //! An order-keeping header list with lazily parsed typed accessors.
 
-use super::{CSeq, Challenge, Contacts, Credentials, NameAddr, SessionExpires, SipUri, Via};
-use crate::Result;
+use super::scan::{split_outside_quotes, trim};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -23,19 +22,81 @@ impl HeaderName {
 
     /// The long form when this is a compact one (`v` is `Via`), else as written.
     pub fn canonical(&self) -> &str {
-        unimplemented!()
+        long_form(&self.0)
     }
 
     /// Compares with a name, without case and with compact forms resolved.
     pub fn is(&self, name: &str) -> bool {
-        let _ = name;
-        unimplemented!()
+        long_form(&self.0).eq_ignore_ascii_case(long_form(name))
     }
 }
 
+/// RFC 3261 section 7.3.3 and the registry since.
+fn long_form(name: &str) -> &str {
+    let &[letter] = name.as_bytes() else { return name };
+    match letter.to_ascii_lowercase() {
+        b'a' => "Accept-Contact",
+        b'b' => "Referred-By",
+        b'c' => "Content-Type",
+        b'd' => "Request-Disposition",
+        b'e' => "Content-Encoding",
+        b'f' => "From",
+        b'i' => "Call-ID",
+        b'j' => "Reject-Contact",
+        b'k' => "Supported",
+        b'l' => "Content-Length",
+        b'm' => "Contact",
+        b'n' => "Identity-Info",
+        b'o' => "Event",
+        b'r' => "Refer-To",
+        b's' => "Subject",
+        b't' => "To",
+        b'u' => "Allow-Events",
+        b'v' => "Via",
+        b'x' => "Session-Expires",
+        b'y' => "Identity",
+        _ => name,
+    }
+}
+
+/// Names that most messages carry: they cost no allocation.
+const USUAL: [&str; 28] = [
+    "Accept",
+    "Allow",
+    "Authorization",
+    "CSeq",
+    "Call-ID",
+    "Contact",
+    "Content-Length",
+    "Content-Type",
+    "Date",
+    "Event",
+    "Expires",
+    "From",
+    "Max-Forwards",
+    "Min-Expires",
+    "Min-SE",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "Reason",
+    "Record-Route",
+    "Require",
+    "Route",
+    "Server",
+    "Session-Expires",
+    "Supported",
+    "To",
+    "User-Agent",
+    "Via",
+    "WWW-Authenticate",
+];
+
 impl From<&str> for HeaderName {
     fn from(name: &str) -> Self {
-        HeaderName(Cow::Owned(name.to_owned()))
+        match USUAL.iter().find(|usual| **usual == name) {
+            Some(usual) => HeaderName::from_static(usual),
+            None => HeaderName(Cow::Owned(name.to_owned())),
+        }
     }
 }
 
@@ -59,6 +120,55 @@ impl fmt::Display for HeaderName {
     }
 }
 
+fn split_list(value: &str, separator: u8) -> impl Iterator<Item = &str> {
+    split_outside_quotes(value, separator)
+        .map(trim)
+        .filter(|item| !item.is_empty())
+}
+
+/// What separates the items of a field line: a comma, or a line end, which no value holds.
+fn separator(name: &str) -> u8 {
+    let name = long_form(name);
+    if SINGLE.iter().any(|single| single.eq_ignore_ascii_case(name)) {
+        b'\n'
+    } else {
+        b','
+    }
+}
+
+/// Header fields in which a comma separates nothing.
+const SINGLE: [&str; 29] = [
+    "Authorization",
+    "Authentication-Info",
+    "CSeq",
+    "Call-ID",
+    "Content-Disposition",
+    "Content-Length",
+    "Content-Type",
+    "Date",
+    "Event",
+    "Expires",
+    "From",
+    "Identity",
+    "MIME-Version",
+    "Max-Forwards",
+    "Min-Expires",
+    "Min-SE",
+    "Organization",
+    "Priority",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "Referred-By",
+    "Replaces",
+    "Retry-After",
+    "Server",
+    "Subject",
+    "Timestamp",
+    "To",
+    "User-Agent",
+    "WWW-Authenticate",
+];
+
 /// Header fields in their order. Unknown ones pass through untouched.
 ///
 /// Values are unfolded, trimmed text. A typed accessor parses when it is called; its error names the header field and
@@ -75,6 +185,16 @@ impl Headers {
     /// Appends a field line.
     pub fn push(&mut self, name: impl Into<HeaderName>, value: impl fmt::Display) {
         self.0.push((name.into(), value.to_string()));
+    }
+
+    /// Appends a field line that needs no printing.
+    pub(super) fn append(&mut self, name: HeaderName, value: String) {
+        self.0.push((name, value));
+    }
+
+    /// The last field line.
+    pub(super) fn last_mut(&mut self) -> Option<(&HeaderName, &mut String)> {
+        self.0.last_mut().map(|(name, value)| (&*name, value))
     }
 
     /// Puts a field line before all others.
@@ -113,18 +233,37 @@ impl Headers {
 
     /// Every field line's value of this name.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(n, _)| n.is(name)).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .filter(move |(n, _)| n.is(name))
+            .map(|(_, v)| v.as_str())
     }
 
     /// Every comma-separated item of this name's field lines, commas inside quotes and angle brackets kept.
+    ///
+    /// Header fields in which a comma separates nothing (Authorization and its kin, Call-ID, CSeq, Date, From,
+    /// Organization, Retry-After, Server, Subject, To, User-Agent and every other that holds one value) come whole, a
+    /// field line each. Of an unknown one the comma is taken for a separator.
     pub fn items(&self, name: &str) -> Vec<&str> {
-        let _ = name;
-        unimplemented!()
+        let separator = separator(name);
+        let lines = self.0.iter().filter(|(n, _)| n.is(name));
+        lines
+            .flat_map(|(_, value)| split_list(value, separator))
+            .collect()
+    }
+
+    /// As [`Headers::items`], one by one: who wants the first need not split the others.
+    pub(super) fn split_items<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let separator = separator(name);
+        self.values(name)
+            .flat_map(move |value| split_list(value, separator))
     }
 
     /// Whether a list header (Supported, Require, Allow ...) carries `token`, without case.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
-        self.items(name).iter().any(|item| item.eq_ignore_ascii_case(token))
+        self.items(name)
+            .iter()
+            .any(|item| item.eq_ignore_ascii_case(token))
     }
 
     /// Whether a field of this name is there.
@@ -153,114 +292,80 @@ impl Headers {
             self.0.push((n.clone(), v.clone()));
         }
     }
+}
 
-    /// `Call-ID`.
-    pub fn call_id(&self) -> Result<&str> {
-        unimplemented!()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_compare_without_case_and_with_their_compact_forms() {
+        let name = HeaderName::from("v");
+        assert_eq!(name.as_str(), "v");
+        assert_eq!(name.canonical(), "Via");
+        assert!(name.is("VIA") && name.is("V") && HeaderName::from("via").is("v"));
+        assert!(!name.is("Vi") && !name.is("f"));
+        assert_eq!(HeaderName::from("I"), HeaderName::from("call-id"));
     }
 
-    /// `From`.
-    pub fn from(&self) -> Result<NameAddr> {
-        unimplemented!()
+    #[test]
+    fn items_of_all_field_lines_come_in_order() {
+        let mut headers = Headers::new();
+        headers.push("Supported", "100rel, timer");
+        headers.push("Subject", "a, b");
+        headers.push("k", " path ,, outbound");
+        headers.push("Supported", "");
+        assert_eq!(
+            headers.items("supported"),
+            ["100rel", "timer", "path", "outbound"]
+        );
+        assert!(headers.has_token("k", "TIMER"));
+        assert!(!headers.has_token("k", "tim"));
+        assert_eq!(headers.items("s"), ["a, b"]);
+        assert!(headers.items("Require").is_empty());
     }
 
-    /// `To`.
-    pub fn to(&self) -> Result<NameAddr> {
-        unimplemented!()
+    #[test]
+    fn set_replaces_every_line_at_the_place_of_the_first() {
+        let mut headers = Headers::new();
+        for (name, value) in [
+            ("a-a", "1"),
+            ("v", "2"),
+            ("b-b", "3"),
+            ("Via", "4"),
+            ("c-c", "5"),
+            ("VIA", "6"),
+        ] {
+            headers.push(name, value);
+        }
+        headers.set("via", "7");
+        let lines: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value))
+            .collect();
+        assert_eq!(lines, [("a-a", "1"), ("v", "7"), ("b-b", "3"), ("c-c", "5")]);
+        headers.set("d-d", "8");
+        headers.push_front("e-e", 9);
+        assert_eq!(
+            (headers.len(), headers.value("D-D"), headers.value("E-E")),
+            (6, Some("8"), Some("9"))
+        );
+        assert_eq!(headers.remove("v"), 1);
+        assert!(!headers.contains("Via"));
     }
 
-    /// `CSeq`.
-    pub fn cseq(&self) -> Result<CSeq> {
-        unimplemented!()
-    }
-
-    /// All Via values, topmost first.
-    pub fn vias(&self) -> Result<Vec<Via>> {
-        unimplemented!()
-    }
-
-    /// The topmost Via.
-    pub fn top_via(&self) -> Result<Via> {
-        unimplemented!()
-    }
-
-    /// The Contact header fields together.
-    pub fn contacts(&self) -> Result<Contacts> {
-        unimplemented!()
-    }
-
-    /// The first contact's SIP URI: the remote target of a dialog (RFC 3261 section 12.1).
-    pub fn contact_uri(&self) -> Result<SipUri> {
-        unimplemented!()
-    }
-
-    /// Route values in order.
-    pub fn routes(&self) -> Result<Vec<NameAddr>> {
-        unimplemented!()
-    }
-
-    /// Record-Route values in order.
-    pub fn record_routes(&self) -> Result<Vec<NameAddr>> {
-        unimplemented!()
-    }
-
-    /// `Content-Length`, `None` when absent.
-    pub fn content_length(&self) -> Result<Option<usize>> {
-        unimplemented!()
-    }
-
-    /// `Content-Type` without parameters, in lower case; `None` when absent.
-    pub fn content_type(&self) -> Option<String> {
-        unimplemented!()
-    }
-
-    /// `Expires` in seconds, `None` when absent.
-    pub fn expires(&self) -> Result<Option<u32>> {
-        unimplemented!()
-    }
-
-    /// `Min-Expires` in seconds, `None` when absent.
-    pub fn min_expires(&self) -> Result<Option<u32>> {
-        unimplemented!()
-    }
-
-    /// `Max-Forwards`, `None` when absent.
-    pub fn max_forwards(&self) -> Result<Option<u8>> {
-        unimplemented!()
-    }
-
-    /// `Retry-After` in seconds (comment and parameters ignored), `None` when absent.
-    pub fn retry_after(&self) -> Result<Option<u32>> {
-        unimplemented!()
-    }
-
-    /// `Session-Expires` (RFC 4028), `None` when absent.
-    pub fn session_expires(&self) -> Result<Option<SessionExpires>> {
-        unimplemented!()
-    }
-
-    /// `Min-SE` in seconds (RFC 4028), `None` when absent.
-    pub fn min_se(&self) -> Result<Option<u32>> {
-        unimplemented!()
-    }
-
-    /// `WWW-Authenticate` values that are Digest challenges; other schemes are skipped.
-    pub fn www_challenges(&self) -> Result<Vec<Challenge>> {
-        unimplemented!()
-    }
-
-    /// `Proxy-Authenticate` values that are Digest challenges; other schemes are skipped.
-    pub fn proxy_challenges(&self) -> Result<Vec<Challenge>> {
-        unimplemented!()
-    }
-
-    /// `Authorization` values that are Digest credentials; other schemes are skipped.
-    pub fn authorizations(&self) -> Result<Vec<Credentials>> {
-        unimplemented!()
-    }
-
-    /// `Proxy-Authorization` values that are Digest credentials; other schemes are skipped.
-    pub fn proxy_authorizations(&self) -> Result<Vec<Credentials>> {
-        unimplemented!()
+    #[test]
+    fn copying_keeps_the_order_and_the_way_the_names_are_written() {
+        let mut from = Headers::new();
+        from.push("v", "1");
+        from.push("To", "x");
+        from.push("VIA", "2");
+        let mut to = Headers::new();
+        to.copy_from(&from, "Via");
+        assert_eq!(
+            to.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["v", "VIA"]
+        );
+        assert_eq!(to.values("via").collect::<Vec<_>>(), ["1", "2"]);
     }
 }

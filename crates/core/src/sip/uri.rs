@@ -1,8 +1,10 @@
 //! SIP and other URIs (RFC 3261 section 19.1).
 
-use super::{Params, Transport};
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use super::scan::{digits, excerpt, is_uri_byte, malformed, write_escaped};
+use super::{Params, Transport, equivalence};
+use crate::Result;
+use std::fmt::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// A host name or address.
@@ -19,7 +21,11 @@ impl fmt::Display for Host {
         match self {
             Host::Ip(IpAddr::V4(ip)) => write!(f, "{ip}"),
             Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
-            Host::Name(name) => f.write_str(name),
+            Host::Name(name) => {
+                // A name that was put together by hand may not end the header field that carries it.
+                name.chars()
+                    .try_for_each(|c| f.write_char(if is_host_char(c) { c } else { '-' }))
+            }
         }
     }
 }
@@ -29,8 +35,63 @@ impl FromStr for Host {
 
     /// `example.com`, `192.0.2.1`, `[2001:db8::1]`; an IPv6 address without brackets is an error.
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let _ = s;
-        unimplemented!()
+        const RULE: &str = "RFC 3261 section 25.1 and RFC 5118 section 4.1";
+        if let Some(reference) = s.strip_prefix('[') {
+            let address = reference.strip_suffix(']').and_then(parse_ipv6);
+            let address =
+                address.ok_or_else(|| malformed(format!("{} is no IPv6 address", excerpt(s)), RULE))?;
+            return Ok(Host::Ip(IpAddr::V6(address)));
+        }
+        if let Ok(address) = s.parse::<Ipv4Addr>() {
+            return Ok(Host::Ip(IpAddr::V4(address)));
+        }
+        if s.parse::<Ipv6Addr>().is_ok() {
+            return Err(malformed(format!("the IPv6 address {s} has no brackets"), RULE));
+        }
+        if s.is_empty() || !s.chars().all(is_host_char) {
+            return Err(malformed(format!("\"{}\" is no host", excerpt(s)), RULE));
+        }
+        if s.split('.').count() == 4 && s.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+            return Err(malformed(format!("{} is no IPv4 address", excerpt(s)), RULE));
+        }
+        Ok(Host::Name(s.to_ascii_lowercase()))
+    }
+}
+
+/// The underscore is no letter of host names, and yet in use.
+fn is_host_char(char: char) -> bool {
+    char.is_ascii_alphanumeric() || matches!(char, '-' | '.' | '_')
+}
+
+/// RFC 5118 section 4.10: RFC 3261's grammar allowed three colons where two were meant.
+fn parse_ipv6(text: &str) -> Option<Ipv6Addr> {
+    text.parse()
+        .or_else(|_| text.replacen(":::", "::", 1).parse())
+        .ok()
+}
+
+/// A host and maybe a port, as in a URI and in a Via.
+pub(super) fn parse_host_port(text: &str, rule: &'static str) -> Result<(Host, Option<u16>)> {
+    let end = match text.strip_prefix('[') {
+        Some(_) => text.find(']').map_or(text.len(), |end| end + 1),
+        None if text.parse::<Ipv6Addr>().is_ok() => text.len(),
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    let host = text[..end].trim_end_matches([' ', '\t']).parse()?;
+    let port = text[end..].trim_start_matches([' ', '\t']);
+    if port.is_empty() {
+        return Ok((host, None));
+    }
+    let number = port
+        .strip_prefix(':')
+        .map(|port| port.trim_start_matches([' ', '\t']))
+        .and_then(digits);
+    match number {
+        Some(port) => Ok((host, Some(port))),
+        None => Err(malformed(
+            format!("\"{}\" is no port in {}", excerpt(port), excerpt(text)),
+            rule,
+        )),
     }
 }
 
@@ -69,20 +130,33 @@ impl SipUri {
 
     /// `sip:192.0.2.1:5060`.
     pub fn from_addr(addr: SocketAddr) -> Self {
-        SipUri { port: Some(addr.port()), ..SipUri::new(Host::Ip(addr.ip())) }
+        SipUri {
+            port: Some(addr.port()),
+            ..SipUri::new(Host::Ip(addr.ip()))
+        }
     }
 
     /// With a user part; what may not stand there is escaped.
     #[must_use]
-    pub fn with_user(self, user: &str) -> Self {
-        let _ = user;
-        unimplemented!()
+    pub fn with_user(mut self, user: &str) -> Self {
+        let mut escaped = String::with_capacity(user.len());
+        for byte in user.bytes() {
+            match byte {
+                byte if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&byte) => {
+                    escaped.push(byte as char);
+                }
+                byte => escaped.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        self.user = Some(escaped);
+        self
     }
 
     /// With `;transport=`.
     #[must_use]
     pub fn with_transport(mut self, transport: Transport) -> Self {
-        self.params.set("transport", transport.as_str().to_ascii_lowercase());
+        self.params
+            .set("transport", transport.as_str().to_ascii_lowercase());
         self
     }
 
@@ -98,7 +172,8 @@ impl SipUri {
 
     /// The user part with its escapes resolved.
     pub fn decoded_user(&self) -> Option<String> {
-        unimplemented!()
+        let user = self.user.as_deref()?;
+        Some(String::from_utf8_lossy(&equivalence::decode(user, |_| true)).into_owned())
     }
 
     /// The address when the host is one; the port defaults to 5060, or 5061 for `sips:` and TLS.
@@ -109,25 +184,55 @@ impl SipUri {
 
     /// 5060, or 5061 for `sips:` and TLS.
     pub fn default_port(&self) -> u16 {
-        if self.secure || self.transport() == Some(Transport::Tls) { 5061 } else { 5060 }
+        if self.secure || self.transport() == Some(Transport::Tls) {
+            5061
+        } else {
+            5060
+        }
     }
 
     /// `sip:user@host[:port]`: what registrars and accounts call an address-of-record (RFC 3261 section 10.3 step 5).
     #[must_use]
     pub fn address_of_record(&self) -> SipUri {
-        SipUri { params: Params::new(), headers: None, password: None, ..self.clone() }
+        SipUri {
+            params: Params::new(),
+            headers: None,
+            password: None,
+            ..self.clone()
+        }
     }
 
     /// RFC 3261 section 19.1.4.
     pub fn is_equivalent(&self, other: &SipUri) -> bool {
-        let _ = other;
-        unimplemented!()
+        equivalence::same_uri(self, other)
     }
 }
 
 impl fmt::Display for SipUri {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        unimplemented!()
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.secure { "sips:" } else { "sip:" })?;
+        if let Some(user) = &self.user {
+            write_escaped(f, user, "\":@")?;
+            if let Some(password) = &self.password {
+                f.write_char(':')?;
+                write_escaped(f, password, "\"@")?;
+            }
+            f.write_char('@')?;
+        }
+        self.host.fmt(f)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        // The first @ ends the user part: without one, no other may appear.
+        let also = if self.user.is_some() { "" } else { "@" };
+        self.params.write_uri(f, also)?;
+        match &self.headers {
+            Some(headers) => {
+                f.write_char('?')?;
+                write_escaped(f, headers, also)
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -135,9 +240,88 @@ impl FromStr for SipUri {
     type Err = crate::Error;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let _ = s;
-        unimplemented!()
+        let (scheme, rest) = split_scheme(s)?;
+        match scheme {
+            scheme if scheme.eq_ignore_ascii_case("sip") => parse_sip(rest, false),
+            scheme if scheme.eq_ignore_ascii_case("sips") => parse_sip(rest, true),
+            scheme => Err(
+                malformed(format!("{} is no SIP URI scheme", excerpt(scheme)), RULE)
+                    .advice("write it as sip:user@host or sips:user@host"),
+            ),
+        }
     }
+}
+
+const RULE: &str = "RFC 3261 section 19.1.1";
+
+/// The scheme, and what follows its colon; no URI has blanks or angle brackets.
+fn split_scheme(s: &str) -> Result<(&str, &str)> {
+    if s.starts_with('<') {
+        return Err(malformed(
+            format!("the URI {} is enclosed in <>", excerpt(s)),
+            RULE,
+        ));
+    }
+    if let Some(byte) = s.bytes().find(|byte| !is_uri_byte(*byte)) {
+        let what = match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => "white space".to_owned(),
+            byte => format!("the character {:?}", byte as char),
+        };
+        return Err(malformed(
+            format!("the URI \"{}\" has {what} in it", excerpt(s)),
+            RULE,
+        ));
+    }
+    let no_scheme = || {
+        malformed(format!("\"{}\" is no URI: it has no scheme", excerpt(s)), RULE)
+            .advice("write it as sip:user@host")
+    };
+    let (scheme, rest) = s.split_once(':').ok_or_else(no_scheme)?;
+    let letters = scheme
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    if !letters || !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || rest.is_empty() {
+        return Err(no_scheme());
+    }
+    Ok((scheme, rest))
+}
+
+fn parse_sip(rest: &str, secure: bool) -> Result<SipUri> {
+    // A user part may hold `;` and `?` (RFC 4475 sections 3.1.1.2 and 3.1.1.9), so the @ is looked for first.
+    let (userinfo, address) = match rest.split_once('@') {
+        Some((userinfo, address)) => (Some(userinfo), address),
+        None => (None, rest),
+    };
+    let (user, password) = match userinfo.map(|userinfo| userinfo.split_once(':').ok_or(userinfo)) {
+        None => (None, None),
+        Some(Ok((user, password))) => (Some(user), Some(password)),
+        Some(Err(user)) => (Some(user), None),
+    };
+    if user.is_some_and(str::is_empty) {
+        return Err(malformed("the URI has an empty user part", RULE));
+    }
+    if userinfo.is_some_and(|userinfo| userinfo.contains('"')) {
+        return Err(malformed("the user part of the URI has a quote in it", RULE));
+    }
+    let (address, headers) = match address.split_once('?') {
+        Some((address, headers)) => (address, Some(headers)),
+        None => (address, None),
+    };
+    let (address, params) = match address.split_once(';') {
+        Some((address, params)) => (address, Params::parse_uri(params)?),
+        None => (address, Params::new()),
+    };
+    let (host, port) = parse_host_port(address, RULE)?;
+    let (user, password) = (user.map(str::to_owned), password.map(str::to_owned));
+    Ok(SipUri {
+        secure,
+        user,
+        password,
+        host,
+        port,
+        params,
+        headers: headers.map(str::to_owned),
+    })
 }
 
 /// Any URI: ours are SIP, the others (`tel:`, `urn:`, unknown schemes) pass through as written.
@@ -168,7 +352,7 @@ impl From<SipUri> for Uri {
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Uri::Other(text) => f.write_str(text),
+            Uri::Other(text) => write_escaped(f, text, ""),
             Uri::Sip(uri) => uri.fmt(f),
         }
     }
@@ -178,7 +362,146 @@ impl FromStr for Uri {
     type Err = crate::Error;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let _ = s;
-        unimplemented!()
+        let (scheme, _) = split_scheme(s)?;
+        if scheme.eq_ignore_ascii_case("sip") || scheme.eq_ignore_ascii_case("sips") {
+            return s.parse().map(Uri::Sip);
+        }
+        Ok(Uri::Other(s.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> SipUri {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn every_part_of_a_sip_uri_is_read_and_written_back() {
+        let text = "sips:alice:secret@example.com:5081;transport=tcp;lr?subject=project%20x&priority=urgent";
+        let parsed = uri(text);
+        assert!(parsed.secure && parsed.is_loose_router());
+        assert_eq!(
+            (parsed.user.as_deref(), parsed.password.as_deref()),
+            (Some("alice"), Some("secret"))
+        );
+        assert_eq!(
+            (parsed.port, parsed.transport()),
+            (Some(5081), Some(Transport::Tcp))
+        );
+        assert_eq!(
+            parsed.headers.as_deref(),
+            Some("subject=project%20x&priority=urgent")
+        );
+        assert_eq!(parsed.to_string(), text);
+        assert_eq!(
+            parsed.address_of_record().to_string(),
+            "sips:alice@example.com:5081"
+        );
+    }
+
+    #[test]
+    fn a_user_part_may_hold_what_ends_other_parts() {
+        let parsed =
+            uri("sip:1_unusual.URI~(to-be!sure)&isn't+it$/crazy?,/;;*:&it+has=1,weird!*pas$wo~d@example.com");
+        assert_eq!(
+            parsed.user.as_deref(),
+            Some("1_unusual.URI~(to-be!sure)&isn't+it$/crazy?,/;;*")
+        );
+        assert_eq!(parsed.host, Host::Name("example.com".to_owned()));
+        let parsed = uri("sip:user;par=u%40example.net@example.com");
+        assert_eq!(parsed.decoded_user().as_deref(), Some("user;par=u@example.net"));
+        assert!(parsed.params.is_empty());
+    }
+
+    #[test]
+    fn a_user_is_escaped_when_put_in_and_unescaped_when_asked_for() {
+        let plain = "sips:I have 100% @ ü";
+        let escaped = SipUri::new(Host::Name("h".to_owned())).with_user(plain);
+        assert_eq!(
+            escaped.to_string(),
+            "sip:sips%3AI%20have%20100%25%20%40%20%C3%BC@h"
+        );
+        assert_eq!(uri(&escaped.to_string()).decoded_user().as_deref(), Some(plain));
+        assert_eq!(
+            uri("sip:null-%00-%zz-%e@h").decoded_user().as_deref(),
+            Some("null-\0-%zz-%e")
+        );
+        assert_eq!(uri("sip:h").decoded_user(), None);
+    }
+
+    #[test]
+    fn addresses_are_hosts_and_ipv6_needs_brackets() {
+        assert_eq!(
+            uri("sip:[2001:db8::10]:5070").socket_addr(),
+            Some("[2001:db8::10]:5070".parse().unwrap())
+        );
+        assert_eq!(uri("sip:[2001:db8::10:5070]").port, None);
+        assert_eq!(
+            uri("sip:a@192.0.2.1").socket_addr(),
+            Some("192.0.2.1:5060".parse().unwrap())
+        );
+        assert_eq!(
+            uri("sips:a@192.0.2.1").socket_addr(),
+            Some("192.0.2.1:5061".parse().unwrap())
+        );
+        assert_eq!(uri("sip:a@h").socket_addr(), None);
+        assert_eq!(
+            SipUri::from_addr("[::1]:5060".parse().unwrap()).to_string(),
+            "sip:[::1]:5060"
+        );
+        assert_eq!(
+            uri("sip:u@[2001:db8:::192.0.2.1]"),
+            uri("sip:u@[2001:db8::192.0.2.1]")
+        );
+        assert_eq!(uri("sip:Example.COM").to_string(), "sip:example.com");
+    }
+
+    #[test]
+    fn what_is_no_sip_uri_is_named() {
+        for (text, word) in [
+            ("sip:2001:db8::10", "no brackets"),
+            ("sip:[2001:db8::10", "no IPv6 address"),
+            ("sip:[fe80::1%eth0]", "no IPv6 address"),
+            ("sip:999.0.2.1", "no IPv4 address"),
+            ("sip:h:65536", "no port"),
+            ("sip:h:", "no port"),
+            ("sip:h:-1", "no port"),
+            ("sip:@h", "empty user"),
+            ("sip:\"a\"@h", "quote"),
+            ("sip:a@b@c", "no host"),
+            ("sip:a@", "no host"),
+            ("sip:h;;lr", "empty parameter"),
+            ("sip:h;", "empty parameter"),
+            ("sip:a b@h", "white space"),
+            ("sip:a@h\r\nX: y", "white space"),
+            ("sip:a\0@h", "character"),
+            ("<sip:a@h>", "enclosed in <>"),
+            ("tel:+1", "no SIP URI scheme"),
+            ("sip:", "no scheme"),
+            ("example.com", "no scheme"),
+            ("", "no scheme"),
+        ] {
+            let error = text.parse::<SipUri>().unwrap_err().to_string();
+            assert!(error.contains(word), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn other_schemes_pass_through_and_only_sip_is_taken_apart() {
+        for text in [
+            "tel:+1-201-555-0123",
+            "soap.beep://192.0.2.103:3002",
+            "nobodyKnowsThisScheme:totallyopaquecontent",
+        ] {
+            let parsed: Uri = text.parse().unwrap();
+            assert_eq!(parsed, Uri::Other(text.to_owned()));
+            assert_eq!(parsed.to_string(), text);
+        }
+        assert!("SIP:a@h".parse::<Uri>().unwrap().as_sip().is_some());
+        assert!("sip:a@@".parse::<Uri>().is_err());
+        assert!("1:a".parse::<Uri>().is_err());
     }
 }

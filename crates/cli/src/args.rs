@@ -1,0 +1,174 @@
+//! The command line.
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use siprtc::gateway::MediaPlan;
+use siprtc::media_session::{Sink, Source};
+use siprtc::{Config, Layers};
+use siprtc_core::Result;
+use siprtc_core::media::Direction;
+use std::path::PathBuf;
+
+/// A native endpoint that fuses a WebRTC PeerConnection with SIP inside the client.
+#[derive(Debug, Parser)]
+#[command(name = "siprtc", version, after_help = crate::exit::HELP)]
+pub(crate) struct Args {
+    /// A TOML file over the defaults (config/default.toml); may be given several times, a later one wins
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// One key over files and environment, such as ice.policy=relay
+    #[arg(long, short, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// One JSON object per line on standard output, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// More log on standard error: -v info, -vv debug, -vvv trace (log.filter gives finer control)
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Wait for calls and answer them
+    Answer(AnswerArgs),
+    /// Call a SIP URI, or a user of the account's domain
+    Call(CallArgs),
+    /// Say how alike two recordings are: what was played, and what was heard
+    Compare(CompareArgs),
+    /// Home server, Alice and Bob in one process: a whole call, checked by ear
+    Demo(DemoArgs),
+    /// Register the account, say how it went, unregister
+    Register(RegisterArgs),
+    /// The embedded home server alone: SIP registrar and proxy, STUN and TURN
+    ServeHome,
+}
+
+/// What a call plays and records.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct MediaArgs {
+    /// A WAV file to play; silence follows it
+    #[arg(long, value_name = "WAV", conflicts_with = "tone")]
+    play: Option<PathBuf>,
+    /// Begin the WAV file anew when it is over
+    #[arg(long, requires = "play")]
+    repeat: bool,
+    /// A sine tone to send
+    #[arg(long, value_name = "HZ")]
+    tone: Option<f32>,
+    /// Where to record what is heard, as WAV
+    #[arg(long, value_name = "WAV")]
+    pub(crate) record: Option<PathBuf>,
+}
+
+impl MediaArgs {
+    pub(crate) fn plan(&self) -> MediaPlan {
+        let source = match (&self.play, self.tone) {
+            (Some(path), _) => Source::File { path: path.clone(), repeat: self.repeat },
+            (None, Some(hz)) => Source::Tone { hz, level_dbfs: -12.0 },
+            (None, None) => Source::Silence,
+        };
+        let sink = match &self.record {
+            Some(path) => Sink::File { path: path.clone() },
+            None => Sink::Null,
+        };
+        MediaPlan { source, sink, direction: Direction::SendRecv }
+    }
+
+    /// Whether the call is over when the file is.
+    pub(crate) fn ends(&self) -> bool {
+        self.play.is_some() && !self.repeat
+    }
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct CallArgs {
+    /// sip:bob@example.com, or bob
+    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) media: MediaArgs,
+    /// Hang up this many seconds after the call is confirmed; without it a file's end, or Ctrl-C, ends the call
+    #[arg(long, value_name = "S")]
+    pub(crate) duration: Option<f64>,
+    /// DTMF digits to send once the call is confirmed
+    #[arg(long, value_name = "DIGITS")]
+    pub(crate) dtmf: Option<String>,
+    /// Write the call's ladder as SVG
+    #[arg(long, value_name = "SVG")]
+    pub(crate) ladder: Option<PathBuf>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct AnswerArgs {
+    #[command(flatten)]
+    pub(crate) media: MediaArgs,
+    /// Stop after this many calls; without it, Ctrl-C stops
+    #[arg(long, value_name = "N")]
+    pub(crate) calls: Option<usize>,
+    /// Hang up this many seconds after a call is confirmed
+    #[arg(long, value_name = "S")]
+    pub(crate) duration: Option<f64>,
+    /// Let it ring this many seconds before answering
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    pub(crate) ring: f64,
+    /// Refuse every call with this status (486 is busy here)
+    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(400..700))]
+    pub(crate) refuse: Option<u16>,
+    /// Write the last call's ladder as SVG
+    #[arg(long, value_name = "SVG")]
+    pub(crate) ladder: Option<PathBuf>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct CompareArgs {
+    /// What was played
+    pub(crate) played: PathBuf,
+    /// What was heard
+    pub(crate) heard: PathBuf,
+    /// The least correlation that counts as the same
+    #[arg(long, default_value_t = crate::compare::ENOUGH)]
+    pub(crate) least: f64,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct DemoArgs {
+    /// The WAV that Alice plays; without it, four seconds of a made-up song
+    #[arg(long, value_name = "WAV")]
+    pub(crate) play: Option<PathBuf>,
+    /// Where Alice's WAV, Bob's recording and the ladder are written
+    #[arg(long, value_name = "FOLDER", default_value = "siprtc-demo")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct RegisterArgs {
+    /// Stay registered this many seconds, 0 is for ever
+    #[arg(long, value_name = "S")]
+    pub(crate) hold: Option<f64>,
+    /// Give up after this many seconds
+    #[arg(long, value_name = "S", default_value_t = 35.0)]
+    pub(crate) wait: f64,
+}
+
+impl Args {
+    /// Defaults, files, environment, `--set`, `-v`. The demo is self-contained: no environment may break it.
+    pub(crate) fn config(&self, self_contained: bool) -> Result<Config> {
+        let mut layers = Layers::new();
+        if !self_contained {
+            layers = layers.environment();
+        }
+        for path in &self.config {
+            layers = layers.file(path);
+        }
+        let filter = ["", "info", "debug", "trace"][usize::from(self.verbose.min(3))];
+        if !filter.is_empty() {
+            layers = layers.set("log.filter", filter);
+        }
+        for setting in &self.set {
+            let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+            layers = layers.set(key.trim(), value.trim());
+        }
+        layers.load()
+    }
+}

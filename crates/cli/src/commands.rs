@@ -1,0 +1,9 @@
+//! One file per command.
+
+pub(crate) mod answer;
+pub(crate) mod call;
+pub(crate) mod compare;
+pub(crate) mod demo;
+pub(crate) mod register;
+pub(crate) mod serve_home;
+mod talk;

@@ -1,0 +1,76 @@
+//! `siprtc answer`.
+
+use super::talk::{self, Plan};
+use crate::args::AnswerArgs;
+use crate::exit::Exit;
+use crate::output::Output;
+use serde_json::json;
+use siprtc::{Config, Endpoint, IncomingCall};
+use siprtc_core::Result;
+use std::time::Duration;
+
+/// How long the first registration may take before the program gives up.
+const REGISTER_WAIT: Duration = Duration::from_secs(35);
+
+pub(crate) async fn run(config: &Config, args: &AnswerArgs, output: &Output) -> Exit {
+    let mut endpoint = match Endpoint::start(config).await {
+        Ok(endpoint) => endpoint,
+        Err(error) => return output.error(&error),
+    };
+    let exit = serve(&mut endpoint, config, args, output).await.unwrap_or_else(|error| output.error(&error));
+    endpoint.shutdown().await;
+    exit
+}
+
+async fn serve(endpoint: &mut Endpoint, config: &Config, args: &AnswerArgs, output: &Output) -> Result<Exit> {
+    if config.account.register && !config.account.uri.is_empty() {
+        output.progress(format!("registering {}", config.account.uri));
+        if let Err(error) = endpoint.registered(REGISTER_WAIT).await {
+            output.error(&error);
+            return Ok(super::register::exit_of(&endpoint.registration().borrow(), &error));
+        }
+    }
+    let contact = endpoint.contact().uri.to_string();
+    output.emit(json!({ "event": "ready", "contact": contact }));
+    output.say(&format!("waiting for calls at {contact}"));
+    let mut worst = Exit::Ok;
+    for _ in 0..args.calls.unwrap_or(usize::MAX) {
+        output.progress("waiting for a call");
+        let incoming = tokio::select! {
+            incoming = endpoint.incoming() => incoming,
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        let Some(incoming) = incoming else { break };
+        // One call that goes wrong is that call's business: the next one is served.
+        worst = match one(incoming, args, output).await {
+            Ok(Exit::Ok) => worst,
+            Ok(exit) => exit,
+            Err(error) => output.error(&error),
+        };
+    }
+    output.done();
+    Ok(worst)
+}
+
+async fn one(incoming: IncomingCall, args: &AnswerArgs, output: &Output) -> Result<Exit> {
+    let from = incoming.from().uri.to_string();
+    output.emit(json!({ "event": "incoming", "from": from, "to": incoming.to().to_string() }));
+    output.progress(format!("call from {from}"));
+    if let Some(status) = args.refuse {
+        incoming.refuse(status).await?;
+        output.say(&format!("refused {from} with {status}"));
+        return Ok(Exit::Ok);
+    }
+    tokio::time::sleep(Duration::from_secs_f64(args.ring.clamp(0.0, 3600.0))).await;
+    let call = incoming.answer(args.media.plan()).await?;
+    let plan = Plan {
+        duration: args.duration.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))),
+        at_source_end: false,
+        dtmf: None,
+    };
+    let (report, exit) = talk::live(call, "answer", plan, output).await?;
+    let ladder = report.ladder("me", "server", &from);
+    output.report(&report);
+    output.ladder(&ladder, args.ladder.as_deref())?;
+    Ok(exit)
+}

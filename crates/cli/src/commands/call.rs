@@ -1,0 +1,44 @@
+//! `siprtc call URI`.
+
+use super::talk::{self, Plan};
+use crate::args::CallArgs;
+use crate::exit::Exit;
+use crate::output::Output;
+use siprtc::{Config, Endpoint};
+use siprtc_core::Result;
+use std::time::Duration;
+
+/// How long a registration may keep a call from being dialled.
+const REGISTER_WAIT: Duration = Duration::from_secs(5);
+
+pub(crate) async fn run(config: &Config, args: &CallArgs, output: &Output) -> Exit {
+    let endpoint = match Endpoint::start(config).await {
+        Ok(endpoint) => endpoint,
+        Err(error) => return output.error(&error),
+    };
+    let exit = call(&endpoint, config, args, output).await.unwrap_or_else(|error| output.error(&error));
+    endpoint.shutdown().await;
+    exit
+}
+
+async fn call(endpoint: &Endpoint, config: &Config, args: &CallArgs, output: &Output) -> Result<Exit> {
+    if config.account.register && !config.account.uri.is_empty() {
+        output.progress(format!("registering {}", config.account.uri));
+        // Calling needs no registration: say what is wrong, and call.
+        if let Err(error) = endpoint.registered(REGISTER_WAIT).await {
+            eprintln!("siprtc: {error}; calling without a registration");
+        }
+    }
+    output.progress(format!("calling {}", args.target));
+    let call = endpoint.dial(&args.target, args.media.plan()).await?;
+    let plan = Plan {
+        duration: args.duration.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))),
+        at_source_end: args.media.ends(),
+        dtmf: args.dtmf.clone(),
+    };
+    let (report, exit) = talk::live(call, "call", plan, output).await?;
+    let ladder = report.ladder("me", "server", &args.target);
+    output.report(&report);
+    output.ladder(&ladder, args.ladder.as_deref())?;
+    Ok(exit)
+}

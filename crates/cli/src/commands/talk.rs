@@ -1,0 +1,84 @@
+//! What `call`, `answer` and `demo` have in common: a call lived through from its first event to its last.
+
+use crate::exit::Exit;
+use crate::output::Output;
+use siprtc::gateway::CallEventKind;
+use siprtc::{Call, CallReport};
+use siprtc_core::Result;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long after a file's end the last packets may be on their way.
+const TAIL: Duration = Duration::from_millis(300);
+
+/// When to hang up by ourselves.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    /// This long after the call is confirmed.
+    pub(crate) duration: Option<Duration>,
+    /// When the file is played.
+    pub(crate) at_source_end: bool,
+    /// Digits to send once confirmed.
+    pub(crate) dtmf: Option<String>,
+}
+
+/// Lives a call through.
+pub(crate) async fn live(mut call: Call, who: &str, plan: Plan, output: &Output) -> Result<(CallReport, Exit)> {
+    let mut hangup_at: Option<Instant> = None;
+    let mut recording_failed = false;
+    let mut interrupted = false;
+    let mut pulse = tokio::time::interval(Duration::from_secs(1));
+    let mut confirmed = false;
+    loop {
+        let wait = hangup_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        tokio::select! {
+            event = call.next() => {
+                let Some(event) = event else { break };
+                output.event(who, &event);
+                match &event {
+                    CallEventKind::Confirmed => {
+                        confirmed = true;
+                        hangup_at = plan.duration.map(|duration| Instant::now() + duration).or(hangup_at);
+                        if let Some(digits) = &plan.dtmf {
+                            call.send_dtmf(digits).await?;
+                        }
+                    }
+                    CallEventKind::SourceEnded if plan.at_source_end && plan.duration.is_none() => {
+                        hangup_at = Some(Instant::now() + TAIL);
+                    }
+                    CallEventKind::SinkFailed(_) => recording_failed = true,
+                    CallEventKind::Ended(_) | CallEventKind::Failed(_) => break,
+                    _ => {}
+                }
+            }
+            () = tokio::time::sleep_until(wait), if hangup_at.is_some() => {
+                hangup_at = None;
+                call.hangup().await?;
+            }
+            _ = pulse.tick(), if confirmed && !output.json() => {
+                if let Ok(stats) = call.stats().await {
+                    output.progress(format!(
+                        "{who}: {} packets in, loss {:.1} %, jitter {:.1} ms, MOS {:.2}",
+                        stats.transport.packets_received,
+                        stats.loss * 100.0,
+                        stats.jitter.as_secs_f64() * 1e3,
+                        stats.mos,
+                    ));
+                }
+            }
+            _ = tokio::signal::ctrl_c(), if !interrupted => {
+                interrupted = true;
+                output.progress(format!("{who}: hanging up"));
+                call.hangup().await?;
+            }
+        }
+    }
+    let report = call.finished().await?;
+    let exit = match Exit::of_cause(report.ending.cause) {
+        Exit::Ok if recording_failed => Exit::Media,
+        // Whoever asked for the end got what they asked for.
+        Exit::Refused if interrupted => Exit::Ok,
+        exit => exit,
+    };
+    Ok((report, exit))
+}

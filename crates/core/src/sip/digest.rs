@@ -1,0 +1,516 @@
+//! Digest authentication for SIP (RFC 3261 section 22, RFC 7616, RFC 8760): both sides, without I/O.
+
+use super::{Challenge, Credentials, DigestAlgorithm, Method, Uri};
+use crate::{Error, Fault, Result};
+use md5::Md5;
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// A user name and password. Never printed.
+#[derive(Clone, Eq, PartialEq)]
+pub struct DigestSecret {
+    /// The authentication user name.
+    pub username: String,
+    /// The password in clear.
+    pub password: String,
+}
+
+impl fmt::Debug for DigestSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DigestSecret")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Most realms whose nonce a client counts. Policy when full: the one that was used first is forgotten, and its nonce
+/// counts from one again, which a server answers with a fresh challenge at worst.
+const MAX_COUNTED_REALMS: usize = 16;
+
+/// The client's side: answers challenges and counts nonces.
+#[derive(Clone, Debug)]
+pub struct DigestClient {
+    secret: DigestSecret,
+    counts: Vec<NonceCount>,
+}
+
+#[derive(Clone, Debug)]
+struct NonceCount {
+    realm: String,
+    nonce: String,
+    count: u32,
+}
+
+impl DigestClient {
+    /// Answers with `secret`.
+    pub fn new(secret: DigestSecret) -> Self {
+        DigestClient {
+            secret,
+            counts: Vec::new(),
+        }
+    }
+
+    /// Credentials for the strongest of the challenges that we know, or an error that says which algorithms the
+    /// server asked for. `cnonce` is fresh random text from the caller. The nonce count goes up for a nonce used again.
+    ///
+    /// The challenges are alternatives of one realm; a message with challenges of several realms (RFC 3261 section
+    /// 22.3) is answered with one call for each.
+    ///
+    /// # Errors
+    /// [`Fault::PeerIncompatible`] when no challenge names a hash that we know.
+    pub fn answer(
+        &mut self,
+        challenges: &[Challenge],
+        method: &Method,
+        uri: &Uri,
+        cnonce: &str,
+    ) -> Result<Credentials> {
+        let known = challenges
+            .iter()
+            .filter_map(|challenge| challenge.algorithm.map(|found| (found, challenge)));
+        // RFC 8760 section 2.4: the strongest; of equals the first. `max_by_key` takes the last of equals.
+        let Some((algorithm, challenge)) = known.rev().max_by_key(|(algorithm, _)| *algorithm) else {
+            return Err(nothing_known(challenges));
+        };
+        let count = challenge.qop_auth.then(|| self.count(challenge));
+        let mut credentials = Credentials {
+            username: self.secret.username.clone(),
+            realm: challenge.realm.clone(),
+            nonce: challenge.nonce.clone(),
+            uri: uri.to_string(),
+            response: String::new(),
+            algorithm: Some(algorithm),
+            opaque: challenge.opaque.clone(),
+            cnonce: count.map(|_| cnonce.to_owned()),
+            nonce_count: count,
+            qop: count.map(|_| "auth".to_owned()),
+        };
+        credentials.response = response(&credentials, method.as_str(), &self.secret.password)
+            .expect("BUG: the algorithm is known");
+        Ok(credentials)
+    }
+
+    fn count(&mut self, challenge: &Challenge) -> u32 {
+        if let Some(known) = self
+            .counts
+            .iter_mut()
+            .find(|known| known.realm == challenge.realm)
+        {
+            if known.nonce != challenge.nonce {
+                (known.nonce, known.count) = (challenge.nonce.clone(), 0);
+            }
+            known.count = known.count.saturating_add(1);
+            return known.count;
+        }
+        if self.counts.len() >= MAX_COUNTED_REALMS {
+            self.counts.remove(0);
+        }
+        let (realm, nonce) = (challenge.realm.clone(), challenge.nonce.clone());
+        self.counts.push(NonceCount {
+            realm,
+            nonce,
+            count: 1,
+        });
+        1
+    }
+}
+
+fn nothing_known(challenges: &[Challenge]) -> Error {
+    let message = match challenges.first() {
+        Some(challenge) => format!(
+            "the server of realm \"{}\" asks for a Digest algorithm that is neither MD5 nor SHA-256",
+            challenge.realm
+        ),
+        None => "the server refused us without a Digest challenge".to_owned(),
+    };
+    Error::new(Fault::PeerIncompatible, "answer Digest challenge", message)
+        .advice("allow algorithm=SHA-256 or algorithm=MD5 on the server")
+}
+
+/// RFC 7616 section 3.4.1, and RFC 2069's way without qop. `None` when the credentials cannot be computed: an unknown
+/// algorithm, a qop other than `auth`, or qop without cnonce and nonce count.
+fn response(credentials: &Credentials, method: &str, password: &str) -> Option<String> {
+    let algorithm = credentials.algorithm?;
+    let Credentials {
+        username,
+        realm,
+        nonce,
+        uri,
+        ..
+    } = credentials;
+    let secret = hash(algorithm, &format!("{username}:{realm}:{password}"));
+    let request = hash(algorithm, &format!("{method}:{uri}"));
+    let Some(qop) = &credentials.qop else {
+        return Some(hash(algorithm, &format!("{secret}:{nonce}:{request}")));
+    };
+    if !qop.eq_ignore_ascii_case("auth") {
+        return None;
+    }
+    let (cnonce, count) = (credentials.cnonce.as_deref()?, credentials.nonce_count?);
+    Some(hash(
+        algorithm,
+        &format!("{secret}:{nonce}:{count:08x}:{cnonce}:{qop}:{request}"),
+    ))
+}
+
+fn hash(algorithm: DigestAlgorithm, text: &str) -> String {
+    match algorithm {
+        DigestAlgorithm::Md5 => hex(&Md5::digest(text)),
+        DigestAlgorithm::Sha256 => hex(&Sha256::digest(text)),
+    }
+}
+
+fn hex(octets: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let nibbles = octets.iter().flat_map(|octet| [octet >> 4, octet & 15]);
+    nibbles
+        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
+        .collect()
+}
+
+/// What a server thinks of credentials.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Right.
+    Accepted,
+    /// The password is right and the nonce is too old: challenge again with `stale=true`.
+    Stale,
+    /// Wrong.
+    Wrong,
+}
+
+/// The server's side: stateless nonces that carry their time and are signed with a key of this process.
+///
+/// Being stateless it keeps no nonce counts: a request that was overheard can be sent again, as it is and to the same
+/// URI, until its nonce is too old. Keep nonces short-lived where the transport can be overheard.
+#[derive(Clone)]
+pub struct DigestServer {
+    realm: String,
+    key: [u8; 32],
+    nonce_seconds: u64,
+}
+
+/// Without the key.
+impl fmt::Debug for DigestServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DigestServer")
+            .field("realm", &self.realm)
+            .field("nonce_seconds", &self.nonce_seconds)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DigestServer {
+    /// Challenges for `realm`; `key` is random and stays secret; nonces last `nonce_seconds`.
+    pub fn new(realm: impl Into<String>, key: [u8; 32], nonce_seconds: u64) -> Self {
+        DigestServer {
+            realm: realm.into(),
+            key,
+            nonce_seconds,
+        }
+    }
+
+    /// The challenges of a 401 or 407, strongest first: SHA-256, then MD5. `now` is seconds since any fixed epoch.
+    pub fn challenges(&self, now: u64, stale: bool) -> Vec<Challenge> {
+        let nonce = self.nonce(now);
+        let challenge = |algorithm| Challenge {
+            realm: self.realm.clone(),
+            nonce: nonce.clone(),
+            opaque: None,
+            stale,
+            algorithm: Some(algorithm),
+            qop_auth: true,
+        };
+        vec![
+            challenge(DigestAlgorithm::Sha256),
+            challenge(DigestAlgorithm::Md5),
+        ]
+    }
+
+    /// Verifies credentials for a method; `password` is the user's.
+    ///
+    /// The caller looks the password up by `credentials.username`, and compares `credentials.uri` with the
+    /// Request-URI where that matters to it (RFC 7616 section 3.4.6: a proxy may have changed the latter).
+    /// Credentials without qop (RFC 2069) are accepted, for old clients send them.
+    pub fn verify(&self, now: u64, credentials: &Credentials, method: &Method, password: &str) -> Verdict {
+        if credentials.realm != self.realm {
+            return Verdict::Wrong;
+        }
+        let Some(issued) = self.issued(&credentials.nonce) else {
+            return Verdict::Wrong;
+        };
+        let Some(expected) = response(credentials, method.as_str(), password) else {
+            return Verdict::Wrong;
+        };
+        if !same(
+            expected.as_bytes(),
+            credentials.response.to_ascii_lowercase().as_bytes(),
+        ) {
+            return Verdict::Wrong;
+        }
+        if now.saturating_sub(issued) > self.nonce_seconds {
+            Verdict::Stale
+        } else {
+            Verdict::Accepted
+        }
+    }
+
+    /// The time and its signature, both in hex.
+    fn nonce(&self, now: u64) -> String {
+        let mut signed = now.to_be_bytes().to_vec();
+        signed.extend_from_slice(self.realm.as_bytes());
+        format!("{now:016x}{}", hex(&hmac_sha256(&self.key, &signed)[..16]))
+    }
+
+    /// When a nonce was made, if it was made here.
+    fn issued(&self, nonce: &str) -> Option<u64> {
+        let issued = u64::from_str_radix(nonce.get(..16)?, 16).ok()?;
+        same(self.nonce(issued).as_bytes(), nonce.as_bytes()).then_some(issued)
+    }
+}
+
+/// RFC 2104, for a key that is no longer than SHA-256's block.
+fn hmac_sha256(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    let pad = |fill: u8| {
+        let mut block = [fill; 64];
+        block.iter_mut().zip(key).for_each(|(octet, key)| *octet ^= key);
+        block
+    };
+    let inner = Sha256::new()
+        .chain_update(pad(0x36))
+        .chain_update(message)
+        .finalize();
+    Sha256::new()
+        .chain_update(pad(0x5c))
+        .chain_update(inner)
+        .finalize()
+        .into()
+}
+
+/// In a time that does not tell where two texts differ.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(username: &str, password: &str) -> DigestSecret {
+        DigestSecret {
+            username: username.to_owned(),
+            password: password.to_owned(),
+        }
+    }
+
+    fn uri(text: &str) -> Uri {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_examples_of_rfc_7616_come_out() {
+        let text = concat!(
+            r#"Digest username="Mufasa", realm="http-auth@example.org", uri="/dir/index.html", algorithm=MD5, "#,
+            r#"nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", nc=00000001, "#,
+            r#"cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ", qop=auth, "#,
+            r#"response="8ca523f5e9506fed4657c9700eebdbec", opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS""#
+        );
+        let mut credentials: Credentials = text.parse().unwrap();
+        assert_eq!(
+            response(&credentials, "GET", "Circle of Life").unwrap(),
+            credentials.response
+        );
+        credentials.algorithm = Some(DigestAlgorithm::Sha256);
+        let sha256 = "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1";
+        assert_eq!(response(&credentials, "GET", "Circle of Life").unwrap(), sha256);
+    }
+
+    #[test]
+    fn the_example_of_rfc_2617_comes_out() {
+        let text = concat!(
+            r#"Digest username="Mufasa", realm="testrealm@host.com", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", "#,
+            r#"uri="/dir/index.html", qop=auth, nc=00000001, cnonce="0a4f113b", "#,
+            r#"response="6629fae49393a05397450978507c4ef1", opaque="5ccc069c403ebaf9f0171e9517f40e41""#
+        );
+        let credentials: Credentials = text.parse().unwrap();
+        assert_eq!(
+            response(&credentials, "GET", "Circle Of Life").unwrap(),
+            credentials.response
+        );
+    }
+
+    #[test]
+    fn without_qop_the_answer_is_rfc_2069s() {
+        let challenge: Challenge =
+            r#"Digest realm="testrealm@host.com", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093""#
+                .parse()
+                .unwrap();
+        let answer = DigestClient::new(secret("Mufasa", "CircleOfLife"))
+            .answer(
+                &[challenge],
+                &Method::Other("GET".to_owned()),
+                &Uri::Other("/dir/index.html".to_owned()),
+                "x",
+            )
+            .unwrap();
+        // RFC 2069's own example has an erratum (749): this is its corrected value.
+        assert_eq!(answer.response, "1949323746fe6a43ef61f9606e7febea");
+        assert_eq!(
+            (answer.cnonce, answer.nonce_count, answer.qop),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn the_strongest_known_challenge_is_answered() {
+        let server = DigestServer::new("r", [7; 32], 60);
+        let mut challenges = server.challenges(0, false);
+        challenges.reverse();
+        let mut client = DigestClient::new(secret("bob", "zanzibar"));
+        let answer = client
+            .answer(&challenges, &Method::Register, &uri("sip:r"), "c")
+            .unwrap();
+        assert_eq!(answer.algorithm, Some(DigestAlgorithm::Sha256));
+        let answer = client
+            .answer(&challenges[..1], &Method::Register, &uri("sip:r"), "c")
+            .unwrap();
+        assert_eq!(answer.algorithm, Some(DigestAlgorithm::Md5));
+    }
+
+    #[test]
+    fn an_unknown_algorithm_is_an_error_that_says_so() {
+        let challenge: Challenge = r#"Digest realm="ims", nonce="n", algorithm=AKAv1-MD5"#.parse().unwrap();
+        let mut client = DigestClient::new(secret("bob", "zanzibar"));
+        let error = client
+            .answer(&[challenge], &Method::Register, &uri("sip:r"), "c")
+            .unwrap_err();
+        assert_eq!(error.fault(), Fault::PeerIncompatible);
+        assert!(error.to_string().contains("ims"), "{error}");
+        assert!(client.answer(&[], &Method::Register, &uri("sip:r"), "c").is_err());
+    }
+
+    #[test]
+    fn the_nonce_count_goes_up_with_each_use_and_begins_again_with_a_new_nonce() {
+        let mut client = DigestClient::new(secret("bob", "zanzibar"));
+        let mut count = |realm: &str, nonce: &str| {
+            let challenge: Challenge = format!(r#"Digest realm="{realm}", nonce="{nonce}", qop="auth""#)
+                .parse()
+                .unwrap();
+            client
+                .answer(&[challenge], &Method::Invite, &uri("sip:r"), "c")
+                .unwrap()
+                .nonce_count
+                .unwrap()
+        };
+        assert_eq!(
+            [count("a", "1"), count("a", "1"), count("b", "1"), count("a", "1")],
+            [1, 2, 1, 3]
+        );
+        assert_eq!([count("a", "2"), count("a", "2")], [1, 2]);
+        for realm in 0..2 * MAX_COUNTED_REALMS {
+            assert_eq!(count(&realm.to_string(), "1"), 1);
+        }
+    }
+
+    #[test]
+    fn right_credentials_are_accepted_until_their_nonce_is_too_old() {
+        let server = DigestServer::new("r", [7; 32], 60);
+        let mut client = DigestClient::new(secret("bob", "zanzibar"));
+        for challenge in server.challenges(1000, false) {
+            let answer = client
+                .answer(&[challenge], &Method::Register, &uri("sip:r"), "c")
+                .unwrap();
+            let answer: Credentials = answer.to_string().parse().unwrap();
+            let verdict = |now, password| server.verify(now, &answer, &Method::Register, password);
+            assert_eq!(verdict(1060, "zanzibar"), Verdict::Accepted);
+            assert_eq!(verdict(1061, "zanzibar"), Verdict::Stale);
+            assert_eq!(verdict(1000, "Zanzibar"), Verdict::Wrong);
+            assert_eq!(verdict(1061, "Zanzibar"), Verdict::Wrong);
+            assert_eq!(
+                server.verify(1000, &answer, &Method::Invite, "zanzibar"),
+                Verdict::Wrong
+            );
+        }
+    }
+
+    #[test]
+    fn an_old_client_without_qop_is_accepted() {
+        let server = DigestServer::new("r", [7; 32], 60);
+        let challenge = Challenge {
+            qop_auth: false,
+            ..server.challenges(0, false).remove(1)
+        };
+        let mut client = DigestClient::new(secret("bob", "zanzibar"));
+        let answer = client
+            .answer(&[challenge], &Method::Register, &uri("sip:r"), "c")
+            .unwrap();
+        assert_eq!(
+            server.verify(1, &answer, &Method::Register, "zanzibar"),
+            Verdict::Accepted
+        );
+    }
+
+    #[test]
+    fn a_foreign_nonce_realm_qop_or_algorithm_is_wrong() {
+        let server = DigestServer::new("r", [7; 32], 60);
+        let mut client = DigestClient::new(secret("bob", "zanzibar"));
+        let mut verdict = |issuer: &DigestServer, change: &dyn Fn(&mut Credentials)| {
+            let challenges = issuer.challenges(0, false);
+            let mut answer = client
+                .answer(&challenges, &Method::Register, &uri("sip:r"), "c")
+                .unwrap();
+            change(&mut answer);
+            server.verify(0, &answer, &Method::Register, "zanzibar")
+        };
+        assert_eq!(verdict(&server, &|_| {}), Verdict::Accepted);
+        assert_eq!(
+            verdict(&DigestServer::new("r", [8; 32], 60), &|_| {}),
+            Verdict::Wrong
+        );
+        assert_eq!(
+            verdict(&DigestServer::new("s", [7; 32], 60), &|_| {}),
+            Verdict::Wrong
+        );
+        assert_eq!(
+            verdict(&server, &|answer| answer.qop = Some("auth-int".to_owned())),
+            Verdict::Wrong
+        );
+        assert_eq!(verdict(&server, &|answer| answer.cnonce = None), Verdict::Wrong);
+        assert_eq!(
+            verdict(&server, &|answer| answer.algorithm = None),
+            Verdict::Wrong
+        );
+        for nonce in [
+            "",
+            "short",
+            "é7ypf/xlj9XXwfDPEoM4URrv",
+            "+000000000000000",
+            "0000000000000000",
+        ] {
+            assert_eq!(
+                verdict(&server, &|answer| answer.nonce = nonce.to_owned()),
+                Verdict::Wrong,
+                "{nonce}"
+            );
+        }
+    }
+
+    #[test]
+    fn hmac_is_rfc_4231s() {
+        // RFC 4231 section 4.3's key and message; zeros after a short key change nothing (RFC 2104 section 2).
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(b"Jefe");
+        let mac = hex(&hmac_sha256(&key, b"what do ya want for nothing?"));
+        assert_eq!(
+            mac,
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let client = DigestClient::new(secret("bob", "zanzibar"));
+        assert!(!format!("{client:?}").contains("zanzibar"));
+        assert!(!format!("{:?}", DigestServer::new("r", [77; 32], 60)).contains("77"));
+    }
+}

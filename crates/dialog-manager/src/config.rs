@@ -1,0 +1,62 @@
+//! Whose calls a manager handles, and how.
+
+use siprtc_core::sip::{DigestSecret, NameAddr, SipUri, TimerConfig};
+use std::time::Duration;
+
+/// How a [`DialogManager`](crate::DialogManager) behaves; one account per manager.
+#[derive(Clone, Debug)]
+pub struct DialogConfig {
+    /// Whose calls these are.
+    pub account: Account,
+    /// RFC 3261 table 4; the same as the stack's.
+    pub timers: TimerConfig,
+    /// Most calls alive at once. Beyond it an INVITE in is answered 486 with Retry-After, and [`Invite`](crate::Invite)
+    /// is an error.
+    pub max_calls: usize,
+    /// Answer an OPTIONS outside a dialog with 200 and what we can do (RFC 3261 section 11.2); else with 405.
+    pub answer_options: bool,
+    /// How long a call may ring. Caller: from the first provisional answer until CANCEL. Callee: from the INVITE until
+    /// 480.
+    pub no_answer: Duration,
+}
+
+impl DialogConfig {
+    /// RFC timers, 32 calls, OPTIONS answered, 180 s of ringing.
+    pub fn new(account: Account) -> Self {
+        DialogConfig {
+            account,
+            timers: TimerConfig::default(),
+            max_calls: 32,
+            answer_options: true,
+            no_answer: Duration::from_secs(180),
+        }
+    }
+}
+
+/// Who we are, and how peers and servers reach us.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The address-of-record: the From of our calls.
+    pub aor: SipUri,
+    /// The display name of our From.
+    pub display_name: Option<String>,
+    /// Where peers reach us within a dialog.
+    pub contact: NameAddr,
+    /// Answers to digest challenges; without it a 401 or 407 ends the call.
+    pub secret: Option<DigestSecret>,
+    /// The outbound proxy: where requests outside a dialog go. Within a dialog the route set decides.
+    pub outbound: Option<SipUri>,
+}
+
+impl Account {
+    /// An account without display name, secret and outbound proxy.
+    pub fn new(aor: SipUri, contact: NameAddr) -> Self {
+        Account {
+            aor,
+            display_name: None,
+            contact,
+            secret: None,
+            outbound: None,
+        }
+    }
+}

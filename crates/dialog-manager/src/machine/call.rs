@@ -1,0 +1,462 @@
+//! One call: its phase, its client transactions and its end.
+
+use super::auth::{Attempts, Authenticator};
+use super::dialog::Dialog;
+use super::end::End;
+use super::session::Session;
+use super::timers::Timer;
+use super::uac::Calling;
+use super::uas::Inviting;
+use super::words::{is_one_line, misuse};
+use super::{Output, Scope};
+use crate::event::{DialogEvent, DialogEventKind, Side};
+use siprtc_core::sip::{CSeq, Route, SipRequest, SipResponse, TxEnd, TxId};
+use siprtc_core::{CallId, Cause, Result};
+
+/// Most client transactions of one call that are remembered; the oldest finished one goes first.
+const MAX_CLIENTS: usize = 64;
+/// Most dialogs of one INVITE (forks) that are told apart. Beyond it an early dialog is not reported, and a 2xx is
+/// neither acknowledged nor hung up: its callee gives up after 64*T1.
+pub(super) const MAX_FORKS: usize = 32;
+
+pub(crate) struct Call {
+    pub(super) id: CallId,
+    pub(super) sip_call_id: String,
+    pub(super) local_tag: String,
+    pub(super) phase: Phase,
+    pub(super) clients: Vec<Client>,
+    pub(super) auth: Authenticator,
+    /// Whom the sentences speak of.
+    pub(super) peer: String,
+    /// The CSeq of the INVITE that began it, when the peer calls.
+    pub(super) begun_by: Option<u32>,
+    /// What Ended will say once the peer has confirmed that we hang up.
+    ending: Option<End>,
+    /// The value of a Reason header field for our CANCEL or BYE.
+    pub(super) hangup_reason: Option<String>,
+    /// Ended has been told.
+    ended: bool,
+}
+
+/// Where a call stands.
+pub(super) enum Phase {
+    /// Caller: no final answer yet.
+    Calling(Calling),
+    /// A BYE is out.
+    Closing(Dialog),
+    /// A 2xx was sent or received.
+    Established(Box<Session>),
+    /// Callee: no final answer yet.
+    Inviting(Box<Inviting>),
+    /// No dialog any more.
+    Over,
+}
+
+/// What a client transaction is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Purpose {
+    Bye,
+    /// Hangs up a fork that answered too late: its end is nobody's business.
+    ForkBye,
+    Invite,
+    Reinvite,
+}
+
+/// A client transaction, until the stack says that it has ended.
+pub(super) struct Client {
+    pub(super) tx: TxId,
+    pub(super) purpose: Purpose,
+    pub(super) request: SipRequest,
+    pub(super) sequence: u32,
+    pub(super) attempts: Attempts,
+    /// The ACKs of its 2xx by To-tag, for retransmitted 2xx.
+    pub(super) acks: Vec<(String, SipRequest)>,
+    /// A final answer is here.
+    pub(super) finished: bool,
+    route: Route,
+}
+
+/// What [`Call::send`] makes a [`Client`] of.
+pub(super) struct Departure {
+    pub(super) purpose: Purpose,
+    pub(super) request: SipRequest,
+    pub(super) sequence: u32,
+    pub(super) attempts: Attempts,
+    pub(super) route: Route,
+}
+
+impl Departure {
+    /// Within a dialog the route set decides (RFC 3261 section 12.2.1.1).
+    pub(super) fn within(purpose: Purpose, (request, sequence): (SipRequest, u32)) -> Self {
+        Departure {
+            purpose,
+            request,
+            sequence,
+            attempts: Attempts::default(),
+            route: Route::by_request(),
+        }
+    }
+}
+
+impl Call {
+    pub(super) fn new(
+        scope: &Scope,
+        id: CallId,
+        (sip_call_id, local_tag): (String, String),
+        peer: String,
+        phase: Phase,
+    ) -> Self {
+        Call {
+            id,
+            sip_call_id,
+            local_tag,
+            phase,
+            clients: Vec::new(),
+            auth: Authenticator::new(scope.config.account.secret.as_ref()),
+            peer,
+            begun_by: None,
+            ending: None,
+            hangup_reason: None,
+            ended: false,
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Ended, and nothing more is owed to anybody.
+    pub(super) fn is_over(&self) -> bool {
+        let waits_for_ack = matches!(&self.phase, Phase::Established(session) if session.unacked.is_some());
+        self.ended && !waits_for_ack && self.clients.iter().all(Client::is_settled)
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ended || self.ending.is_some()
+    }
+
+    pub(super) fn hangup(&mut self, scope: &mut Scope, reason: Option<String>) -> Result<()> {
+        if reason.as_deref().is_some_and(|reason| !is_one_line(reason)) {
+            return Err(misuse(
+                "hang up",
+                "the reason has a line break or another control character",
+            )
+            .advice("give the value of a Reason header field: SIP;cause=488;text=\"...\""));
+        }
+        match &self.phase {
+            Phase::Calling(_) => self.hang_up(scope, End::wanted(Cause::Cancelled), reason),
+            Phase::Inviting(_) => self.refuse(scope, 603, End::wanted(Cause::Declined), reason),
+            Phase::Closing(_) | Phase::Established(_) | Phase::Over => {
+                self.hang_up(scope, End::wanted(Cause::Bye), reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// The program ends. A call that rings here is not declined, it finds nobody (480): other forks may ring on.
+    pub(super) fn terminate(&mut self, scope: &mut Scope) {
+        match &self.phase {
+            Phase::Inviting(_) => self.refuse(scope, 480, End::wanted(Cause::Unavailable), None),
+            Phase::Calling(_) => self.hang_up(scope, End::wanted(Cause::Cancelled), None),
+            _ => self.hang_up(scope, End::wanted(Cause::Bye), None),
+        }
+    }
+
+    /// Ends the call in the peer's agreement: Ended is told when it has answered, or when our patience is over.
+    pub(super) fn hang_up(&mut self, scope: &mut Scope, end: End, reason: Option<String>) {
+        if self.is_ending() {
+            return;
+        }
+        self.ending = Some(end);
+        self.hangup_reason = reason;
+        self.cancel_waits(scope);
+        scope.set_timer(self.id, Timer::HangupPatience, scope.config.timers.t1 * 4);
+        match &self.phase {
+            Phase::Calling(_) => self.try_cancel(scope),
+            // RFC 3261 section 15: the callee waits for the ACK, or for its loss, before it says BYE.
+            Phase::Established(session) if session.unacked.is_none() => self.send_bye(scope),
+            _ => {}
+        }
+    }
+
+    /// Ends the call at once; the peer gets a BYE if there is a dialog, and nobody waits for its answer.
+    pub(super) fn abort(&mut self, scope: &mut Scope, end: End) {
+        self.end(scope, end);
+        if let Phase::Inviting(_) = self.phase {
+            self.phase = Phase::Over;
+        }
+        self.send_bye(scope);
+    }
+
+    /// Tells Ended, once. A wish of our own outranks `end`.
+    pub(super) fn end(&mut self, scope: &mut Scope, end: End) {
+        if self.ended {
+            return;
+        }
+        let mut told = self.ending.take().unwrap_or_else(|| end.clone());
+        told.status = told.status.or(end.status);
+        self.ended = true;
+        self.cancel_waits(scope);
+        // Whatever is still owed (an ACK, a BYE to a late 2xx) takes no longer than two transactions.
+        scope.set_timer(self.id, Timer::Linger, scope.patience() * 3);
+        let End {
+            cause,
+            by,
+            status,
+            reason,
+        } = told;
+        let kind = DialogEventKind::Ended {
+            cause,
+            by,
+            status,
+            reason,
+        };
+        scope.push(Output::Event(DialogEvent { call: self.id, kind }));
+    }
+
+    fn cancel_waits(&self, scope: &mut Scope) {
+        use Timer::{HangupPatience, NoAnswer, OfferPatience, ProgressRefresh, ReinviteRetry};
+        for timer in [
+            HangupPatience,
+            NoAnswer,
+            OfferPatience,
+            ProgressRefresh,
+            ReinviteRetry,
+        ] {
+            scope.timers.cancel(self.id, timer);
+        }
+    }
+
+    /// Tells what happens, unless the user has already hung up.
+    pub(super) fn tell(&self, scope: &mut Scope, kind: DialogEventKind) {
+        if !self.is_ending() {
+            scope.push(Output::Event(DialogEvent { call: self.id, kind }));
+        }
+    }
+
+    pub(super) fn send(&mut self, scope: &mut Scope, departure: Departure) -> TxId {
+        let Departure {
+            purpose,
+            request,
+            sequence,
+            attempts,
+            route,
+        } = departure;
+        let tx = scope.tx_ids.mint();
+        scope.owners.insert(tx, self.id);
+        let client = Client {
+            tx,
+            purpose,
+            request: request.clone(),
+            sequence,
+            attempts,
+            acks: Vec::new(),
+            finished: false,
+            route: route.clone(),
+        };
+        if self.clients.len() >= MAX_CLIENTS {
+            let oldest = self
+                .clients
+                .iter()
+                .position(|client| client.finished)
+                .unwrap_or(0);
+            let oldest = self.clients.remove(oldest);
+            scope.owners.remove(&oldest.tx);
+        }
+        self.clients.push(client);
+        scope.push(Output::SendRequest {
+            call: self.id,
+            tx,
+            request,
+            route,
+        });
+        tx
+    }
+
+    pub(super) fn client(&mut self, tx: TxId) -> Option<&mut Client> {
+        self.clients.iter_mut().find(|client| client.tx == tx)
+    }
+
+    pub(super) fn send_bye(&mut self, scope: &mut Scope) {
+        let mut session = match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Established(session) => session,
+            other => return self.phase = other,
+        };
+        scope.timers.cancel(self.id, Timer::AckWait);
+        scope.timers.cancel(self.id, Timer::Retransmit);
+        if let Some(theirs) = session.theirs.take() {
+            scope.respond(Some(self.id), theirs.tx, theirs.request.response(487));
+        }
+        self.bye(scope, &mut session.dialog, Purpose::Bye);
+        self.phase = Phase::Closing(session.dialog);
+    }
+
+    pub(super) fn bye(&mut self, scope: &mut Scope, dialog: &mut Dialog, purpose: Purpose) {
+        let (mut bye, sequence) = dialog.request(siprtc_core::sip::Method::Bye);
+        if let (Purpose::Bye, Some(reason)) = (purpose, &self.hangup_reason) {
+            bye.headers.push("Reason", reason);
+        }
+        self.send(scope, Departure::within(purpose, (bye, sequence)));
+    }
+
+    pub(super) fn answered(&mut self, scope: &mut Scope, tx: TxId, response: &SipResponse) {
+        let Some(client) = self.client(tx) else { return };
+        let purpose = client.purpose;
+        // A 2xx comes again until its ACK arrives, and from every fork.
+        match purpose {
+            Purpose::Invite if response.is_success() => return self.invite_accepted(scope, tx, response),
+            Purpose::Reinvite if response.is_success() => return self.reinvite_accepted(scope, tx, response),
+            _ if client.finished => return,
+            _ => client.finished = response.is_final(),
+        }
+        match (purpose, response.is_provisional()) {
+            (Purpose::Invite, true) => self.invite_progresses(scope, tx, response),
+            (Purpose::Invite, false) => self.invite_refused(scope, tx, response),
+            (Purpose::Reinvite, true) => self.reinvite_progresses(scope, tx),
+            (Purpose::Reinvite, false) => self.reinvite_refused(scope, tx, response),
+            (Purpose::Bye | Purpose::ForkBye, true) => {}
+            (Purpose::Bye | Purpose::ForkBye, false) => self.bye_answered(scope, tx, purpose, response),
+        }
+    }
+
+    /// Whatever the answer, the dialog is over (RFC 3261 section 15.1.1); only a challenge is worth another try.
+    fn bye_answered(&mut self, scope: &mut Scope, tx: TxId, purpose: Purpose, response: &SipResponse) {
+        if is_challenge(response) && self.retry(scope, tx, response).is_ok() {
+            return;
+        }
+        if purpose == Purpose::Bye {
+            self.end(scope, End::wanted(Cause::Bye));
+        }
+    }
+
+    /// The same request again, with credentials and the next CSeq (RFC 3261 section 22.2).
+    pub(super) fn retry(
+        &mut self,
+        scope: &mut Scope,
+        tx: TxId,
+        response: &SipResponse,
+    ) -> Result<TxId, String> {
+        let Some(client) = self.client(tx) else {
+            return Err("the transaction is gone".to_owned());
+        };
+        let (purpose, last, route) = (client.purpose, client.sequence, client.route.clone());
+        let mut request = client.request.clone();
+        let mut attempts = std::mem::take(&mut client.attempts);
+        self.auth.answer(&mut attempts, response, &mut request, scope)?;
+        let sequence = match &mut self.phase {
+            _ if purpose == Purpose::ForkBye => last + 1,
+            Phase::Established(session) => session.dialog.next_sequence(),
+            Phase::Closing(dialog) => dialog.next_sequence(),
+            _ => last + 1,
+        };
+        request.headers.set(
+            "CSeq",
+            CSeq {
+                sequence,
+                method: request.method.clone(),
+            },
+        );
+        Ok(self.send(
+            scope,
+            Departure {
+                purpose,
+                request,
+                sequence,
+                attempts,
+                route,
+            },
+        ))
+    }
+
+    pub(super) fn transaction_ended(&mut self, scope: &mut Scope, tx: TxId, end: TxEnd) {
+        match self.clients.iter().position(|client| client.tx == tx) {
+            Some(index) => {
+                let client = self.clients.remove(index);
+                if !client.finished {
+                    self.client_lost(scope, &client, end);
+                }
+            }
+            None => self.server_lost(scope, tx, end),
+        }
+    }
+
+    /// A client transaction ended without a final answer.
+    fn client_lost(&mut self, scope: &mut Scope, client: &Client, end: TxEnd) {
+        match client.purpose {
+            Purpose::Invite => self.invite_lost(scope, client, end),
+            Purpose::Reinvite => self.reinvite_lost(scope, client, end),
+            Purpose::Bye => self.end(scope, End::wanted(Cause::Bye)),
+            Purpose::ForkBye => {}
+        }
+    }
+
+    /// An ACK could not be sent: without it the peer will hang up anyway.
+    pub(super) fn connection_lost(&mut self, scope: &mut Scope, told: &str) {
+        let reason = format!("{} cannot be reached: {told}", self.peer);
+        self.abort(scope, End::local(Cause::ConnectionFailed, reason));
+    }
+
+    pub(super) fn timeout(&mut self, scope: &mut Scope, timer: Timer) {
+        match timer {
+            Timer::AckWait => self.ack_missing(scope),
+            Timer::CancelGiveUp => self.cancel_unanswered(scope),
+            Timer::HangupPatience => self.end(scope, End::wanted(Cause::Bye)),
+            Timer::NoAnswer => self.rang_too_long(scope),
+            Timer::OfferPatience => self.offer_unanswered(scope),
+            Timer::ProgressRefresh => self.refresh_progress(scope),
+            Timer::ReinviteRetry => self.retry_reinvite(scope),
+            Timer::Retransmit => self.retransmit(scope),
+            // The machine forgets the call.
+            Timer::Linger => {}
+        }
+    }
+
+    fn rang_too_long(&mut self, scope: &mut Scope) {
+        let seconds = scope.config.no_answer.as_secs();
+        match &self.phase {
+            Phase::Calling(_) => {
+                let reason = format!(
+                    "{} did not answer within {seconds} s, the longest time configured",
+                    self.peer
+                );
+                self.hang_up(scope, End::local(Cause::NoAnswer, reason), None);
+            }
+            Phase::Inviting(inviting) => {
+                let status = if inviting.expires { 487 } else { 480 };
+                let reason = format!("nobody answered the call from {} in time", self.peer);
+                self.refuse(scope, status, End::local(Cause::NoAnswer, reason), None);
+            }
+            Phase::Established(_) => self.cancel_reinvite(scope),
+            Phase::Closing(_) | Phase::Over => {}
+        }
+    }
+
+    fn cancel_unanswered(&mut self, scope: &mut Scope) {
+        match &self.phase {
+            // The INVITE's transaction stays known: a 2xx that comes now gets its ACK and a BYE.
+            Phase::Calling(_) => self.end(scope, End::wanted(Cause::Cancelled)),
+            _ => self.reinvite_failed(scope, 408),
+        }
+    }
+
+    /// The peer hung up.
+    pub(super) fn ended_by_peer(&mut self, scope: &mut Scope, end: End) {
+        debug_assert_eq!(end.by, Side::Remote);
+        self.phase = Phase::Over;
+        for timer in [Timer::AckWait, Timer::CancelGiveUp, Timer::Retransmit] {
+            scope.timers.cancel(self.id, timer);
+        }
+        self.end(scope, end);
+    }
+}
+
+impl Client {
+    /// Nothing more can come of it that we would have to answer.
+    fn is_settled(&self) -> bool {
+        self.finished && self.acks.is_empty()
+    }
+}
+
+pub(super) fn is_challenge(response: &SipResponse) -> bool {
+    matches!(response.status, 401 | 407)
+}

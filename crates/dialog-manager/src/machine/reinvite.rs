@@ -1,0 +1,267 @@
+//! Our re-INVITEs (RFC 3261 section 14.1).
+
+use super::call::{Call, Client, Departure, Phase, Purpose, is_challenge};
+use super::end::End;
+use super::session::Session;
+use super::timers::Timer;
+use super::words::{SDP, misuse, push_abilities, sdp_of};
+use super::{Output, Scope};
+use crate::event::{DialogEventKind, Side};
+use siprtc_core::sip::{Headers, Method, Route, SipResponse, TxEnd, TxId};
+use siprtc_core::{Cause, Result};
+use std::time::Duration;
+
+/// Most tries of one offer after 491.
+const MAX_GLARE: u8 = 5;
+
+/// Our offer, until its answer.
+pub(super) struct Ours {
+    /// `None` while we wait for another try after glare.
+    tx: Option<TxId>,
+    sdp: String,
+    glares: u8,
+    provisional: bool,
+    cancelled: bool,
+}
+
+impl Ours {
+    /// A re-INVITE is on its way.
+    pub(super) fn is_out(&self) -> bool {
+        self.tx.is_some()
+    }
+}
+
+impl Call {
+    pub(super) fn reinvite(&mut self, scope: &mut Scope, sdp: String) -> Result<()> {
+        const OPERATION: &str = "re-INVITE";
+        let ending = self.is_ending();
+        let Phase::Established(session) = &mut self.phase else {
+            return Err(misuse(OPERATION, format!("{} is not established", self.id)));
+        };
+        // RFC 3261 section 14.1: no INVITE while another one is under way, in either direction.
+        if ending || session.ours.is_some() || session.theirs.is_some() || session.unacked.is_some() {
+            return Err(misuse(
+                OPERATION,
+                format!("{} is in the middle of another offer and answer", self.id),
+            )
+            .advice("wait for Confirmed, OfferConfirmed, OfferAnswered or OfferRejected"));
+        }
+        session.ours = Some(Ours {
+            tx: None,
+            sdp,
+            glares: 0,
+            provisional: false,
+            cancelled: false,
+        });
+        self.send_reinvite(scope);
+        Ok(())
+    }
+
+    fn send_reinvite(&mut self, scope: &mut Scope) {
+        let Phase::Established(session) = &mut self.phase else {
+            return;
+        };
+        let Session {
+            dialog,
+            ours: Some(ours),
+            ..
+        } = &mut **session
+        else {
+            return;
+        };
+        let (mut request, sequence) = dialog.request(Method::Invite);
+        request.headers.push("Contact", &scope.config.account.contact);
+        push_abilities(&mut request.headers);
+        let request = request.with_body(SDP, ours.sdp.clone());
+        let tx = self.send(scope, Departure::within(Purpose::Reinvite, (request, sequence)));
+        self.reinvite_is_out(tx);
+    }
+
+    fn reinvite_is_out(&mut self, tx: TxId) {
+        if let Some(ours) = self.ours() {
+            ours.tx = Some(tx);
+            ours.provisional = false;
+        }
+    }
+
+    fn ours(&mut self) -> Option<&mut Ours> {
+        match &mut self.phase {
+            Phase::Established(session) => session.ours.as_mut(),
+            _ => None,
+        }
+    }
+
+    fn is_current_reinvite(&mut self, tx: TxId) -> bool {
+        self.ours().is_some_and(|ours| ours.tx == Some(tx))
+    }
+
+    pub(super) fn retry_reinvite(&mut self, scope: &mut Scope) {
+        if self.ours().is_some_and(|ours| !ours.is_out()) {
+            self.send_reinvite(scope);
+        }
+    }
+
+    pub(super) fn reinvite_progresses(&mut self, scope: &mut Scope, tx: TxId) {
+        if !self.is_current_reinvite(tx) {
+            return;
+        }
+        let Some(ours) = self.ours() else { return };
+        if !std::mem::replace(&mut ours.provisional, true) {
+            scope.set_timer(self.id, Timer::NoAnswer, scope.config.no_answer);
+        }
+    }
+
+    /// The peer's user thinks too long.
+    pub(super) fn cancel_reinvite(&mut self, scope: &mut Scope) {
+        let call = self.id;
+        let Some(ours) = self.ours() else { return };
+        let Some(tx) = ours.tx.filter(|_| ours.provisional && !ours.cancelled) else {
+            return;
+        };
+        ours.cancelled = true;
+        scope.push(Output::Cancel {
+            call,
+            tx,
+            headers: Headers::new(),
+        });
+        scope.set_timer(call, Timer::CancelGiveUp, scope.patience());
+    }
+
+    pub(super) fn reinvite_accepted(&mut self, scope: &mut Scope, tx: TxId, response: &SipResponse) {
+        let call = self.id;
+        let current = self.is_current_reinvite(tx);
+        let Some(client) = self.clients.iter_mut().find(|client| client.tx == tx) else {
+            return;
+        };
+        if let Some((_, ack)) = client.acks.first() {
+            let request = ack.clone();
+            return scope.push(Output::SendAck {
+                call,
+                request,
+                route: Route::by_request(),
+            });
+        }
+        let dialog = match &mut self.phase {
+            Phase::Closing(dialog) => dialog,
+            Phase::Established(session) => &mut session.dialog,
+            _ => return client.finished = true,
+        };
+        dialog.refresh_target(&response.headers);
+        let request = dialog.ack(&client.request, client.sequence);
+        client.acks.push((String::new(), request.clone()));
+        client.finished = true;
+        scope.push(Output::SendAck {
+            call,
+            request,
+            route: Route::by_request(),
+        });
+        if current {
+            self.forget_ours(scope);
+            self.tell(
+                scope,
+                DialogEventKind::OfferAnswered {
+                    sdp: sdp_of(response),
+                },
+            );
+        }
+    }
+
+    pub(super) fn reinvite_refused(&mut self, scope: &mut Scope, tx: TxId, response: &SipResponse) {
+        if !self.is_current_reinvite(tx) {
+            return;
+        }
+        let cancelled = self.ours().is_some_and(|ours| ours.cancelled);
+        match response.status {
+            401 | 407 if !cancelled && is_challenge(response) => match self.retry(scope, tx, response) {
+                Ok(tx) => self.reinvite_is_out(tx),
+                Err(_) => self.reinvite_failed(scope, response.status),
+            },
+            408 => {
+                let reason = format!("{} did not answer our re-INVITE (408): it may be gone", self.peer);
+                self.dialog_lost(scope, End::local(Cause::TimedOut, reason), response.status);
+            }
+            481 => {
+                let reason = format!(
+                    "{} does not know this call any more (481): it was restarted, or ended the call unheard",
+                    self.peer
+                );
+                self.dialog_lost(scope, End::local(Cause::Rejected, reason), response.status);
+            }
+            491 if !cancelled => self.glare(scope),
+            status => self.reinvite_failed(scope, status),
+        }
+    }
+
+    /// RFC 3261 section 12.2.1.2: 481 and 408 end the dialog. The BYE is for a peer that is there after all.
+    fn dialog_lost(&mut self, scope: &mut Scope, end: End, status: u16) {
+        self.forget_ours(scope);
+        self.abort(
+            scope,
+            End {
+                by: Side::Remote,
+                ..end
+            }
+            .with_status(status),
+        );
+    }
+
+    /// RFC 3261 section 14.1: the owner of the Call-ID waits 2.1 to 4 s, the other side up to 2 s, in units of 10 ms.
+    fn glare(&mut self, scope: &mut Scope) {
+        let Phase::Established(session) = &mut self.phase else {
+            return;
+        };
+        let steps = if session.owns_call_id {
+            scope.pick(210..=400)
+        } else {
+            scope.pick(0..=200)
+        };
+        let Some(ours) = &mut session.ours else { return };
+        ours.glares += 1;
+        if ours.glares > MAX_GLARE {
+            return self.reinvite_failed(scope, 491);
+        }
+        ours.tx = None;
+        scope.timers.cancel(self.id, Timer::NoAnswer);
+        scope.set_timer(self.id, Timer::ReinviteRetry, Duration::from_millis(steps * 10));
+    }
+
+    /// Our offer came to nothing; the call goes on. Does nothing without an offer of ours.
+    pub(super) fn reinvite_failed(&mut self, scope: &mut Scope, status: u16) {
+        if self.ours().is_some() {
+            self.forget_ours(scope);
+            self.tell(scope, DialogEventKind::OfferRejected { status });
+        }
+    }
+
+    fn forget_ours(&mut self, scope: &mut Scope) {
+        if let Phase::Established(session) = &mut self.phase {
+            session.ours = None;
+        }
+        for timer in [Timer::CancelGiveUp, Timer::NoAnswer, Timer::ReinviteRetry] {
+            scope.timers.cancel(self.id, timer);
+        }
+    }
+
+    pub(super) fn reinvite_lost(&mut self, scope: &mut Scope, client: &Client, end: TxEnd) {
+        if !self.is_current_reinvite(client.tx) {
+            return;
+        }
+        let end = match end {
+            TxEnd::TimedOut => End::local(
+                Cause::TimedOut,
+                format!(
+                    "{} did not answer our re-INVITE: it, or the way to it, is gone",
+                    self.peer
+                ),
+            ),
+            TxEnd::Transport(told) => End::local(
+                Cause::ConnectionFailed,
+                format!("no connection to {} for our re-INVITE: {told}", self.peer),
+            ),
+            // The answer was lost inside this process; the session is what it was.
+            TxEnd::Done => return self.reinvite_failed(scope, 500),
+        };
+        self.forget_ours(scope);
+        self.abort(scope, end);
+    }
+}

@@ -1,0 +1,112 @@
+//! Requests from the network: to which call they belong, and what is said to those that belong to none.
+
+use super::call::Call;
+use super::words::{abilities, not_allowed, objection};
+use super::{Machine, Scope};
+use siprtc_core::sip::{Method, SipRequest, TxId};
+
+/// What a 486 for too many calls says in its Retry-After, in seconds.
+const FULL_RETRY_AFTER: u32 = 5;
+
+impl Machine {
+    pub(super) fn requested(&mut self, tx: TxId, request: SipRequest) {
+        if request.method == Method::Ack {
+            return;
+        }
+        match local_tag(&request) {
+            Some(tag) => self.requested_within(tx, request, tag),
+            None => self.requested_outside(tx, request),
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, ack: &SipRequest) {
+        let Some(tag) = local_tag(ack) else { return };
+        if let Some(id) = self.dialog(ack, tag) {
+            self.with(id, |call, scope| call.acknowledged(scope, ack));
+        }
+    }
+
+    fn dialog(&self, request: &SipRequest, tag: String) -> Option<siprtc_core::CallId> {
+        let call_id = request.headers.call_id().ok()?.to_owned();
+        self.dialogs.get(&(call_id, tag)).copied()
+    }
+
+    fn requested_within(&mut self, tx: TxId, request: SipRequest, tag: String) {
+        match self.dialog(&request, tag) {
+            Some(id) => self.with(id, |call, scope| call.requested(scope, tx, request)),
+            None => self.scope.respond(None, tx, request.response(481)),
+        }
+    }
+
+    fn requested_outside(&mut self, tx: TxId, request: SipRequest) {
+        match request.method {
+            Method::Invite => self.invited(tx, request),
+            Method::Options if self.scope.config.answer_options => {
+                let response = objection(&request).unwrap_or_else(|| abilities(&request));
+                self.scope.respond_outside(tx, response);
+            }
+            Method::Bye | Method::Cancel | Method::Info | Method::Update | Method::Prack => {
+                self.scope.respond_outside(tx, request.response(481));
+            }
+            _ => self.scope.respond_outside(tx, not_allowed(&request)),
+        }
+    }
+
+    fn invited(&mut self, tx: TxId, invite: SipRequest) {
+        let key = match (invite.headers.call_id(), invite.headers.from()) {
+            (Ok(call_id), Ok(from)) => (call_id.to_owned(), from.tag().unwrap_or_default().to_owned()),
+            _ => return self.scope.respond_outside(tx, invite.response(400)),
+        };
+        let earlier = self.invitations.get(&key).and_then(|id| self.calls.get(id));
+        if earlier.is_some_and(|call| call.was_begun_by(&invite)) {
+            return self.scope.respond_outside(tx, invite.response(482));
+        }
+        if let Some(response) = objection(&invite) {
+            return self.scope.respond_outside(tx, response);
+        }
+        if self.terminating {
+            return self.scope.respond_outside(tx, invite.response(480));
+        }
+        if self.is_full() {
+            let mut response = invite.response(486);
+            response.headers.push("Retry-After", FULL_RETRY_AFTER);
+            return self.scope.respond_outside(tx, response);
+        }
+        match Call::invited(&mut self.scope, tx, &invite) {
+            Ok(call) => {
+                self.invitations.insert(key, call.id);
+                self.insert(call);
+            }
+            Err(error) => {
+                let mut response = invite.response(400);
+                response.reason = one_line(error.message());
+                self.scope.respond_outside(tx, response);
+            }
+        }
+    }
+}
+
+impl Scope {
+    /// Answers a request that makes no dialog; the To gets a tag all the same (RFC 3261 section 8.2.6.2).
+    fn respond_outside(&mut self, tx: TxId, mut response: siprtc_core::sip::SipResponse) {
+        if let Ok(to) = response.headers.to()
+            && to.tag().is_none()
+        {
+            let tag = self.token();
+            response.headers.set("To", to.with_tag(tag));
+        }
+        self.respond(None, tx, response);
+    }
+}
+
+/// A reason phrase is one line.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(120)
+        .collect()
+}
+
+fn local_tag(request: &SipRequest) -> Option<String> {
+    request.headers.to().ok()?.tag().map(str::to_owned)
+}

@@ -1,0 +1,370 @@
+//! The caller's INVITE: from Calling to its final answer (RFC 3261 sections 9.1 and 13.2).
+
+use super::auth::Attempts;
+use super::call::{Call, Client, Departure, MAX_FORKS, Phase, Purpose, is_challenge};
+use super::dialog::Dialog;
+use super::end::{Circumstances, End};
+use super::session::Session;
+use super::timers::Timer;
+use super::words::{SDP, is_one_line, misuse, push_abilities, sdp_of};
+use super::{Output, Scope};
+use crate::event::{DialogEventKind, DialogTag};
+use crate::message::Invite;
+use siprtc_core::sip::{CSeq, Headers, Method, NameAddr, Route, SipRequest, SipResponse, TxEnd, TxId, Uri};
+use siprtc_core::{Cause, Result};
+
+/// Header fields that are ours to write.
+const OWN: [&str; 18] = [
+    "Allow",
+    "Authorization",
+    "CSeq",
+    "Call-ID",
+    "Contact",
+    "Content-Encoding",
+    "Content-Length",
+    "Content-Type",
+    "From",
+    "Max-Forwards",
+    "Proxy-Authorization",
+    "Record-Route",
+    "Require",
+    "Route",
+    "Supported",
+    "To",
+    "Unsupported",
+    "Via",
+];
+
+/// An INVITE without a final answer.
+pub(super) struct Calling {
+    tx: TxId,
+    /// A CANCEL may go only after a provisional answer (RFC 3261 section 9.1).
+    provisional: bool,
+    trying_told: bool,
+    cancelled: bool,
+    rang: bool,
+    early: Vec<Dialog>,
+    next_hop: String,
+}
+
+impl Calling {
+    pub(super) fn dialog(&mut self, remote_tag: &str) -> Option<&mut Dialog> {
+        self.early
+            .iter_mut()
+            .find(|dialog| dialog.remote_tag() == remote_tag)
+    }
+
+    pub(super) fn forget_dialog(&mut self, remote_tag: &str) {
+        self.early.retain(|dialog| dialog.remote_tag() != remote_tag);
+    }
+}
+
+impl Call {
+    pub(super) fn start(scope: &mut Scope, message: Invite) -> Result<Self> {
+        check_headers(&message.headers)?;
+        let sip_call_id = scope.token() + &scope.token();
+        let local_tag = scope.token();
+        let request = initial_invite(scope, &message, &sip_call_id, &local_tag);
+        let outbound = scope.config.account.outbound.clone();
+        let next_hop = outbound
+            .as_ref()
+            .map_or(message.target.to_string(), ToString::to_string);
+        let route = outbound.map_or_else(Route::by_request, Route::via);
+        let ids = (sip_call_id.clone(), local_tag);
+        let mut call = Call::new(scope, message.call, ids, message.target.to_string(), Phase::Over);
+        let attempts = Attempts::default();
+        let departure = Departure {
+            purpose: Purpose::Invite,
+            request,
+            sequence: 1,
+            attempts,
+            route,
+        };
+        let tx = call.send(scope, departure);
+        call.phase = Phase::Calling(Calling {
+            tx,
+            provisional: false,
+            trying_told: false,
+            cancelled: false,
+            rang: false,
+            early: Vec::new(),
+            next_hop,
+        });
+        call.tell(scope, DialogEventKind::Started { sip_call_id });
+        Ok(call)
+    }
+
+    /// Sends the CANCEL that is wished for, as soon as it may go.
+    pub(super) fn try_cancel(&mut self, scope: &mut Scope) {
+        let Phase::Calling(calling) = &mut self.phase else {
+            return;
+        };
+        if !calling.provisional || calling.cancelled {
+            return;
+        }
+        calling.cancelled = true;
+        let mut headers = Headers::new();
+        if let Some(reason) = &self.hangup_reason {
+            headers.push("Reason", reason);
+        }
+        scope.push(Output::Cancel {
+            call: self.id,
+            tx: calling.tx,
+            headers,
+        });
+        scope.set_timer(self.id, Timer::CancelGiveUp, scope.patience());
+    }
+
+    pub(super) fn invite_progresses(&mut self, scope: &mut Scope, tx: TxId, response: &SipResponse) {
+        let ending = self.is_ending();
+        let Phase::Calling(calling) = &mut self.phase else {
+            return;
+        };
+        if calling.tx != tx {
+            return;
+        }
+        if !calling.provisional {
+            calling.provisional = true;
+            if !ending {
+                scope.set_timer(self.id, Timer::NoAnswer, scope.config.no_answer);
+            }
+        }
+        if ending {
+            return self.try_cancel(scope);
+        }
+        if response.status == 100 {
+            if !std::mem::replace(&mut calling.trying_told, true) {
+                self.tell(scope, DialogEventKind::Trying);
+            }
+            return;
+        }
+        calling.rang = true;
+        let Some(dialog) = self.early_dialog(tx, response) else {
+            return;
+        };
+        let kind = DialogEventKind::Ringing {
+            dialog,
+            status: response.status,
+            sdp: sdp_of(response),
+        };
+        self.tell(scope, kind);
+    }
+
+    /// Notes the early dialog of a 1xx, by To-tag. `None` when there are too many or it cannot be read.
+    fn early_dialog(&mut self, tx: TxId, response: &SipResponse) -> Option<DialogTag> {
+        let tag = response.headers.to().ok()?.tag().unwrap_or_default().to_owned();
+        let client = self.client(tx)?;
+        let fresh = Dialog::of_caller(&client.request, client.sequence, response).ok()?;
+        let Phase::Calling(calling) = &mut self.phase else {
+            return None;
+        };
+        if calling.dialog(&tag).is_none() {
+            if calling.early.len() >= MAX_FORKS {
+                return None;
+            }
+            calling.early.push(fresh);
+        }
+        Some(DialogTag(tag))
+    }
+
+    /// A 2xx: every one is acknowledged, the first makes the call, the others are hung up (RFC 3261 section 13.2.2.4).
+    pub(super) fn invite_accepted(&mut self, scope: &mut Scope, tx: TxId, response: &SipResponse) {
+        let tag = response
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned))
+            .unwrap_or_default();
+        let call = self.id;
+        let Some(client) = self.client(tx) else { return };
+        if let Some((_, ack)) = client.acks.iter().find(|(known, _)| *known == tag) {
+            let request = ack.clone();
+            return scope.push(Output::SendAck {
+                call,
+                request,
+                route: Route::by_request(),
+            });
+        }
+        if client.acks.len() >= MAX_FORKS {
+            return;
+        }
+        let mut dialog = match Dialog::of_caller(&client.request, client.sequence, response) {
+            Ok(dialog) => dialog,
+            Err(error) => return self.unreadable_answer(scope, tx, &error),
+        };
+        let request = dialog.ack(&client.request, client.sequence);
+        client.acks.push((tag.clone(), request.clone()));
+        client.finished = true;
+        scope.push(Output::SendAck {
+            call,
+            request,
+            route: Route::by_request(),
+        });
+        let first = matches!(&self.phase, Phase::Calling(calling) if calling.tx == tx);
+        if !first {
+            return self.bye(scope, &mut dialog, Purpose::ForkBye);
+        }
+        self.establish(scope, dialog, response);
+    }
+
+    fn establish(&mut self, scope: &mut Scope, mut dialog: Dialog, response: &SipResponse) {
+        if let Phase::Calling(calling) = &mut self.phase
+            && let Some(early) = calling.dialog(dialog.remote_tag())
+        {
+            dialog.continue_from(early);
+        }
+        scope.timers.cancel(self.id, Timer::NoAnswer);
+        scope.timers.cancel(self.id, Timer::CancelGiveUp);
+        let tag = DialogTag(dialog.remote_tag().to_owned());
+        self.phase = Phase::Established(Box::new(Session::of_caller(dialog)));
+        if self.is_ending() {
+            // The 200 and our CANCEL crossed: the call exists, and nobody wants it any more.
+            return self.send_bye(scope);
+        }
+        self.tell(
+            scope,
+            DialogEventKind::Answered {
+                dialog: tag,
+                sdp: sdp_of(response),
+            },
+        );
+    }
+
+    fn unreadable_answer(&mut self, scope: &mut Scope, tx: TxId, error: &siprtc_core::Error) {
+        if !matches!(&self.phase, Phase::Calling(calling) if calling.tx == tx) {
+            return;
+        }
+        if let Some(client) = self.client(tx) {
+            client.finished = true;
+        }
+        self.phase = Phase::Over;
+        let reason = format!("the 200 of {} makes no dialog: {error}", self.peer);
+        self.end(scope, End::local(Cause::ProtocolError, reason).with_status(200));
+    }
+
+    pub(super) fn invite_refused(&mut self, scope: &mut Scope, tx: TxId, response: &SipResponse) {
+        let Phase::Calling(calling) = &self.phase else {
+            return;
+        };
+        if calling.tx != tx {
+            return;
+        }
+        let rang = calling.rang;
+        let authenticated = self.client(tx).is_some_and(|client| !client.attempts.is_empty());
+        let circumstances = Circumstances {
+            target: &self.peer,
+            authenticated,
+            rang,
+        };
+        let mut end = End::refused(response, circumstances);
+        if is_challenge(response) && !self.is_ending() {
+            match self.retry(scope, tx, response) {
+                Ok(tx) => return self.challenged(scope, tx),
+                Err(reason) => end.reason = Some(reason),
+            }
+        }
+        scope.timers.cancel(self.id, Timer::CancelGiveUp);
+        self.phase = Phase::Over;
+        self.end(scope, end);
+    }
+
+    /// The INVITE is out again: a new transaction, and the early dialogs of the last one are gone.
+    fn challenged(&mut self, scope: &mut Scope, tx: TxId) {
+        let Phase::Calling(calling) = &mut self.phase else {
+            return;
+        };
+        calling.tx = tx;
+        calling.provisional = false;
+        calling.early.clear();
+        scope.timers.cancel(self.id, Timer::NoAnswer);
+    }
+
+    pub(super) fn invite_lost(&mut self, scope: &mut Scope, client: &Client, end: TxEnd) {
+        let Phase::Calling(calling) = &self.phase else {
+            return;
+        };
+        if calling.tx != client.tx {
+            return;
+        }
+        let hop = calling.next_hop.clone();
+        let seconds = scope.patience().as_secs();
+        let end = match end {
+            TxEnd::TimedOut if calling.provisional => End::local(
+                Cause::TimedOut,
+                format!(
+                    "{} never gave a final answer: try again, or see the server's log",
+                    self.peer
+                ),
+            ),
+            TxEnd::TimedOut => End::local(
+                Cause::TimedOut,
+                format!(
+                    "no answer from {hop} within {seconds} s: is the server up, and is the address right?"
+                ),
+            ),
+            TxEnd::Transport(told) => End::local(
+                Cause::ConnectionFailed,
+                format!(
+                    "no connection to {hop}: {told}; check the address, the port, the transport and the firewall"
+                ),
+            ),
+            TxEnd::Done => End::local(
+                Cause::Internal,
+                "the final answer was lost inside this process, which is overloaded: try again".to_owned(),
+            ),
+        };
+        scope.timers.cancel(self.id, Timer::CancelGiveUp);
+        self.phase = Phase::Over;
+        self.end(scope, end);
+    }
+}
+
+fn initial_invite(scope: &Scope, message: &Invite, sip_call_id: &str, local_tag: &str) -> SipRequest {
+    let account = &scope.config.account;
+    let mut from = NameAddr::new(account.aor.address_of_record()).with_tag(local_tag);
+    from.display.clone_from(&account.display_name);
+    let mut request = SipRequest::new(Method::Invite, message.target.clone());
+    request.headers.push("From", from);
+    request.headers.push("To", NameAddr::new(to_uri(&message.target)));
+    request.headers.push("Call-ID", sip_call_id);
+    request.headers.push(
+        "CSeq",
+        CSeq {
+            sequence: 1,
+            method: Method::Invite,
+        },
+    );
+    request.headers.push("Contact", &account.contact);
+    push_abilities(&mut request.headers);
+    for (name, value) in message.headers.iter() {
+        request.headers.push(name.clone(), value);
+    }
+    request.with_body(SDP, message.offer.clone())
+}
+
+/// A To carries neither headers nor a transport (RFC 3261 table 1).
+fn to_uri(target: &Uri) -> Uri {
+    match target {
+        Uri::Other(_) => target.clone(),
+        Uri::Sip(uri) => Uri::Sip(uri.address_of_record()),
+    }
+}
+
+fn check_headers(headers: &Headers) -> Result<()> {
+    for (name, value) in headers.iter() {
+        if OWN.iter().any(|own| name.is(own)) {
+            return Err(misuse(
+                "invite",
+                format!("the header field {name} is the dialog manager's to write"),
+            )
+            .advice("leave it out"));
+        }
+        if !is_one_line(name.as_str()) || !is_one_line(value) {
+            return Err(
+                misuse("invite", format!("the header field {name:?} has a line break"))
+                    .advice("give each header field as one line"),
+            );
+        }
+    }
+    Ok(())
+}

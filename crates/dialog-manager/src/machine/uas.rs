@@ -1,0 +1,215 @@
+//! The callee's INVITE: from its arrival to our final answer (RFC 3261 section 13.3).
+
+use super::Scope;
+use super::call::{Call, Phase};
+use super::dialog::Dialog;
+use super::end::End;
+use super::session::{Session, Unacked};
+use super::timers::Timer;
+use super::words::{Description, SDP, misuse, push_abilities};
+use crate::event::DialogEventKind;
+use siprtc_core::sip::{SipRequest, SipResponse, TxId};
+use siprtc_core::{CallId, Cause, Result};
+use std::time::Duration;
+
+/// RFC 3261 section 13.3.1.1: a provisional answer every minute keeps a proxy from cancelling.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// An INVITE that we have not answered finally.
+pub(super) struct Inviting {
+    pub(super) tx: TxId,
+    pub(super) request: SipRequest,
+    pub(super) dialog: Dialog,
+    /// The caller's Expires runs out before our own patience.
+    pub(super) expires: bool,
+    progress: Option<SipResponse>,
+    /// The INVITE had no offer: our 200 has it.
+    offerless: bool,
+}
+
+impl Call {
+    /// A peer calls. The error's message says what is wrong with the INVITE (400).
+    pub(super) fn invited(scope: &mut Scope, tx: TxId, invite: &SipRequest) -> Result<Self> {
+        let id = CallId::fresh();
+        let (from, to) = (invite.headers.from()?, invite.headers.to()?);
+        let sip_call_id = invite.headers.call_id()?.to_owned();
+        let offer = Description::of(&invite.headers, &invite.body).sdp();
+        let local_tag = scope.token();
+        let no_answer = scope.config.no_answer;
+        // RFC 3261 section 13.3.1: an Expires bounds the invitation, not the session.
+        let expires = invite
+            .headers
+            .expires()
+            .ok()
+            .flatten()
+            .map(|s| Duration::from_secs(s.into()));
+        let inviting = Inviting {
+            tx,
+            request: invite.clone(),
+            dialog: Dialog::of_callee(invite, &local_tag)?,
+            expires: expires.is_some_and(|expires| expires < no_answer),
+            progress: None,
+            offerless: offer.is_none(),
+        };
+        let phase = Phase::Inviting(Box::new(inviting));
+        let mut call = Call::new(
+            scope,
+            id,
+            (sip_call_id.clone(), local_tag),
+            from.uri.to_string(),
+            phase,
+        );
+        call.begun_by = Some(invite.headers.cseq()?.sequence);
+        scope.owners.insert(tx, id);
+        scope.respond(Some(id), tx, invite.response(100));
+        scope.set_timer(
+            id,
+            Timer::NoAnswer,
+            expires.map_or(no_answer, |expires| expires.min(no_answer)),
+        );
+        call.tell(
+            scope,
+            DialogEventKind::Incoming {
+                sip_call_id,
+                from,
+                to,
+                offer,
+            },
+        );
+        Ok(call)
+    }
+
+    /// Whether this call came from a copy of `invite` that took another way (RFC 3261 section 8.2.2.2).
+    pub(super) fn was_begun_by(&self, invite: &SipRequest) -> bool {
+        let sequence = invite.headers.cseq().ok().map(|cseq| cseq.sequence);
+        sequence.is_some() && self.begun_by == sequence
+    }
+
+    pub(super) fn ring(&mut self, scope: &mut Scope, answer: Option<String>) -> Result<()> {
+        let status = if answer.is_some() { 183 } else { 180 };
+        let mut response = self.answer_to_invite(scope, status, "ring")?;
+        if let Some(sdp) = answer {
+            response = response.with_body(SDP, sdp);
+        }
+        let Phase::Inviting(inviting) = &mut self.phase else {
+            return Ok(());
+        };
+        inviting.progress = Some(response.clone());
+        scope.respond(Some(self.id), inviting.tx, response);
+        scope.set_timer(self.id, Timer::ProgressRefresh, PROGRESS_INTERVAL);
+        Ok(())
+    }
+
+    pub(super) fn refresh_progress(&mut self, scope: &mut Scope) {
+        let Phase::Inviting(inviting) = &self.phase else {
+            return;
+        };
+        let Some(response) = inviting.progress.clone() else {
+            return;
+        };
+        scope.respond(Some(self.id), inviting.tx, response);
+        scope.set_timer(self.id, Timer::ProgressRefresh, PROGRESS_INTERVAL);
+    }
+
+    pub(super) fn accept(&mut self, scope: &mut Scope, sdp: String) -> Result<()> {
+        let mut response = self.answer_to_invite(scope, 200, "accept")?.with_body(SDP, sdp);
+        push_abilities(&mut response.headers);
+        let inviting = match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Inviting(inviting) => inviting,
+            other => {
+                self.phase = other;
+                return Ok(());
+            }
+        };
+        scope.timers.cancel(self.id, Timer::NoAnswer);
+        scope.timers.cancel(self.id, Timer::ProgressRefresh);
+        let unacked = Unacked {
+            tx: inviting.tx,
+            sequence: self.begun_by.unwrap_or_default(),
+            response,
+            interval: scope.config.timers.t1,
+            initial: true,
+            offered: inviting.offerless,
+        };
+        self.phase = Phase::Established(Box::new(Session::of_callee(inviting.dialog)));
+        self.send_success(scope, unacked);
+        Ok(())
+    }
+
+    pub(super) fn reject(&mut self, scope: &mut Scope, status: u16) -> Result<()> {
+        check_refusal("reject", status)?;
+        if !matches!(self.phase, Phase::Inviting(_)) {
+            return Err(self.not_inviting("reject"));
+        }
+        self.refuse(scope, status, End::wanted(Cause::from_status(status)), None);
+        Ok(())
+    }
+
+    /// Answers the INVITE finally and not with 2xx.
+    pub(super) fn refuse(&mut self, scope: &mut Scope, status: u16, end: End, reason: Option<String>) {
+        let Phase::Inviting(inviting) = &self.phase else {
+            return;
+        };
+        let mut response = inviting.request.response(status);
+        set_tag(&mut response, &self.local_tag);
+        if let Some(reason) = reason {
+            // RFC 6432 section 3 lets a final answer carry a Reason.
+            response.headers.push("Reason", reason);
+        }
+        scope.respond(Some(self.id), inviting.tx, response);
+        self.phase = Phase::Over;
+        self.end(scope, end.with_status(status));
+    }
+
+    /// The caller's CANCEL; after a 2xx it has no effect (RFC 3261 section 9.2).
+    pub(super) fn cancelled(&mut self, scope: &mut Scope, invite: TxId) {
+        match &mut self.phase {
+            Phase::Inviting(inviting) if inviting.tx == invite => {
+                self.refuse(scope, 487, End::by_peer(Cause::Cancelled, None), None);
+            }
+            Phase::Established(session) => {
+                let Some(theirs) = session.theirs.take_if(|theirs| theirs.tx == invite) else {
+                    return;
+                };
+                scope.timers.cancel(self.id, Timer::OfferPatience);
+                scope.respond(Some(self.id), theirs.tx, theirs.request.response(487));
+                self.tell(scope, DialogEventKind::OfferRejected { status: 487 });
+            }
+            _ => {}
+        }
+    }
+
+    /// A response within the dialog-to-be: To-tag and Contact; Record-Route is echoed by the response itself.
+    fn answer_to_invite(&self, scope: &Scope, status: u16, operation: &'static str) -> Result<SipResponse> {
+        let Phase::Inviting(inviting) = &self.phase else {
+            return Err(self.not_inviting(operation));
+        };
+        let mut response = inviting.request.response(status);
+        set_tag(&mut response, &self.local_tag);
+        response.headers.push("Contact", &scope.config.account.contact);
+        Ok(response)
+    }
+
+    fn not_inviting(&self, operation: &'static str) -> siprtc_core::Error {
+        misuse(
+            operation,
+            format!("{} has no INVITE of the peer that waits for an answer", self.id),
+        )
+        .advice("answer an Incoming call once")
+    }
+}
+
+fn set_tag(response: &mut SipResponse, tag: &str) {
+    if let Ok(to) = response.headers.to() {
+        response.headers.set("To", to.with_tag(tag));
+    }
+}
+
+pub(super) fn check_refusal(operation: &'static str, status: u16) -> Result<()> {
+    match status {
+        300..=699 => Ok(()),
+        _ => {
+            Err(misuse(operation, format!("{status} refuses nothing")).advice("give a status of 300 to 699"))
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Header values and answers that several states need.
+
+use super::Scope;
+use siprtc_core::sip::{Headers, Method, SipRequest, SipResponse};
+use siprtc_core::{Error, Fault};
+
+/// The methods handled within a dialog.
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
+/// The one body that is understood.
+pub(super) const SDP: &str = "application/sdp";
+/// Extensions (option-tags) that are understood: none. The header field says so (RFC 3261 section 20.37).
+pub(super) const SUPPORTED: &[&str] = &[];
+/// Longest wait that a 500 asks of a second INVITE, in seconds (RFC 3261 section 14.2).
+const MAX_RETRY_AFTER: u64 = 10;
+
+pub(super) fn misuse(operation: &'static str, message: impl Into<String>) -> Error {
+    Error::new(Fault::ApiMisuse, operation, message)
+}
+
+/// A stack's error without its advice, for a sentence.
+pub(super) fn told(error: &Error) -> String {
+    error.to_string()
+}
+
+/// A message's session description.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Description {
+    Absent,
+    Sdp(String),
+    /// A body that we do not understand.
+    Foreign,
+}
+
+impl Description {
+    pub(super) fn of(headers: &Headers, body: &[u8]) -> Self {
+        if body.is_empty() {
+            return Description::Absent;
+        }
+        let plain = headers
+            .value("Content-Encoding")
+            .is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
+        match std::str::from_utf8(body) {
+            Ok(text) if plain && headers.content_type().as_deref() == Some(SDP) => {
+                Description::Sdp(text.to_owned())
+            }
+            _ if is_optional(headers) => Description::Absent,
+            _ => Description::Foreign,
+        }
+    }
+
+    pub(super) fn sdp(self) -> Option<String> {
+        match self {
+            Description::Sdp(sdp) => Some(sdp),
+            Description::Absent | Description::Foreign => None,
+        }
+    }
+}
+
+/// The SDP of a response, if it has one.
+pub(super) fn sdp_of(response: &SipResponse) -> Option<String> {
+    Description::of(&response.headers, &response.body).sdp()
+}
+
+/// RFC 3261 section 20.11: a body that need not be understood.
+fn is_optional(headers: &Headers) -> bool {
+    headers.value("Content-Disposition").is_some_and(|value| {
+        value
+            .split(';')
+            .skip(1)
+            .any(|param| param.replace(' ', "").eq_ignore_ascii_case("handling=optional"))
+    })
+}
+
+/// What is wrong with a request before anybody looks at its meaning (RFC 3261 section 8.2).
+pub(super) fn objection(request: &SipRequest) -> Option<SipResponse> {
+    let unknown: Vec<_> = request
+        .headers
+        .items("Require")
+        .into_iter()
+        .filter(|tag| !tag.is_empty() && !SUPPORTED.iter().any(|known| known.eq_ignore_ascii_case(tag)))
+        .collect();
+    if !unknown.is_empty() {
+        let mut response = request.response(420);
+        response.headers.push("Unsupported", unknown.join(", "));
+        return Some(response);
+    }
+    let with_session = matches!(request.method, Method::Invite | Method::Update);
+    if with_session && Description::of(&request.headers, &request.body) == Description::Foreign {
+        return Some(unsupported_body(request));
+    }
+    None
+}
+
+fn unsupported_body(request: &SipRequest) -> SipResponse {
+    let mut response = request.response(415);
+    response.headers.push("Accept", SDP);
+    // RFC 3261 section 8.2.3: say what was wrong, the type or its encoding.
+    if request.headers.contains("Content-Encoding") {
+        response.headers.push("Accept-Encoding", "identity");
+    }
+    response
+}
+
+pub(super) fn push_abilities(headers: &mut Headers) {
+    headers.push("Allow", ALLOW);
+    if !SUPPORTED.is_empty() {
+        headers.push("Supported", SUPPORTED.join(", "));
+    }
+}
+
+/// A 200 to OPTIONS: what an INVITE would find (RFC 3261 section 11.2).
+pub(super) fn abilities(request: &SipRequest) -> SipResponse {
+    let mut response = request.response(200);
+    response.headers.push("Allow", ALLOW);
+    response.headers.push("Accept", SDP);
+    response.headers.push("Supported", SUPPORTED.join(", "));
+    response
+}
+
+/// A method that we do not handle: known ones are not allowed (405), others not implemented (501).
+pub(super) fn not_allowed(request: &SipRequest) -> SipResponse {
+    let mut response = request.response(if matches!(request.method, Method::Other(_)) {
+        501
+    } else {
+        405
+    });
+    response.headers.push("Allow", ALLOW);
+    response
+}
+
+/// 500 with a random Retry-After (RFC 3261 section 14.2).
+pub(super) fn busy_dialog(scope: &mut Scope, request: &SipRequest) -> SipResponse {
+    let mut response = request.response(500);
+    response
+        .headers
+        .push("Retry-After", scope.pick(0..=MAX_RETRY_AFTER));
+    response
+}
+
+/// Text for a header field: a line break in it would become another header field.
+pub(super) fn is_one_line(text: &str) -> bool {
+    !text.chars().any(char::is_control)
+}

@@ -1,0 +1,110 @@
+//! What a dialog manager is told.
+//!
+//! Every message but [`FromStack`] is answered by `Err` with [`Fault::ApiMisuse`](siprtc_core::Fault::ApiMisuse) when
+//! its call is unknown (it may have ended just now) or in a state in which the message makes no sense.
+
+use actix::prelude::*;
+use siprtc_core::sip::{Headers, StackEvent, Uri};
+use siprtc_core::{CallId, Error};
+
+/// Starts a call: [`Started`](crate::DialogEventKind::Started) and then the course of the call.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Invite {
+    /// A fresh id.
+    pub call: CallId,
+    /// Whom to call: the Request-URI and the To.
+    pub target: Uri,
+    /// The offer.
+    pub offer: String,
+    /// More header fields for the INVITE. Those that the manager writes itself (From, CSeq, Contact ...) are refused.
+    pub headers: Headers,
+}
+
+/// Offers anew within an established call: [`OfferAnswered`](crate::DialogEventKind::OfferAnswered) or
+/// [`OfferRejected`](crate::DialogEventKind::OfferRejected). After a 491 it is sent again by itself
+/// (RFC 3261 section 14.1).
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Reinvite {
+    /// Which call.
+    pub call: CallId,
+    /// The offer.
+    pub offer: String,
+}
+
+/// Tells the caller that we are ringing: 180, or 183 with an early answer. May be repeated.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Ring {
+    /// Which call.
+    pub call: CallId,
+    /// Early media.
+    pub answer: Option<String>,
+}
+
+/// Answers the call with 200: [`Confirmed`](crate::DialogEventKind::Confirmed) when the caller has acknowledged it.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Accept {
+    /// Which call.
+    pub call: CallId,
+    /// The answer, or the offer if the INVITE had none.
+    pub sdp: String,
+}
+
+/// Accepts the peer's re-INVITE or UPDATE with 200:
+/// [`OfferConfirmed`](crate::DialogEventKind::OfferConfirmed) follows.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct AcceptOffer {
+    /// Which call.
+    pub call: CallId,
+    /// The answer, or the offer if the re-INVITE had none.
+    pub sdp: String,
+}
+
+/// Refuses the peer's re-INVITE or UPDATE; the call goes on as it was.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct RejectOffer {
+    /// Which call.
+    pub call: CallId,
+    /// 300 to 699, usually 488.
+    pub status: u16,
+}
+
+/// Refuses a call that we have not answered yet; [`Ended`](crate::DialogEventKind::Ended) follows.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Reject {
+    /// Which call.
+    pub call: CallId,
+    /// 300 to 699: 486 (busy), 603 (declined) ...
+    pub status: u16,
+}
+
+/// Ends a call in whatever way its state asks for: CANCEL, BYE, or 603 to a call that rings here.
+///
+/// [`Ended`](crate::DialogEventKind::Ended) comes with the peer's answer, at the latest after 4*T1 (2 s): the session
+/// itself is over at once (RFC 3261 section 15.1.1), so media may be stopped with the message. What is still owed to
+/// the peer (a late 200 wants ACK and BYE) is paid after that without a word.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Hangup {
+    /// Which call.
+    pub call: CallId,
+    /// The value of a Reason header field (RFC 3326): `SIP;cause=488;text="Not Acceptable Here"`.
+    pub reason: Option<String>,
+}
+
+/// Hangs up everything and refuses every call from now on: the program ends.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Terminate;
+
+/// What the SIP stack has to say: the events of this manager's own transactions, and all those of
+/// [`TxOwner::STACK`](siprtc_core::sip::TxOwner::STACK). Events of other owners do no harm.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct FromStack(pub StackEvent);

@@ -1,0 +1,105 @@
+//! What the gateway keeps of a call beside its machine, and the steps of its media peer.
+
+use crate::machine::{Call, Step};
+use crate::messages::MediaPlan;
+use actix::dev::ToEnvelope;
+use actix::prelude::*;
+use siprtc_core::media::{NegotiatedAudio, SdpKind};
+use siprtc_core::{CallId, Error, Fault, Result};
+use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
+use siprtc_sdp_translator::{AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, ToSip, ToWebrtc, check_answer};
+
+/// One call's belongings.
+pub(crate) struct Entry {
+    pub(crate) call: Call,
+    pub(crate) media: MediaPlan,
+    pub(crate) session: Option<(SessionId, Addr<MediaSession>)>,
+    pub(crate) closing: bool,
+    pub(crate) timer: Option<SpawnHandle>,
+    pub(crate) span: tracing::Span,
+}
+
+impl Entry {
+    pub(crate) fn new(id: CallId, role: &'static str, media: MediaPlan) -> Self {
+        let span = tracing::info_span!(
+            "call",
+            call_id = %id,
+            role,
+            sip_call_id = tracing::field::Empty,
+            cause = tracing::field::Empty,
+            otel.kind = if role == "caller" { "client" } else { "server" }
+        );
+        Entry { call: Call::new(id), media, session: None, closing: false, timer: None, span }
+    }
+}
+
+/// What a step brings back.
+pub(crate) struct Done {
+    pub(crate) step: Step,
+    pub(crate) audio: Option<NegotiatedAudio>,
+}
+
+impl From<Step> for Done {
+    fn from(step: Step) -> Self {
+        Done { step, audio: None }
+    }
+}
+
+/// Asks another actor and waits for its answer.
+pub(crate) async fn ask<A, M, T>(addr: &Addr<A>, message: M) -> Result<T>
+where
+    A: Actor + Handler<M>,
+    A::Context: ToEnvelope<A, M>,
+    M: Message<Result = Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    addr.send(message).await.unwrap_or_else(|error| {
+        Err(Error::new(Fault::Backend, "ask an actor", format!("{} is gone", std::any::type_name::<A>()))
+            .advice("this is a defect of siprtc: report it with the log above this line")
+            .caused_by(error))
+    })
+}
+
+/// Whether the peer's offer can be answered at all: before anybody's telephone rings.
+pub(crate) async fn screen(translator: Addr<SdpTranslator>, offer: String) -> Result<Done> {
+    ask(&translator, ToWebrtc { sdp: offer }).await?;
+    Ok(Step::ScreenPassed.into())
+}
+
+/// `createOffer`, gathering, and the SDP for the wire.
+pub(crate) async fn make_offer(session: Addr<MediaSession>, translator: Addr<SdpTranslator>) -> Result<Done> {
+    let sdp = ask(&session, CreateOffer).await?;
+    let wire = ask(&translator, ToSip { sdp }).await?;
+    Ok(Step::OfferMade(wire.sdp).into())
+}
+
+/// `setRemoteDescription(offer)`, `createAnswer`, gathering, and the SDP for the wire; audio begins.
+pub(crate) async fn make_answer(
+    session: Addr<MediaSession>,
+    translator: Addr<SdpTranslator>,
+    offer: String,
+) -> Result<Done> {
+    let readable = ask(&translator, ToWebrtc { sdp: offer.clone() }).await?;
+    let sdp = ask(&session, AnswerOffer { sdp: readable.sdp }).await?;
+    let wire = ask(&translator, AnswerToSip { offer: offer.clone(), answer: sdp }).await?.sdp;
+    check_answer(&offer, &wire)?;
+    let audio = ask(&translator, Negotiate { local: wire.clone(), remote: offer }).await?;
+    ask(&session, Begin { audio }).await?;
+    Ok(Done { step: Step::AnswerMade(wire), audio: Some(audio) })
+}
+
+/// `setRemoteDescription(answer)`; audio begins.
+pub(crate) async fn apply_answer(
+    session: Addr<MediaSession>,
+    translator: Addr<SdpTranslator>,
+    offer: String,
+    answer: String,
+) -> Result<Done> {
+    check_answer(&offer, &answer)?;
+    let readable = ask(&translator, AnswerToWebrtc { offer: offer.clone(), answer: answer.clone() }).await?;
+    // Before setRemoteDescription: an answer without audio in common must not leave a half-set peer behind.
+    let audio = ask(&translator, Negotiate { local: offer, remote: answer }).await?;
+    ask(&session, AcceptAnswer { sdp: readable.sdp, kind: SdpKind::Answer }).await?;
+    ask(&session, Begin { audio }).await?;
+    Ok(Done { step: Step::AnswerApplied, audio: Some(audio) })
+}

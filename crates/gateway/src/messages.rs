@@ -1,0 +1,237 @@
+//! What the gateway is told and what it tells.
+
+use crate::machine;
+use actix::prelude::*;
+use siprtc_core::ice::{CandidatePair, IceState};
+use siprtc_core::media::{Codec, Direction, MediaEngine, NegotiatedAudio};
+use siprtc_core::sip::{DigestSecret, NameAddr, SipUri, TimerConfig, Uri};
+use siprtc_core::{CallId, Error};
+use siprtc_media_session::{SessionStats, Sink, Source};
+use siprtc_nat_agent::{NatConfig, NatEvent};
+use siprtc_registrar_client::{Backoff, RegistrationEvent};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use machine::Ending;
+
+/// Whose telephone this is.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The address-of-record: `sip:alice@example.com`.
+    pub aor: SipUri,
+    /// The name shown to people who are called.
+    pub display_name: Option<String>,
+    /// What peers reach us by; its host and port are a listener's.
+    pub contact: NameAddr,
+    /// For digest challenges.
+    pub secret: Option<DigestSecret>,
+    /// Where every out-of-dialog request goes first.
+    pub outbound: Option<SipUri>,
+    /// Registrars, tried in order; empty: the address-of-record's own host.
+    pub registrars: Vec<SipUri>,
+    /// Seconds asked of the registrar.
+    pub expires: u32,
+    /// Between attempts to register.
+    pub backoff: Backoff,
+    /// `+sip.instance` (RFC 5626): a URN that stays the same for this device.
+    pub instance: Option<String>,
+}
+
+/// How a gateway starts.
+#[derive(Clone)]
+pub struct GatewayConfig {
+    /// Whose telephone.
+    pub account: Account,
+    /// Transaction timers, the same as the stack's.
+    pub timers: TimerConfig,
+    /// Most calls at once; beyond it an INVITE is answered 486 and dialling is an error.
+    pub max_calls: usize,
+    /// How long a call may ring before it is given up.
+    pub no_answer: Duration,
+    /// The media engine behind the port.
+    pub engine: Arc<dyn MediaEngine>,
+    /// Where media peers, packets and probes run.
+    pub runtime: tokio::runtime::Handle,
+    /// Codecs to offer and to accept, best first.
+    pub codecs: Vec<Codec>,
+    /// Packet time in milliseconds.
+    pub ptime: u32,
+    /// Interfaces, servers and budgets.
+    pub nat: NatConfig,
+}
+
+/// What a call plays and where what it hears goes.
+#[derive(Clone, Debug)]
+pub struct MediaPlan {
+    /// What is sent.
+    pub source: Source,
+    /// What becomes of what is received.
+    pub sink: Sink,
+    /// Which way audio shall flow, from our side.
+    pub direction: Direction,
+}
+
+impl Default for MediaPlan {
+    /// Sends silence, drops what comes.
+    fn default() -> Self {
+        MediaPlan { source: Source::Silence, sink: Sink::Null, direction: Direction::SendRecv }
+    }
+}
+
+/// Calls somebody. Everything that follows comes as [`CallEvent`]s.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Dial {
+    /// The call's id, [`CallId::fresh`]: chosen by the caller, so that no event can come before it is known.
+    pub call: CallId,
+    /// Whom.
+    pub target: Uri,
+    /// With what media.
+    pub media: MediaPlan,
+}
+
+/// Answers an incoming call.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Answer {
+    /// Which.
+    pub call: CallId,
+    /// With what media.
+    pub media: MediaPlan,
+}
+
+/// Refuses an incoming call.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Refuse {
+    /// Which.
+    pub call: CallId,
+    /// 400 to 699: 486 is busy here, 603 is decline.
+    pub status: u16,
+}
+
+/// Ends a call, in any state.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Hangup {
+    /// Which.
+    pub call: CallId,
+}
+
+/// Sends DTMF digits (RFC 4733).
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct SendDtmf {
+    /// In which call.
+    pub call: CallId,
+    /// 0 to 9, `*`, `#`, A to D.
+    pub digits: String,
+    /// Of each digit.
+    pub duration: Duration,
+}
+
+/// The media's numbers so far.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<SessionStats, Error>")]
+pub struct Snapshot {
+    /// Of which call.
+    pub call: CallId,
+}
+
+/// Registers the account, and keeps it registered.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct StartRegistration;
+
+/// Hangs every call up, unregisters, and stops; the answer comes when all is clean or `grace` is over.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Shutdown {
+    /// How long calls may take to end.
+    pub grace: Duration,
+}
+
+/// What the gateway tells its application.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+#[non_exhaustive]
+pub enum GatewayEvent {
+    /// Of one call.
+    Call(CallEvent),
+    /// Of a STUN or TURN server.
+    Nat(NatEvent),
+    /// Of the registration.
+    Registration(RegistrationEvent),
+}
+
+/// What happened in a call, and when.
+#[derive(Debug)]
+pub struct CallEvent {
+    /// Which call.
+    pub call: CallId,
+    /// When; by tokio's clock.
+    pub at: tokio::time::Instant,
+    /// What.
+    pub kind: CallEventKind,
+}
+
+/// In the words that SIP developers know. The last event of a call is `Ended` or `Failed`, exactly once.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CallEventKind {
+    /// The call is answered: a 2xx came, or went.
+    Accepted,
+    /// The dialog is confirmed and both descriptions are set.
+    Confirmed,
+    /// DTLS is up: audio can flow.
+    Connected,
+    /// The peer pressed a key.
+    Dtmf {
+        /// 0 to 9, `*`, `#`, A to D.
+        digit: char,
+        /// How long.
+        duration: Duration,
+    },
+    /// An answered call is over.
+    Ended(Ending),
+    /// A call that nobody answered is over.
+    Failed(Ending),
+    /// The first packet came (`inbound`) or went.
+    FirstPacket {
+        /// Came.
+        inbound: bool,
+    },
+    /// ICE changed.
+    Ice(IceState),
+    /// Somebody calls; answer with [`Answer`] or [`Refuse`].
+    Incoming {
+        /// Who.
+        from: NameAddr,
+        /// Whom.
+        to: NameAddr,
+    },
+    /// Both sides agreed on this audio.
+    Negotiated(NegotiatedAudio),
+    /// It rings there, or early media comes.
+    Progress {
+        /// 180, 183 ...
+        status: u16,
+        /// The answer carried SDP.
+        early_media: bool,
+    },
+    /// Nothing has been received for this long; the call goes on.
+    Silent(Duration),
+    /// The recording failed; what was recorded is kept, the call goes on.
+    SinkFailed(Arc<Error>),
+    /// This pair carries media from now on.
+    Selected(CandidatePair),
+    /// The SIP Call-ID is known.
+    Signalling {
+        /// As on the wire.
+        sip_call_id: String,
+    },
+    /// The source played to its end.
+    SourceEnded,
+    /// The source failed; silence is sent.
+    SourceFailed(Arc<Error>),
+}

@@ -1,0 +1,299 @@
+//! The JSEP x SIP table, as data.
+//!
+//! One row says: in this SIP state and this JSEP state, when this happens, do these things and be in that state. There
+//! is no other place that decides what a call does. The four steps of a call read like this:
+//!
+//! 1. `Dial` makes an offer (candidates gathered), the offer made becomes an INVITE;
+//! 2. the callee screens the offer, rings (180), and its answer becomes the 200;
+//! 3. the answer is applied (`setRemoteDescription`), the dialog manager has sent the ACK, media flows;
+//! 4. whoever hangs up sends CANCEL or BYE, media closes, and the call is over when both are done.
+//!
+//! What is not in the table must not happen: [`super::machine`] answers it by the row of [`FALLBACK`], which ends the
+//! call rather than guess.
+
+/// Where the SIP side of a call stands.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Sip {
+    /// Our 200 is out, the ACK is not in.
+    Accepting,
+    /// The dialog is confirmed and no offer is pending.
+    Confirmed,
+    /// A provisional answer created an early dialog.
+    Early,
+    /// The dialog is over.
+    Ended,
+    /// CANCEL, BYE or a refusal is out.
+    Ending,
+    /// Nothing is on the wire.
+    Idle,
+    /// An INVITE came in and has no final answer.
+    Incoming,
+    /// Our INVITE is out, nothing but 100 came back.
+    Inviting,
+    /// Our re-INVITE is out.
+    ReInviting,
+    /// The peer's re-INVITE waits for our answer.
+    ReOffered,
+}
+
+/// Where the session description stands: JSEP's signalling state (RFC 9429 section 3.2), with the steps that take time
+/// as states of their own.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Jsep {
+    /// `setRemoteDescription(answer)` is running.
+    ApplyingAnswer,
+    /// The media peer is closed.
+    Closed,
+    /// The media peer is being closed.
+    Closing,
+    /// Our offer is out.
+    HaveLocalOffer,
+    /// `setRemoteDescription(offer)`, `createAnswer` and gathering are running.
+    MakingAnswer,
+    /// `createOffer` and gathering are running.
+    MakingOffer,
+    /// The peer's offer is being read before anybody's telephone rings.
+    Screening,
+    /// No negotiation is running.
+    Stable,
+}
+
+/// What can happen to a call.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum On {
+    /// The application answers an INVITE with an offer.
+    Answer,
+    /// The answer is applied: the media peer knows both sides.
+    AnswerApplied,
+    /// The answer is made and complete with candidates.
+    AnswerMade,
+    /// A 2xx with the first answer that this call sees.
+    Answered,
+    /// A 2xx of another early dialog than the one whose early answer is applied.
+    AnsweredElsewhere,
+    /// A 2xx of the early dialog whose answer is applied already.
+    AnsweredSame,
+    /// The application answers an INVITE without an offer.
+    AnswerOfferless,
+    /// The peer's ACK arrived.
+    Confirmed,
+    /// The peer's ACK arrived and carries the answer to the offer in our 200.
+    ConfirmedWithAnswer,
+    /// The application dials.
+    Dial,
+    /// The dialog manager says that the dialog is over.
+    DialogEnded,
+    /// A provisional answer with an SDP answer.
+    EarlyAnswer,
+    /// The application asked for the end.
+    Hangup,
+    /// An INVITE with an offer.
+    Invited,
+    /// An INVITE without an offer.
+    InvitedOfferless,
+    /// The media peer is closed.
+    MediaClosed,
+    /// A step of the media peer or the translator failed.
+    MediaError,
+    /// The media path is lost for good.
+    MediaLost,
+    /// The peer's re-INVITE carries an offer.
+    Offered,
+    /// The peer's re-INVITE carries no offer.
+    OfferedOfferless,
+    /// Our offer is made and complete with candidates.
+    OfferMade,
+    /// Our re-INVITE was answered.
+    ReAnswered,
+    /// The peer's ACK of its re-INVITE arrived.
+    ReConfirmed,
+    /// The peer's ACK of its offerless re-INVITE arrived, with the answer.
+    ReConfirmedWithAnswer,
+    /// Our re-INVITE was refused.
+    ReRefused,
+    /// The application refuses the call.
+    Refuse,
+    /// 180 or another provisional answer without SDP.
+    Ringing,
+    /// The peer's offer can be answered.
+    ScreenPassed,
+    /// BYE, CANCEL or a refusal was not answered in time.
+    TookTooLong,
+}
+
+/// What the gateway does. Data (an SDP, a status) comes from the event or from what the call remembers.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Do {
+    /// 200 to the initial INVITE with our SDP.
+    Accept,
+    /// 200 to the peer's re-INVITE with our SDP.
+    AcceptOffer,
+    /// Translate the peer's answer and set it.
+    ApplyAnswer,
+    /// Stop the pumps, close the media peer, collect its last numbers.
+    CloseMedia,
+    /// Forget the call: nothing of it is left.
+    Forget,
+    /// BYE, CANCEL or a refusal, as the dialog's state wants.
+    HangUp,
+    /// INVITE with our offer.
+    Invite,
+    /// Set the peer's offer, make an answer, gather, translate.
+    MakeAnswer,
+    /// Make an offer, gather, translate.
+    MakeOffer,
+    /// 488 to the initial INVITE.
+    RefuseMedia,
+    /// 488 to the peer's re-INVITE.
+    RefuseOffer,
+    /// 491 to the peer's re-INVITE: an offer is pending (RFC 3261 section 14.2).
+    RefusePending,
+    /// The status that the application chose, to the initial INVITE.
+    RefuseWithStatus,
+    /// re-INVITE with our offer.
+    ReInvite,
+    /// A new media peer in the place of the old one, which closes.
+    ReplaceMedia,
+    /// 180.
+    Ring,
+    /// Read the peer's offer: is there audio in common?
+    Screen,
+    /// Tell the application: answered by the peer.
+    TellAccepted,
+    /// Tell the application: the dialog is confirmed.
+    TellConfirmed,
+    /// Tell the application: over, with cause and numbers.
+    TellEnded,
+    /// Tell the application: somebody calls.
+    TellIncoming,
+    /// Tell the application: it rings there.
+    TellProgress,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// In this SIP state,
+    pub sip: Sip,
+    /// and this JSEP state,
+    pub jsep: Jsep,
+    /// when this happens,
+    pub on: On,
+    /// be in this state,
+    pub next: (Sip, Jsep),
+    /// and do this.
+    pub actions: &'static [Do],
+}
+
+const fn row(sip: Sip, jsep: Jsep, on: On, next: (Sip, Jsep), actions: &'static [Do]) -> Row {
+    Row { sip, jsep, on, next, actions }
+}
+
+/// The rows that belong to one pair of states each, in the order of a call.
+#[rustfmt::skip]
+pub const TABLE: &[Row] = &[
+    // Step 1, the caller: gather, offer, INVITE.
+    row(Sip::Idle, Jsep::Stable, On::Dial, (Sip::Idle, Jsep::MakingOffer), &[Do::MakeOffer]),
+    row(Sip::Idle, Jsep::MakingOffer, On::OfferMade, (Sip::Inviting, Jsep::HaveLocalOffer), &[Do::Invite]),
+
+    // Step 2, the caller: 180 and 200.
+    row(Sip::Inviting, Jsep::HaveLocalOffer, On::Ringing, (Sip::Early, Jsep::HaveLocalOffer), &[Do::TellProgress]),
+    row(Sip::Early, Jsep::HaveLocalOffer, On::Ringing, (Sip::Early, Jsep::HaveLocalOffer), &[Do::TellProgress]),
+    row(Sip::Inviting, Jsep::HaveLocalOffer, On::EarlyAnswer, (Sip::Early, Jsep::ApplyingAnswer), &[Do::TellProgress, Do::ApplyAnswer]),
+    row(Sip::Early, Jsep::HaveLocalOffer, On::EarlyAnswer, (Sip::Early, Jsep::ApplyingAnswer), &[Do::TellProgress, Do::ApplyAnswer]),
+    row(Sip::Early, Jsep::ApplyingAnswer, On::AnswerApplied, (Sip::Early, Jsep::Stable), &[]),
+    // One media peer takes one answer: a second early answer, same dialog or another, is only told (RFC 3264 section 5,
+    // RFC 3261 section 13.2.1: later SDP of the same dialog repeats the first).
+    row(Sip::Early, Jsep::ApplyingAnswer, On::EarlyAnswer, (Sip::Early, Jsep::ApplyingAnswer), &[Do::TellProgress]),
+    row(Sip::Early, Jsep::ApplyingAnswer, On::Ringing, (Sip::Early, Jsep::ApplyingAnswer), &[Do::TellProgress]),
+    row(Sip::Early, Jsep::Stable, On::EarlyAnswer, (Sip::Early, Jsep::Stable), &[Do::TellProgress]),
+    row(Sip::Early, Jsep::Stable, On::Ringing, (Sip::Early, Jsep::Stable), &[Do::TellProgress]),
+
+    // Step 3, the caller: setRemoteDescription; the ACK is out already.
+    row(Sip::Inviting, Jsep::HaveLocalOffer, On::Answered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::TellAccepted, Do::ApplyAnswer]),
+    row(Sip::Early, Jsep::HaveLocalOffer, On::Answered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::TellAccepted, Do::ApplyAnswer]),
+    row(Sip::Confirmed, Jsep::ApplyingAnswer, On::AnswerApplied, (Sip::Confirmed, Jsep::Stable), &[Do::TellConfirmed]),
+    row(Sip::Early, Jsep::ApplyingAnswer, On::AnsweredSame, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::TellAccepted]),
+    row(Sip::Early, Jsep::Stable, On::AnsweredSame, (Sip::Confirmed, Jsep::Stable), &[Do::TellAccepted, Do::TellConfirmed]),
+    // Another fork answered than the one whose early media we hear: its answer belongs to our old offer, which one
+    // media peer cannot apply twice. A new peer offers anew inside the confirmed dialog.
+    row(Sip::Early, Jsep::ApplyingAnswer, On::AnsweredElsewhere, (Sip::Confirmed, Jsep::MakingOffer), &[Do::TellAccepted, Do::ReplaceMedia, Do::MakeOffer]),
+    row(Sip::Early, Jsep::Stable, On::AnsweredElsewhere, (Sip::Confirmed, Jsep::MakingOffer), &[Do::TellAccepted, Do::ReplaceMedia, Do::MakeOffer]),
+    row(Sip::Confirmed, Jsep::MakingOffer, On::OfferMade, (Sip::ReInviting, Jsep::HaveLocalOffer), &[Do::ReInvite]),
+    row(Sip::ReInviting, Jsep::HaveLocalOffer, On::ReAnswered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
+    row(Sip::ReInviting, Jsep::HaveLocalOffer, On::ReRefused, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
+
+    // Steps 1 to 3, the callee.
+    row(Sip::Idle, Jsep::Stable, On::Invited, (Sip::Incoming, Jsep::Screening), &[Do::Screen]),
+    row(Sip::Idle, Jsep::Stable, On::InvitedOfferless, (Sip::Incoming, Jsep::Stable), &[Do::Ring, Do::TellIncoming]),
+    row(Sip::Incoming, Jsep::Screening, On::ScreenPassed, (Sip::Incoming, Jsep::Stable), &[Do::Ring, Do::TellIncoming]),
+    row(Sip::Incoming, Jsep::Screening, On::MediaError, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
+    row(Sip::Incoming, Jsep::Stable, On::Answer, (Sip::Incoming, Jsep::MakingAnswer), &[Do::MakeAnswer]),
+    row(Sip::Incoming, Jsep::MakingAnswer, On::AnswerMade, (Sip::Accepting, Jsep::Stable), &[Do::Accept, Do::TellAccepted]),
+    row(Sip::Incoming, Jsep::MakingAnswer, On::MediaError, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
+    row(Sip::Accepting, Jsep::Stable, On::Confirmed, (Sip::Confirmed, Jsep::Stable), &[Do::TellConfirmed]),
+    row(Sip::Incoming, Jsep::Stable, On::AnswerOfferless, (Sip::Incoming, Jsep::MakingOffer), &[Do::MakeOffer]),
+    // An INVITE without an offer: ours goes into the 200, the answer comes in the ACK (RFC 3261 section 13.2.1).
+    row(Sip::Incoming, Jsep::MakingOffer, On::OfferMade, (Sip::Accepting, Jsep::HaveLocalOffer), &[Do::Accept, Do::TellAccepted]),
+    row(Sip::Incoming, Jsep::MakingOffer, On::MediaError, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
+    row(Sip::Accepting, Jsep::HaveLocalOffer, On::ConfirmedWithAnswer, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
+    // The ACK owes an answer and has none: the peer broke RFC 3261 section 13.2.2.4.
+    row(Sip::Accepting, Jsep::HaveLocalOffer, On::Confirmed, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
+    row(Sip::Incoming, Jsep::Stable, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+    row(Sip::Incoming, Jsep::Screening, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+    row(Sip::Incoming, Jsep::MakingAnswer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+    row(Sip::Incoming, Jsep::MakingOffer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+
+    // The peer offers anew in the confirmed dialog.
+    row(Sip::Confirmed, Jsep::Stable, On::Offered, (Sip::ReOffered, Jsep::MakingAnswer), &[Do::MakeAnswer]),
+    row(Sip::ReOffered, Jsep::MakingAnswer, On::AnswerMade, (Sip::Confirmed, Jsep::Stable), &[Do::AcceptOffer]),
+    row(Sip::ReOffered, Jsep::MakingAnswer, On::MediaError, (Sip::Confirmed, Jsep::Stable), &[Do::RefuseOffer]),
+    row(Sip::Confirmed, Jsep::Stable, On::OfferedOfferless, (Sip::ReOffered, Jsep::MakingOffer), &[Do::MakeOffer]),
+    row(Sip::ReOffered, Jsep::MakingOffer, On::OfferMade, (Sip::ReOffered, Jsep::HaveLocalOffer), &[Do::AcceptOffer]),
+    row(Sip::ReOffered, Jsep::MakingOffer, On::MediaError, (Sip::Confirmed, Jsep::Stable), &[Do::RefuseOffer]),
+    row(Sip::ReOffered, Jsep::HaveLocalOffer, On::ReConfirmedWithAnswer, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
+    row(Sip::ReOffered, Jsep::HaveLocalOffer, On::ReConfirmed, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
+    row(Sip::Confirmed, Jsep::Stable, On::ReConfirmed, (Sip::Confirmed, Jsep::Stable), &[]),
+    row(Sip::Confirmed, Jsep::Stable, On::Confirmed, (Sip::Confirmed, Jsep::Stable), &[]),
+    // No second offer while a negotiation runs: 491 (RFC 3261 section 14.2), and the peer tries again.
+    row(Sip::Confirmed, Jsep::ApplyingAnswer, On::Offered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::RefusePending]),
+    row(Sip::Confirmed, Jsep::ApplyingAnswer, On::OfferedOfferless, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::RefusePending]),
+    row(Sip::Confirmed, Jsep::MakingOffer, On::Offered, (Sip::Confirmed, Jsep::MakingOffer), &[Do::RefusePending]),
+    row(Sip::Confirmed, Jsep::MakingOffer, On::OfferedOfferless, (Sip::Confirmed, Jsep::MakingOffer), &[Do::RefusePending]),
+    row(Sip::ReInviting, Jsep::HaveLocalOffer, On::Offered, (Sip::ReInviting, Jsep::HaveLocalOffer), &[Do::RefusePending]),
+    row(Sip::ReInviting, Jsep::HaveLocalOffer, On::OfferedOfferless, (Sip::ReInviting, Jsep::HaveLocalOffer), &[Do::RefusePending]),
+
+    // Step 4: both ends of the end.
+    row(Sip::Ending, Jsep::Closing, On::MediaClosed, (Sip::Ending, Jsep::Closed), &[]),
+    row(Sip::Ending, Jsep::Closing, On::DialogEnded, (Sip::Ended, Jsep::Closing), &[]),
+    row(Sip::Ending, Jsep::Closing, On::TookTooLong, (Sip::Ended, Jsep::Closing), &[]),
+    row(Sip::Ending, Jsep::Closed, On::DialogEnded, (Sip::Ended, Jsep::Closed), &[Do::TellEnded, Do::Forget]),
+    row(Sip::Ending, Jsep::Closed, On::TookTooLong, (Sip::Ended, Jsep::Closed), &[Do::TellEnded, Do::Forget]),
+    row(Sip::Ended, Jsep::Closing, On::MediaClosed, (Sip::Ended, Jsep::Closed), &[Do::TellEnded, Do::Forget]),
+    row(Sip::Ended, Jsep::Closing, On::DialogEnded, (Sip::Ended, Jsep::Closing), &[]),
+];
+
+/// The rows that hold in every state but those of step 4, unless [`TABLE`] has one: how each call ends.
+pub const FALLBACK: &[(On, (Sip, Jsep), &[Do])] = &[
+    // The application gives up, or the media did: CANCEL, BYE or a refusal by the dialog manager, which knows.
+    (On::Hangup, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
+    (On::MediaError, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
+    (On::MediaLost, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
+    // The other side ended it, or the transaction did.
+    (On::DialogEnded, (Sip::Ended, Jsep::Closing), &[Do::CloseMedia]),
+];
+
+/// The row for an event: [`TABLE`]'s own, else [`FALLBACK`]'s. `None`: this event means nothing in this state.
+pub fn lookup(sip: Sip, jsep: Jsep, on: On) -> Option<((Sip, Jsep), &'static [Do])> {
+    if let Some(row) = TABLE.iter().find(|row| (row.sip, row.jsep, row.on) == (sip, jsep, on)) {
+        return Some((row.next, row.actions));
+    }
+    // Before the INVITE is out there is no dialog to end: the call is over at once.
+    if sip == Sip::Idle && matches!(on, On::Hangup | On::MediaError | On::MediaLost) {
+        return Some(((Sip::Ended, Jsep::Closing), &[Do::CloseMedia]));
+    }
+    if matches!(sip, Sip::Ending | Sip::Ended) {
+        return None;
+    }
+    FALLBACK.iter().find(|(event, ..)| *event == on).map(|(_, next, actions)| (*next, *actions))
+}

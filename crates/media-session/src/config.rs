@@ -1,0 +1,106 @@
+//! What a session begins with: the engine, the network, and where audio comes from and goes to.
+
+use siprtc_core::CallId;
+use siprtc_core::ice::IceConfig;
+use siprtc_core::media::{Codec, Direction, MediaEngine};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a [`MediaSession`](crate::MediaSession) begins with.
+pub struct SessionConfig {
+    /// The call it belongs to; every event and every line of the log carries it.
+    pub call: CallId,
+    /// Makes the media peer.
+    pub engine: Arc<dyn MediaEngine>,
+    /// Peers, packets and audio loops run here, never on the arbiter.
+    pub runtime: tokio::runtime::Handle,
+    /// The network.
+    pub ice: IceConfig,
+    /// Codecs to offer, best first.
+    pub codecs: Vec<Codec>,
+    /// Where the audio comes from that we send.
+    pub source: Source,
+    /// Where the audio goes to that we receive.
+    pub sink: Sink,
+    /// Which way audio flows at the first offer or answer.
+    pub direction: Direction,
+    /// Packet time in milliseconds, until a negotiation says otherwise.
+    pub ptime: u32,
+}
+
+/// Where the audio comes from that we send.
+#[derive(Clone)]
+pub enum Source {
+    /// A WAV file of any rate, channel count and depth; it is mixed to mono and resampled, and read as it is played.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Begin anew at its end. Otherwise silence follows and [`SourceEnded`](crate::SessionEventKind::SourceEnded)
+        /// is reported.
+        repeat: bool,
+    },
+    /// The application's own samples.
+    Samples(Arc<dyn AudioSource>),
+    /// Silence, encoded once.
+    Silence,
+    /// A sine.
+    Tone {
+        /// Its frequency in Hz.
+        hz: f32,
+        /// Its level relative to full scale; 0 is the loudest.
+        level_dbfs: f32,
+    },
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::File { path, repeat } => {
+                f.debug_struct("File").field("path", path).field("repeat", repeat).finish()
+            }
+            Source::Samples(_) => f.write_str("Samples"),
+            Source::Silence => f.write_str("Silence"),
+            Source::Tone { hz, level_dbfs } => {
+                f.debug_struct("Tone").field("hz", hz).field("level_dbfs", level_dbfs).finish()
+            }
+        }
+    }
+}
+
+/// Where the audio goes to that we receive.
+#[derive(Clone)]
+pub enum Sink {
+    /// A WAV file, mono, 16 bit, 48 kHz whatever the codec; readable at any time while it grows.
+    File {
+        /// The file; its folder must exist. An older file of this name is replaced.
+        path: PathBuf,
+    },
+    /// Nobody listens: packets are counted and judged, but not decoded.
+    Null,
+    /// The application takes the samples.
+    Samples(Arc<dyn AudioSink>),
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sink::File { path } => f.debug_struct("File").field("path", path).finish(),
+            Sink::Null => f.write_str("Null"),
+            Sink::Samples(_) => f.write_str("Samples"),
+        }
+    }
+}
+
+/// An application's own source of audio. Called on the media runtime once per packet time: it must not block.
+pub trait AudioSource: Send + Sync + 'static {
+    /// Fills `frame` with mono samples at `rate` Hz (8000, 16000 or 48000, the codec's) and says how many it wrote;
+    /// the rest of the frame is sent as silence.
+    fn read(&self, rate: u32, frame: &mut [i16]) -> usize;
+}
+
+/// An application's own listener. Called on the media runtime every 10 ms of audio: it must not block.
+pub trait AudioSink: Send + Sync + 'static {
+    /// Takes mono samples at `rate` Hz (8000, 16000 or 48000, the codec's).
+    fn write(&self, rate: u32, frame: &[i16]);
+}

@@ -1,0 +1,41 @@
+//! The way of a session's events to whoever listens.
+
+use crate::{SessionEvent, SessionEventKind, SessionId};
+use actix::Recipient;
+use siprtc_core::CallId;
+use siprtc_core::media::{MediaEvent, MediaEventSink};
+
+/// Tells one listener what happens in one session. A listener whose mailbox is full misses the event, and the log says
+/// so: media must never wait for it.
+pub(crate) struct Events {
+    pub(crate) call: CallId,
+    pub(crate) session: SessionId,
+    recipient: Option<Recipient<SessionEvent>>,
+}
+
+impl Events {
+    pub(crate) fn new(call: CallId, session: SessionId, recipient: Recipient<SessionEvent>) -> Self {
+        Events { call, session, recipient: Some(recipient) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn nowhere() -> Self {
+        Events { call: CallId::fresh(), session: SessionId::fresh(), recipient: None }
+    }
+
+    pub(crate) fn emit(&self, kind: SessionEventKind) {
+        tracing::debug!(call_id = %self.call, session = %self.session, event = ?kind, "media event");
+        let event = SessionEvent { call: self.call, session: self.session, kind };
+        if let Some(recipient) = &self.recipient
+            && let Err(error) = recipient.try_send(event)
+        {
+            tracing::warn!(call_id = %self.call, session = %self.session, %error, "media event lost");
+        }
+    }
+}
+
+impl MediaEventSink for Events {
+    fn emit(&self, event: MediaEvent) {
+        Events::emit(self, SessionEventKind::Media(event));
+    }
+}

@@ -1,0 +1,185 @@
+//! What a session is told, and what it tells.
+
+use actix::Message;
+use siprtc_core::ice::CandidatePair;
+use siprtc_core::media::{Codec, Direction, MediaEvent, NegotiatedAudio, SdpKind, TransportStats};
+use siprtc_core::{CallId, Error, Result};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A session's id within this process: a call that forked has several.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    pub(crate) fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        SessionId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "media-{}", self.0)
+    }
+}
+
+/// Makes an offer and sets it; the peer is created on first use. The answer is the complete local SDP.
+///
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) while an offer is pending, [`Fault::ConfigInvalid`](siprtc_core::Fault)
+/// when the source's file cannot be read, and whatever the engine says.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<String>")]
+pub struct CreateOffer;
+
+/// Sets the answer to our offer (RFC 9429 section 4.1.10).
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct AcceptAnswer {
+    /// The peer's answer, in WebRTC's SDP.
+    pub sdp: String,
+    /// `Answer` or `Pranswer`; after a `Pranswer` another answer may follow.
+    pub kind: SdpKind,
+}
+
+/// Sets the peer's offer, answers it and sets the answer; the peer is created on first use. The answer is the complete
+/// local SDP.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<String>")]
+pub struct AnswerOffer {
+    /// The peer's offer, in WebRTC's SDP.
+    pub sdp: String,
+}
+
+/// Starts audio with what was negotiated, or changes it. To be sent after each negotiation; nothing happens when
+/// nothing changed. The codec may change in the middle of a call.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct Begin {
+    /// What the m-line agreed on.
+    pub audio: NegotiatedAudio,
+}
+
+/// Sends digits as RFC 4733 events, one after the other; returns once they are queued.
+///
+/// Errors: [`Fault::PeerIncompatible`](siprtc_core::Fault) when telephone-event was not negotiated,
+/// [`Fault::ApiMisuse`](siprtc_core::Fault) for anything but `0-9 A-D * # ,` (a comma is a pause of one second).
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct SendDtmf {
+    /// `0` to `9`, `A` to `D`, `*`, `#`, and `,` for a pause of one second.
+    pub digits: String,
+    /// How long each digit sounds, in milliseconds: 40 to 6000.
+    pub duration_ms: u32,
+}
+
+/// Which way audio shall flow at the next offer or answer.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct SetDirection {
+    /// Seen from us.
+    pub direction: Direction,
+}
+
+/// Takes our pending offer back (RFC 9429 section 4.1.10.2).
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct Rollback;
+
+/// The numbers so far.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<SessionStats>")]
+pub struct Snapshot;
+
+/// Ends the session: the recording is finished and flushed, the peer is closed, and the actor stops. The answer holds
+/// the final numbers.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<SessionStats>")]
+pub struct Close;
+
+/// What a session tells.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct SessionEvent {
+    /// The call it belongs to.
+    pub call: CallId,
+    /// Which of the call's sessions.
+    pub session: SessionId,
+    /// What happened.
+    pub kind: SessionEventKind,
+}
+
+/// What happened in a session.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SessionEventKind {
+    /// The peer sent a digit (RFC 4733).
+    Dtmf {
+        /// `0` to `9`, `A` to `D`, `*`, `#`.
+        digit: char,
+        /// How long it sounded.
+        duration: Duration,
+    },
+    /// The first RTP packet arrived.
+    FirstPacketReceived,
+    /// The first RTP packet was taken by the engine.
+    FirstPacketSent,
+    /// The media peer says so.
+    Media(MediaEvent),
+    /// Nothing arrived for this long although the peer should send. Once per silence.
+    NoMedia {
+        /// Since the last packet, or since audio began.
+        since: Duration,
+    },
+    /// The recording failed (the disk is full, say). What was recorded is kept, and the call goes on.
+    SinkFailed {
+        /// Why.
+        error: Arc<Error>,
+    },
+    /// The WAV file was played to its end; silence follows.
+    SourceEnded,
+    /// The source failed in the middle; silence follows.
+    SourceFailed {
+        /// Why.
+        error: Arc<Error>,
+    },
+}
+
+/// A session's numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SessionStats {
+    /// The codec in use, once audio began.
+    pub codec: Option<Codec>,
+    /// The engine's own counts.
+    pub transport: TransportStats,
+    /// The pair that carries media.
+    pub selected_pair: Option<CandidatePair>,
+    /// How many packets the sequence numbers say the peer sent (RFC 3550 appendix A.3).
+    pub packets_expected: u64,
+    /// Expected and never arrived.
+    pub packets_lost: u64,
+    /// Arrived after their turn to be played had passed.
+    pub packets_late: u64,
+    /// Arrived more than once.
+    pub duplicates: u64,
+    /// Lost of expected, 0 to 1.
+    pub loss: f64,
+    /// Interarrival jitter (RFC 3550 section 6.4.1).
+    pub jitter: Duration,
+    /// How long the jitter buffer holds a packet back at the moment.
+    pub buffer_delay: Duration,
+    /// Audio that was made up because nothing was there to be played.
+    pub concealed: Duration,
+    /// Mean opinion score for conversation, 1 to 4.5 (ITU-T G.107 annex B).
+    pub mos: f64,
+    /// Transmission rating factor, 0 to 100 (ITU-T G.107).
+    pub r_factor: f64,
+    /// Audio written to the recording.
+    pub recorded: Duration,
+    /// Packets that our own queue dropped because we were too slow.
+    pub queue_dropped: u64,
+    /// Round-trip time, when known.
+    pub round_trip: Option<Duration>,
+}

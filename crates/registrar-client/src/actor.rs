@@ -1,0 +1,216 @@
+//! Does what the machine decides.
+
+use crate::entropy::Entropy;
+use crate::io::{Input, LeaveFailure, Output};
+use crate::machine::{ANSWER_WAIT, Machine};
+use crate::{FromStack, Register, RegistrarConfig, RegistrationEvent, RegistrationFailure, Unregister};
+use actix::dev::SendError;
+use actix::prelude::*;
+use siprtc_core::sip::{Route, SipRequest, SipStack, StackEvent, TxEnd, TxId, TxOwner};
+use siprtc_core::{Error, Fault};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+/// Keeps one address-of-record registered over a stack: an actor, see the crate's documentation.
+///
+/// Stopping it without [`Unregister`] sends nothing and waits for nothing: the binding ends when it expires.
+pub struct RegistrarClient {
+    config_error: Option<Arc<Error>>,
+    events: Recipient<RegistrationEvent>,
+    leavers: Vec<oneshot::Sender<Result<(), Error>>>,
+    machine: Machine,
+    owner: TxOwner,
+    stack: Arc<dyn SipStack>,
+    timer: Option<(std::time::Instant, SpawnHandle)>,
+}
+
+impl RegistrarClient {
+    /// Most messages waiting for this actor. A sender that finds it full drops the event: what the stack had to say
+    /// is then made up for by the transaction's end or by the client's own timer.
+    pub const MAILBOX: usize = 64;
+
+    /// Most [`Unregister`]s waiting for one answer; one more is an error.
+    pub const MAX_LEAVERS: usize = 32;
+
+    /// Registers as `config` says over `stack`, in transactions of `tx_owner`, which nobody else uses on that stack.
+    /// `events` should have room: an event that does not fit is dropped with a warning.
+    ///
+    /// Does nothing before [`Register`].
+    pub fn new(
+        config: RegistrarConfig,
+        stack: Arc<dyn SipStack>,
+        tx_owner: TxOwner,
+        events: Recipient<RegistrationEvent>,
+    ) -> Self {
+        let config_error = config.validate().err().map(Arc::new);
+        let machine = Machine::new(config, tx_owner, Entropy::new(rand::random::<u64>));
+        RegistrarClient {
+            config_error,
+            events,
+            leavers: Vec::new(),
+            machine,
+            owner: tx_owner,
+            stack,
+            timer: None,
+        }
+    }
+
+    fn input(&mut self, input: Input, ctx: &mut Context<Self>) {
+        self.machine.handle(Instant::now().into_std(), input);
+        while let Some(output) = self.machine.poll() {
+            match output {
+                Output::Left(result) => self.left(result),
+                Output::Report(event) => self.report(event),
+                Output::Send { tx, request, route } => self.send(tx, request, route, ctx),
+            }
+        }
+        self.arm(ctx);
+    }
+
+    fn send(&self, tx: TxId, request: SipRequest, route: Route, ctx: &mut Context<Self>) {
+        let stack = Arc::clone(&self.stack);
+        let work = async move {
+            // A stack hands over at once; one that does not must not pile up futures here.
+            match tokio::time::timeout(ANSWER_WAIT, stack.send_request(tx, request, route)).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(TxEnd::Transport(error.to_string())),
+                Err(_) => Some(TxEnd::TimedOut),
+            }
+        };
+        ctx.spawn(work.into_actor(self).map(move |end, actor, ctx| {
+            if let Some(end) = end {
+                actor.input(Input::Ended { tx, end }, ctx);
+            }
+        }));
+    }
+
+    fn report(&self, event: RegistrationEvent) {
+        match &event {
+            RegistrationEvent::Failed { sentence, .. } => warn!("{sentence}"),
+            RegistrationEvent::Refreshed { expires } => debug!(?expires, "registration refreshed"),
+            RegistrationEvent::Registered {
+                registrar,
+                expires,
+                contacts,
+            } => {
+                info!(registrar, ?expires, contacts, "registered");
+            }
+            RegistrationEvent::Unregistered => info!("unregistered"),
+        }
+        match self.events.try_send(event) {
+            Ok(()) => {}
+            Err(SendError::Closed(_)) => debug!("nobody listens to registration events any more"),
+            Err(SendError::Full(event)) => warn!(
+                ?event,
+                "registration event dropped: its receiver's mailbox is full"
+            ),
+        }
+    }
+
+    fn left(&mut self, result: Result<(), LeaveFailure>) {
+        for leaver in self.leavers.drain(..) {
+            // Whoever asked may have gone.
+            let _ = leaver.send(result.clone().map_err(error_of));
+        }
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let due = self.machine.poll_timeout();
+        if due == self.timer.map(|(at, _)| at) {
+            return;
+        }
+        if let Some((_, handle)) = self.timer.take() {
+            ctx.cancel_future(handle);
+        }
+        self.timer = due.map(|at| {
+            let wait = at.saturating_duration_since(Instant::now().into_std());
+            let handle = ctx.run_later(wait, |actor, ctx| {
+                actor.timer = None;
+                actor.input(Input::Timeout, ctx);
+            });
+            (at, handle)
+        });
+    }
+}
+
+impl Actor for RegistrarClient {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(Self::MAILBOX);
+    }
+}
+
+impl Handler<Register> for RegistrarClient {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, _: Register, ctx: &mut Self::Context) -> Self::Result {
+        if let Some(error) = &self.config_error {
+            let copy = Error::new(error.fault(), error.operation(), error.message());
+            return Err(copy.advice(error.next_step().unwrap_or_default()));
+        }
+        self.input(Input::Register, ctx);
+        Ok(())
+    }
+}
+
+impl Handler<Unregister> for RegistrarClient {
+    type Result = ResponseFuture<Result<(), Error>>;
+
+    fn handle(&mut self, _: Unregister, ctx: &mut Self::Context) -> Self::Result {
+        if self.leavers.len() >= Self::MAX_LEAVERS {
+            let what = format!("{} others wait for the same answer", self.leavers.len());
+            let error = Error::new(Fault::ApiMisuse, OPERATION, what).advice("send Unregister once");
+            return Box::pin(async { Err(error) });
+        }
+        let (told, answer) = oneshot::channel();
+        self.leavers.push(told);
+        self.input(Input::Unregister, ctx);
+        Box::pin(async {
+            answer.await.unwrap_or_else(|_| {
+                Err(Error::new(
+                    Fault::Backend,
+                    OPERATION,
+                    "the registrar client stopped before the answer came",
+                )
+                .advice("nothing to do: the binding ends by itself when it expires"))
+            })
+        })
+    }
+}
+
+impl Handler<FromStack> for RegistrarClient {
+    type Result = ();
+
+    fn handle(&mut self, FromStack(event): FromStack, ctx: &mut Self::Context) {
+        let input = match event {
+            StackEvent::FlowDown { id, reason } => Input::FlowDown { id, reason },
+            StackEvent::Response { tx, response, flow } if tx.owner() == self.owner => Input::Response {
+                tx,
+                response,
+                flow: flow.map(|flow| flow.id),
+            },
+            StackEvent::TxEnded { tx, end } if tx.owner() == self.owner => Input::Ended { tx, end },
+            _ => return,
+        };
+        self.input(input, ctx);
+    }
+}
+
+fn error_of(failure: LeaveFailure) -> Error {
+    let fault = match failure.cause {
+        RegistrationFailure::Malformed => Fault::PeerMisbehaved,
+        RegistrationFailure::TimedOut => Fault::TimedOut,
+        RegistrationFailure::Unreachable => Fault::Backend,
+        RegistrationFailure::WrongCredentials => Fault::ConfigInvalid,
+        RegistrationFailure::Forbidden
+        | RegistrationFailure::Rejected(_)
+        | RegistrationFailure::ServerError(_)
+        | RegistrationFailure::UnknownUser => Fault::PeerIncompatible,
+    };
+    Error::new(fault, OPERATION, failure.sentence).advice(failure.advice)
+}
+
+const OPERATION: &str = "unregister";

@@ -1,0 +1,79 @@
+//! Reads what a registrar's 200 says about our contact (RFC 3261 section 10.2.4).
+
+use crate::RegistrarConfig;
+use siprtc_core::sip::{Contacts, NameAddr, SipResponse};
+
+/// Our binding as the registrar sees it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Binding {
+    /// Seconds, 1 to [`RegistrarConfig::MAX_EXPIRES`].
+    pub(crate) expires: u32,
+    /// How many contacts the address-of-record has.
+    pub(crate) contacts: usize,
+}
+
+impl Binding {
+    /// Our binding in a 2xx, for which `asked` seconds were asked. An error says how the 2xx is wrong.
+    ///
+    /// How long it lasts is the contact's own `expires`, else the Expires header field, else what was asked
+    /// (sections 10.2.1.1 and 10.3 step 8).
+    pub(crate) fn read(response: &SipResponse, ours: &NameAddr, asked: u32) -> Result<Self, String> {
+        let contacts = match response.headers.contacts() {
+            Ok(Contacts::List(contacts)) => contacts,
+            Ok(Contacts::All) => return Err("its 200 lists the contact *".to_owned()),
+            Err(error) => {
+                return Err(format!(
+                    "the Contact of its 200 is unreadable: {}",
+                    error.message()
+                ));
+            }
+        };
+        let Some(contact) = find(&contacts, ours) else {
+            return Err(format!(
+                "its 200 lists {} contacts and none of them is ours",
+                contacts.len()
+            ));
+        };
+        let header = response.headers.expires().ok().flatten();
+        match contact.expires().or(header).unwrap_or(asked) {
+            0 => Err("its 200 says that our contact has expired already".to_owned()),
+            expires => Ok(Binding {
+                expires: expires.min(RegistrarConfig::MAX_EXPIRES),
+                contacts: contacts.len(),
+            }),
+        }
+    }
+}
+
+/// Ours by instance id, else by URI, else by user part: a registrar that sees us behind a NAT may have put the address
+/// it saw in place of the one that we wrote (Asterisk's `rewrite_contact`). Of several such, the one that expires
+/// first, so that a wrong guess refreshes too early and never too late.
+fn find<'a>(contacts: &'a [NameAddr], ours: &NameAddr) -> Option<&'a NameAddr> {
+    let uri = ours.uri.as_sip()?;
+    let by_instance = contacts.iter().find(|contact| {
+        let (theirs, ours) = (contact.instance(), ours.instance());
+        theirs
+            .zip(ours)
+            .is_some_and(|(theirs, ours)| theirs.eq_ignore_ascii_case(ours))
+    });
+    let by_uri = || {
+        contacts.iter().find(|contact| {
+            contact
+                .uri
+                .as_sip()
+                .is_some_and(|theirs| theirs.is_equivalent(uri))
+        })
+    };
+    let by_user = || {
+        contacts
+            .iter()
+            .filter(|contact| {
+                contact
+                    .uri
+                    .as_sip()
+                    .is_some_and(|theirs| theirs.decoded_user() == uri.decoded_user())
+            })
+            .min_by_key(|contact| contact.expires().unwrap_or(u32::MAX))
+    };
+    by_instance.or_else(by_uri).or_else(by_user)
+}

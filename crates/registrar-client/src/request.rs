@@ -1,0 +1,97 @@
+//! Writes the REGISTERs of one user agent (RFC 3261 section 10.2).
+
+use crate::RegistrarConfig;
+use crate::digest::Keyring;
+use siprtc_core::sip::{CSeq, Method, NameAddr, SipRequest, SipUri, Uri};
+
+/// What stays the same from one REGISTER to the next, and the CSeq that does not.
+#[derive(Debug)]
+pub(crate) struct Author {
+    aor: NameAddr,
+    call_id: String,
+    contact: NameAddr,
+    from_tag: String,
+    request_uri: Uri,
+    sequence: u32,
+}
+
+impl Author {
+    /// One Call-ID for the life of the client and CSeq up by one for each REGISTER: that is how a registrar tells old
+    /// from new (section 10.2). `call_id` and `from_tag` are fresh random tokens.
+    pub(crate) fn new(config: &RegistrarConfig, call_id: String, from_tag: String) -> Self {
+        let mut contact = config.contact.clone();
+        contact.params.remove("expires");
+        if let Some(instance) = &config.instance {
+            contact.params.set("+sip.instance", format!("<{instance}>"));
+        }
+        Author {
+            aor: NameAddr::new(config.aor.address_of_record()),
+            call_id,
+            contact,
+            from_tag,
+            request_uri: request_uri(&config.aor).into(),
+            sequence: 0,
+        }
+    }
+
+    /// A REGISTER of our contact for `expires` seconds, 0 to remove it, with credentials where challenges are known.
+    pub(crate) fn write(&mut self, expires: u32, keys: &mut Keyring, cnonce: &str) -> SipRequest {
+        self.sequence = self.sequence % MAX_SEQUENCE + 1;
+        let mut request = SipRequest::new(Method::Register, self.request_uri.clone());
+        let headers = &mut request.headers;
+        headers.push("From", self.aor.clone().with_tag(self.from_tag.as_str()));
+        headers.push("To", &self.aor);
+        headers.push("Call-ID", &self.call_id);
+        headers.push(
+            "CSeq",
+            CSeq {
+                sequence: self.sequence,
+                method: Method::Register,
+            },
+        );
+        let mut contact = self.contact.clone();
+        contact.params.set("expires", expires.to_string());
+        headers.push("Contact", contact);
+        headers.push("Expires", expires);
+        // RFC 3327 section 5.1: a proxy on the way may add Path only when we say that we understand it.
+        headers.push("Supported", "path");
+        keys.authorize(&mut request, cnonce);
+        request
+    }
+
+    /// Our contact without `expires`.
+    pub(crate) fn contact(&self) -> &NameAddr {
+        &self.contact
+    }
+
+    /// Whether an answer carrying this Call-ID and CSeq number answers our last REGISTER.
+    pub(crate) fn is_last(&self, call_id: Option<&str>, sequence: Option<u32>) -> bool {
+        call_id.is_none_or(|id| id == self.call_id) && sequence.is_none_or(|number| number == self.sequence)
+    }
+
+    /// The domain of the location service, and where REGISTER goes when no registrar is configured.
+    pub(crate) fn request_uri(&self) -> &Uri {
+        &self.request_uri
+    }
+
+    /// The address-of-record.
+    pub(crate) fn aor(&self) -> &Uri {
+        &self.aor.uri
+    }
+}
+
+/// The domain of the location service: no user part (section 10.2).
+fn request_uri(aor: &SipUri) -> SipUri {
+    let uri = SipUri {
+        secure: aor.secure,
+        port: aor.port,
+        ..SipUri::new(aor.host.clone())
+    };
+    match aor.transport() {
+        Some(transport) => uri.with_transport(transport),
+        None => uri,
+    }
+}
+
+/// Section 8.1.1.5: less than 2^31.
+const MAX_SEQUENCE: u32 = (1 << 31) - 1;

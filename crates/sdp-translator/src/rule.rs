@@ -1,0 +1,165 @@
+//! The rules' names, and the record of what they changed.
+
+use std::fmt;
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $why:literal;)*) => {
+        /// Why a line is not what it was: every change names its rule.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        #[non_exhaustive]
+        pub enum Rule {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Rule {
+            /// Every rule.
+            pub const ALL: &'static [Rule] = &[$(Rule::$name),*];
+
+            /// The id in logs: `fingerprint-hash`.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Rule::$name => $id,)*
+                }
+            }
+
+            /// The reason, with the section of the RFC that it rests on.
+            pub fn why(self) -> &'static str {
+                match self {
+                    $(Rule::$name => $why,)*
+                }
+            }
+        }
+    };
+}
+
+rules! {
+    /// An answer echoes what the offer said, and adds nothing that the offer did not have.
+    AnswerFit = "answer-fit",
+        "an answer keeps the offer's m-lines and profiles and adds no mid, group or rtcp-mux (RFC 3264 section 6, RFC 9143 section 7.3, RFC 5761 section 5.1.1)";
+    /// The DTLS role of an answer that does not say it.
+    AnswerSetup = "answer-setup",
+        "an answer without a=setup is passive (RFC 4145 section 4), and actpass may stand only in an offer (RFC 5763 section 5)";
+    /// One transport: a BUNDLE group of exactly the m-lines that the engine carries.
+    BundleGroup = "bundle-group",
+        "the engine has one transport and takes an m-line outside the BUNDLE group for rejected (RFC 9143 section 7.3)";
+    /// RTCP's own candidates are of no use on one transport.
+    CandidateComponent = "candidate-component",
+        "RTP and RTCP share component 1 when multiplexed (RFC 5761 section 5.1.3, RFC 8839 section 5.1)";
+    /// Candidates stand in an m-line that is rejected.
+    CandidatePlace = "candidate-place",
+        "candidates stand in the m-line that names the transport (RFC 9143 section 7.1.3)";
+    /// A candidate that the engine cannot use and would fail on.
+    CandidateUnusable = "candidate-unusable",
+        "an agent ignores candidates that it cannot use: names, unknown transports, unreadable fields (RFC 8839 section 5.1)";
+    /// m= and c= name the default candidate.
+    DefaultCandidate = "default-candidate",
+        "the m= and c= lines carry the default candidate: relayed, else server-reflexive, else host (RFC 8839 section 4.2.1.2, RFC 8445 section 5.1.4)";
+    /// The direction is spelled out in each m-line.
+    Direction = "direction",
+        "the direction is sendrecv, or the session's, when an m-line does not say it (RFC 8866 section 6.7); the engine skips such an m-line";
+    /// A header extension without a URI.
+    ExtmapInvalid = "extmap-invalid",
+        "a=extmap names an extension by URI (RFC 8285 section 5)";
+    /// The hash function's name in lower case, one blank.
+    FingerprintHash = "fingerprint-hash",
+        "hash function names are compared without case (RFC 8122 section 5); the engine compares them with case";
+    /// One SHA-256 fingerprint for the one transport.
+    FingerprintSingle = "fingerprint-single",
+        "an endpoint may give several fingerprints and the other side picks (RFC 8122 section 5.1); the engine knows only one, of SHA-256";
+    /// One transport has one set of ICE credentials.
+    IceSingle = "ice-single",
+        "bundled m-lines use the transport of the tagged one, with its ICE credentials (RFC 9143 section 7.1.3); the engine fails on two sets";
+    /// CRLF after each line.
+    LineEnd = "line-end",
+        "lines end in CRLF (RFC 8866 section 5)";
+    /// Not an SDP line.
+    LineInvalid = "line-invalid",
+        "a line is a letter, an equals sign and a value (RFC 8866 section 5)";
+    /// A mandatory line that is missing or cannot be read.
+    LineMissing = "line-missing",
+        "v=, o=, s= and t= are mandatory (RFC 8866 section 5)";
+    /// The order of the session's lines, or of a medium's.
+    LineOrder = "line-order",
+        "lines stand in a fixed order (RFC 8866 section 5)";
+    /// Plain SIP names no m-line.
+    Mid = "mid",
+        "plain SIP leaves a=mid out (RFC 5888 section 4); JSEP names each m-line (RFC 9429 section 5.2.1)";
+    /// `PCMU/8000/1` is `PCMU/8000`.
+    MonoChannel = "mono-channel",
+        "the number of channels is left out when it is one (RFC 8866 section 6.6)";
+    /// A payload type that nothing says the encoding of.
+    PayloadUnmapped = "payload-unmapped",
+        "a dynamic payload type without a=rtpmap means nothing (RFC 8866 section 5.14)";
+    /// An m-line that the engine must reject, shown in the form in which it can; or that form taken back.
+    RejectedLine = "rejected-line",
+        "a rejected m-line has port 0 and keeps its place (RFC 3264 section 6); the engine knows audio and video on one transport";
+    /// `a=rtcp` names the RTP port when multiplexed.
+    RtcpLine = "rtcp-line",
+        "with rtcp-mux RTCP goes to the RTP port (RFC 5761 section 5.1.1, RFC 3605)";
+    /// The engine multiplexes RTP and RTCP, whatever the peer says.
+    RtcpMux = "rtcp-mux",
+        "the engine has no second component and takes RTP and RTCP for multiplexed (RFC 8858 section 3): RTCP of a peer that does not multiplex is lost";
+    /// Static payload types are spelled out.
+    RtpmapStatic = "rtpmap-static",
+        "static payload types need no a=rtpmap (RFC 3551 section 6, RFC 8866 section 6.6); the engine needs one";
+    /// `a=setup` of the session in each m-line.
+    SessionSetup = "session-setup",
+        "a=setup of the session counts for each m-line without its own (RFC 4145 section 4)";
+    /// No trickle.
+    Trickle = "trickle",
+        "every candidate is in the description: this is not trickle ICE (RFC 8840 section 4.1.1)";
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One line that a rule changed, added or took out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Change {
+    /// The rule.
+    pub rule: Rule,
+    /// Which m-line, from 0; `None` for the session.
+    pub media: Option<usize>,
+    /// The line before, without its line end; `None` when it was added.
+    pub before: Option<String>,
+    /// The line after, without its line end; `None` when it was taken out.
+    pub after: Option<String>,
+    /// The reason, with the section of the RFC that it rests on.
+    pub why: &'static str,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.rule)?;
+        match self.media {
+            Some(index) => write!(f, " (m-line {index})")?,
+            None => write!(f, " (session)")?,
+        }
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) => write!(f, ": {before:?} is now {after:?}")?,
+            (Some(before), None) => write!(f, ": {before:?} taken out")?,
+            (None, Some(after)) => write!(f, ": {after:?} added")?,
+            (None, None) => {}
+        }
+        write!(f, " because {}", self.why)
+    }
+}
+
+/// The changes so far.
+#[derive(Debug, Default)]
+pub(crate) struct Notes(pub(crate) Vec<Change>);
+
+impl Notes {
+    pub(crate) fn push(
+        &mut self,
+        rule: Rule,
+        media: Option<usize>,
+        before: Option<String>,
+        after: Option<String>,
+    ) {
+        self.0.push(Change { rule, media, before, after, why: rule.why() });
+    }
+}

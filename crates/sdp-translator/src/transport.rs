@@ -1,0 +1,126 @@
+//! Which m-lines one DTLS-SRTP transport can carry.
+
+use crate::sdp::{Sdp, Section};
+use siprtc_core::{Error, Fault, Result};
+
+/// The m-lines of one description that share the engine's one transport.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    /// Each m-line's: does the engine carry it?
+    pub(crate) carried: Vec<bool>,
+    /// The m-line whose fingerprint, ICE credentials and candidates count (RFC 9143 section 7.1.3).
+    pub(crate) tagged: usize,
+}
+
+impl Transport {
+    /// Chooses the first audio m-line that can be carried, else the first of any kind, and those bundled with it.
+    pub(crate) fn choose(sdp: &Sdp<'_>) -> Result<Self> {
+        let live: Vec<usize> = (0..sdp.media.len()).filter(|&index| sdp.media[index].is_live()).collect();
+        let fits = |index: &&usize| obstacle(sdp, **index).is_none();
+        let is_audio = |index: &&usize| sdp.media[**index].media_line().media == "audio";
+        let audio = live.iter().filter(is_audio).find(fits);
+        let Some(&kept) = audio.or_else(|| live.iter().find(fits)) else {
+            let first = live.iter().find(is_audio).or(live.first());
+            return Err(match first {
+                Some(&index) => obstacle(sdp, index).unwrap_or(Obstacle::Medium).into_error(sdp, index),
+                None if sdp.media.is_empty() => incompatible("the description has no m-line".to_owned()),
+                None => incompatible("every m-line of the description is rejected (port 0)".to_owned()),
+            });
+        };
+        let group = group_of(sdp, kept);
+        let carried: Vec<bool> = (0..sdp.media.len())
+            .map(|index| index == kept || (group.contains(&index) && live.contains(&index) && can_join(sdp, index)))
+            .collect();
+        let names_transport = |index: &usize| {
+            let media = &sdp.media[*index];
+            carried[*index] && media.attribute("ice-ufrag").is_some() && sdp.attribute(media, "fingerprint").is_some()
+        };
+        let tagged = group.iter().copied().find(names_transport).unwrap_or(kept);
+        Ok(Transport { carried, tagged })
+    }
+}
+
+/// The m-lines of the BUNDLE group that `index` is in, in the group's order; itself, if it is in none.
+fn group_of(sdp: &Sdp<'_>, index: usize) -> Vec<usize> {
+    let Some(mid) = sdp.media[index].attribute("mid") else { return vec![index] };
+    let Some(group) = sdp.bundles().find(|mids| mids.contains(&mid)) else { return vec![index] };
+    let place = |mid: &&str| sdp.media.iter().position(|media| media.attribute("mid") == Some(mid));
+    group.iter().filter_map(place).collect()
+}
+
+/// Why an m-line cannot be carried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Obstacle {
+    Encodings,
+    Hash,
+    Ice,
+    Medium,
+    Plain,
+    Sdes,
+}
+
+fn obstacle(sdp: &Sdp<'_>, index: usize) -> Option<Obstacle> {
+    let media = &sdp.media[index];
+    let line = media.media_line();
+    if !is_known(media) {
+        return Some(Obstacle::Medium);
+    }
+    let group = group_of(sdp, index);
+    let somewhere = |name: &str| {
+        sdp.session.attribute(name).is_some() || group.iter().any(|&mate| sdp.media[mate].attribute(name).is_some())
+    };
+    if !somewhere("fingerprint") {
+        return Some(if media.attribute("crypto").is_some() { Obstacle::Sdes } else { Obstacle::Plain });
+    }
+    if !somewhere("ice-ufrag") || !somewhere("ice-pwd") {
+        return Some(Obstacle::Ice);
+    }
+    let fingerprints = |section: &Section<'_>| section.attributes("fingerprint").any(is_sha256);
+    if !fingerprints(&sdp.session) && !group.iter().any(|&mate| fingerprints(&sdp.media[mate])) {
+        return Some(Obstacle::Hash);
+    }
+    (line.is_rtp() && media.encodings().is_empty()).then_some(Obstacle::Encodings)
+}
+
+/// What the engine can carry beside the first m-line. Plain RTP in a BUNDLE group with DTLS is a contradiction that
+/// is seen in the field: it stays out.
+fn can_join(sdp: &Sdp<'_>, index: usize) -> bool {
+    let media = &sdp.media[index];
+    let line = media.media_line();
+    let is_plain = line.is_rtp() && line.proto.split('/').any(|word| word == "AVP" || word == "AVPF");
+    is_known(media)
+        && (line.is_data_channel() || !media.encodings().is_empty())
+        && (!is_plain || sdp.attribute(media, "fingerprint").is_some())
+}
+
+fn is_known(media: &Section<'_>) -> bool {
+    let line = media.media_line();
+    (matches!(line.media, "audio" | "video") && line.is_rtp()) || line.is_data_channel()
+}
+
+pub(crate) fn is_sha256(fingerprint: &str) -> bool {
+    fingerprint.split_ascii_whitespace().next().is_some_and(|hash| hash.eq_ignore_ascii_case("sha-256"))
+}
+
+impl Obstacle {
+    fn into_error(self, sdp: &Sdp<'_>, index: usize) -> Error {
+        let line = sdp.media[index].media_line();
+        let what = format!("m-line {index} ({} {})", line.media, line.proto);
+        match self {
+            Obstacle::Encodings => incompatible(format!("{what} names no codec that has an a=rtpmap")),
+            Obstacle::Hash => incompatible(format!("{what} has no SHA-256 fingerprint"))
+                .advice("media.engine = \"webrtc\" checks certificates by SHA-256 alone: let the peer send that too"),
+            Obstacle::Ice => incompatible(format!("{what} has a fingerprint but no ICE credentials"))
+                .advice("media.engine = \"webrtc\" needs ICE: switch it on at the peer"),
+            Obstacle::Medium => incompatible(format!("{what} is neither audio nor video over RTP")),
+            Obstacle::Plain => incompatible(format!("the peer offers plain RTP in {what}, without a fingerprint"))
+                .advice("media.engine = \"webrtc\" needs DTLS-SRTP with ICE (RFC 5763): switch it on at the peer, or answer 488"),
+            Obstacle::Sdes => incompatible(format!("the peer offers SRTP with keys in the SDP (a=crypto) in {what}"))
+                .advice("media.engine = \"webrtc\" needs DTLS-SRTP with ICE (RFC 5763): switch it on at the peer, or answer 488"),
+        }
+    }
+}
+
+fn incompatible(what: String) -> Error {
+    Error::new(Fault::PeerIncompatible, "translate SDP", what)
+}

@@ -1,0 +1,129 @@
+//! The `webrtc` crate as the translator's other side: one peer connection with one audio transceiver.
+#![allow(dead_code, unreachable_pub)] // Each test binary uses its own part.
+
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
+use std::sync::Arc;
+use std::time::Duration;
+use webrtc::peer_connection::{
+    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
+    RTCPeerConnectionState, RTCSessionDescription,
+};
+use webrtc::runtime::{Receiver, Sender, channel, default_runtime};
+
+/// How long two engines on loopback may take; they take 0.2 s.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Events {
+    gathered: Sender<()>,
+    state: Sender<RTCPeerConnectionState>,
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Events {
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            let _ = self.gathered.try_send(());
+        }
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        let _ = self.state.try_send(state);
+    }
+}
+
+pub struct Engine {
+    pub peer: Arc<dyn PeerConnection>,
+    gathered: Receiver<()>,
+    state: Receiver<RTCPeerConnectionState>,
+}
+
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+impl Engine {
+    pub async fn new() -> Self {
+        let mut media = MediaEngine::default();
+        for (payload_type, mime, clock_rate, channels, fmtp) in [
+            (111, "audio/opus", 48_000, 2, "minptime=10;useinbandfec=1"),
+            (9, "audio/G722", 8_000, 0, ""),
+            (0, "audio/PCMU", 8_000, 0, ""),
+            (8, "audio/PCMA", 8_000, 0, ""),
+            (101, "audio/telephone-event", 8_000, 0, "0-15"),
+        ] {
+            let rtp_codec = RTCRtpCodec {
+                mime_type: mime.to_owned(),
+                clock_rate,
+                channels,
+                sdp_fmtp_line: fmtp.to_owned(),
+                rtcp_feedback: Vec::new(),
+            };
+            let codec = RTCRtpCodecParameters { rtp_codec, payload_type };
+            media.register_codec(codec, RtpCodecKind::Audio).unwrap();
+        }
+        let (gathered_sender, gathered) = channel(1);
+        let (state_sender, state) = channel(16);
+        let peer = PeerConnectionBuilder::new()
+            .with_media_engine(media)
+            .with_handler(Arc::new(Events { gathered: gathered_sender, state: state_sender }))
+            .with_runtime(default_runtime().unwrap())
+            .with_udp_addrs(vec!["127.0.0.1:0".to_owned()])
+            .build()
+            .await
+            .unwrap();
+        peer.add_transceiver_from_kind(RtpCodecKind::Audio, None).await.unwrap();
+        Engine { peer: Arc::new(peer), gathered, state }
+    }
+
+    /// Our offer, with candidates.
+    pub async fn offer(&mut self) -> String {
+        let offer = self.peer.create_offer(None).await.unwrap();
+        self.peer.set_local_description(offer).await.unwrap();
+        self.local().await
+    }
+
+    /// Our answer to `offer` without candidates, or how the engine failed.
+    pub async fn answer(&self, offer: &str) -> Result<String, String> {
+        let offer = RTCSessionDescription::offer(offer.to_owned()).map_err(|error| error.to_string())?;
+        self.peer.set_remote_description(offer).await.map_err(|error| error.to_string())?;
+        let answer = self.peer.create_answer(None).await.map_err(|error| error.to_string())?;
+        Ok(answer.sdp)
+    }
+
+    /// Our answer to `offer` with candidates, or how the engine failed.
+    pub async fn accept(&mut self, offer: &str) -> Result<String, String> {
+        let answer = RTCSessionDescription::answer(self.answer(offer).await?).map_err(|error| error.to_string())?;
+        self.peer.set_local_description(answer).await.map_err(|error| error.to_string())?;
+        Ok(self.local().await)
+    }
+
+    /// Takes the peer's answer.
+    pub async fn answered(&self, answer: &str) -> Result<(), String> {
+        let answer = RTCSessionDescription::answer(answer.to_owned()).map_err(|error| error.to_string())?;
+        self.peer.set_remote_description(answer).await.map_err(|error| error.to_string())
+    }
+
+    async fn local(&mut self) -> String {
+        let _ = tokio::time::timeout(PATIENCE, self.gathered.recv()).await.expect("gathering ends");
+        self.peer.local_description().await.unwrap().sdp
+    }
+
+    /// Waits until DTLS is up; `false` when it fails or takes longer than `patience`.
+    pub async fn connects_within(&mut self, patience: Duration) -> bool {
+        let wait = async {
+            while let Some(state) = self.state.recv().await {
+                match state {
+                    RTCPeerConnectionState::Connected => return true,
+                    RTCPeerConnectionState::Failed => return false,
+                    _ => {}
+                }
+            }
+            false
+        };
+        tokio::time::timeout(patience, wait).await.unwrap_or(false)
+    }
+
+    pub async fn connects(&mut self) -> bool {
+        self.connects_within(PATIENCE).await
+    }
+}

@@ -1,0 +1,412 @@
+//! The configuration: defaults, then files, then the environment, then what the caller sets.
+//!
+//! Every key is documented in `config/default.toml`, which is also the source of every default: there is no second
+//! list to keep true.
+
+use serde::Deserialize;
+use siprtc_core::ice::{IcePolicy, IceServer, IceServerKind};
+use siprtc_core::media::Codec;
+use siprtc_core::sip::{ListenerConfig, SipUri, Transport};
+use siprtc_core::{Error, Fault, Result};
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Every key with its default and its meaning.
+pub const DEFAULTS: &str = include_str!("../../../config/default.toml");
+
+/// The prefix of environment variables: `SIPRTC__ACCOUNT__PASSWORD` sets `account.password`.
+pub const ENVIRONMENT_PREFIX: &str = "SIPRTC";
+
+/// One endpoint's configuration. The fields are `config/default.toml`'s keys, which documents them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key; a second text would only drift")]
+pub struct Config {
+    pub account: AccountConfig,
+    pub call: CallConfig,
+    pub home: HomeConfig,
+    pub ice: IceSettings,
+    pub log: LogConfig,
+    pub media: MediaConfig,
+    pub sip: SipConfig,
+    pub telemetry: TelemetryConfig,
+}
+
+/// `[account]`: whose telephone this is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct AccountConfig {
+    pub uri: String,
+    pub display_name: String,
+    pub auth_user: String,
+    pub password: String,
+    pub outbound: String,
+    pub registrars: Vec<String>,
+    pub register: bool,
+    pub expires_s: u32,
+    pub instance: String,
+    pub backoff_first_ms: u64,
+    pub backoff_most_s: u64,
+}
+
+/// `[call]`: limits of calls.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct CallConfig {
+    pub max_calls: usize,
+    pub no_answer_s: u64,
+    pub shutdown_grace_ms: u64,
+}
+
+/// `[home]`: the embedded server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct HomeConfig {
+    pub realm: String,
+    pub listen: Vec<String>,
+    pub users: Vec<UserConfig>,
+    pub turn: String,
+    pub min_expires_s: u32,
+    pub max_expires_s: u32,
+}
+
+/// `[[home.users]]`: who may register at the embedded server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct UserConfig {
+    pub name: String,
+    pub password: String,
+}
+
+/// `[ice]`: what a call can be reached by.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct IceSettings {
+    pub agent: String,
+    pub policy: String,
+    pub servers: Vec<IceServerConfig>,
+    pub interfaces: Vec<String>,
+    pub interfaces_deny: Vec<String>,
+    pub loopback: bool,
+    pub ipv6: bool,
+    pub link_local: bool,
+    pub probe_timeout_ms: u64,
+    pub probe_interval_s: u64,
+    pub gather_budget_ms: u64,
+}
+
+/// `[[ice.servers]]`: a STUN or TURN server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct IceServerConfig {
+    pub url: String,
+    #[serde(default)]
+    pub username: String,
+    #[serde(default)]
+    pub password: String,
+}
+
+/// `[log]`: what is written to standard error.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct LogConfig {
+    pub filter: String,
+    pub format: String,
+}
+
+/// `[media]`: the engine and its codecs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct MediaConfig {
+    pub engine: String,
+    pub codecs: Vec<String>,
+    pub ptime_ms: u32,
+}
+
+/// `[sip]`: the stack and its listeners.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct SipConfig {
+    pub stack: String,
+    pub listen: Vec<String>,
+    pub user_agent: String,
+    pub t1_ms: u64,
+    pub t2_ms: u64,
+    pub t4_ms: u64,
+    pub max_transactions: usize,
+}
+
+/// `[telemetry]`: OpenTelemetry.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct TelemetryConfig {
+    pub otlp_endpoint: String,
+    pub service_name: String,
+    pub interval_s: u64,
+}
+
+impl Config {
+    /// The defaults alone.
+    pub fn defaults() -> Result<Self> {
+        Layers::new().load()
+    }
+}
+
+/// The layers of a configuration, weakest first.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    files: Vec<std::path::PathBuf>,
+    texts: Vec<String>,
+    environment: bool,
+    settings: Vec<(String, String)>,
+}
+
+impl Layers {
+    /// The defaults only.
+    pub fn new() -> Self {
+        Layers::default()
+    }
+
+    /// Adds a TOML file; a later one wins.
+    #[must_use]
+    pub fn file(mut self, path: impl AsRef<Path>) -> Self {
+        self.files.push(path.as_ref().to_owned());
+        self
+    }
+
+    /// Adds TOML text; a later one wins.
+    #[must_use]
+    pub fn text(mut self, toml: impl Into<String>) -> Self {
+        self.texts.push(toml.into());
+        self
+    }
+
+    /// Reads `SIPRTC__SECTION__KEY` from the environment, over the files.
+    #[must_use]
+    pub fn environment(mut self) -> Self {
+        self.environment = true;
+        self
+    }
+
+    /// Sets one key (`ice.policy`) over everything else. The value is TOML; a bare word is taken as a string.
+    #[must_use]
+    pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((key.into(), value.into()));
+        self
+    }
+
+    /// Puts the layers on top of each other and reads the result.
+    ///
+    /// Errors: [`Fault::ConfigInvalid`], naming the file or key and what would be right.
+    pub fn load(self) -> Result<Config> {
+        use config::{Environment, File, FileFormat};
+        let mut builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        for path in &self.files {
+            if !path.is_file() {
+                return Err(invalid(format!("there is no configuration file {}", path.display()))
+                    .advice("check the path given with --config"));
+            }
+            builder = builder.add_source(File::from(path.as_path()).format(FileFormat::Toml));
+        }
+        for text in &self.texts {
+            builder = builder.add_source(File::from_str(text, FileFormat::Toml));
+        }
+        if self.environment {
+            let source = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("__").separator("__").try_parsing(true);
+            builder = builder.add_source(source);
+        }
+        for (key, value) in &self.settings {
+            builder = builder.add_source(File::from_str(&setting(key, value)?, FileFormat::Toml));
+        }
+        builder.build().and_then(config::Config::try_deserialize).map_err(|error| {
+            invalid(error.to_string())
+                .advice("config/default.toml lists every key; the environment's are SIPRTC__SECTION__KEY")
+        })
+    }
+}
+
+/// One `key = value` as TOML.
+fn setting(key: &str, value: &str) -> Result<String> {
+    let fits = |text: &str| config::Config::builder()
+        .add_source(config::File::from_str(text, config::FileFormat::Toml))
+        .build()
+        .is_ok();
+    let dotted = key.split('.').all(|part| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    });
+    if !dotted || !key.contains('.') {
+        return Err(invalid(format!("{key:?} is no key")).advice("write section.key=value, such as ice.policy=relay"));
+    }
+    let as_toml = format!("{key} = {value}");
+    let as_string = format!("{key} = {}", serde_json::Value::String(value.to_owned()));
+    if fits(&as_toml) {
+        Ok(as_toml)
+    } else if fits(&as_string) {
+        Ok(as_string)
+    } else {
+        Err(invalid(format!("{value:?} is no value for {key}")).advice("write a TOML value"))
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Fault::ConfigInvalid, "load configuration", message)
+}
+
+/// A SIP URI of the configuration; `key` names it in the error.
+pub(crate) fn sip_uri(key: &str, text: &str) -> Result<SipUri> {
+    text.parse().map_err(|error: Error| {
+        invalid(format!("{key} = {text:?} is no SIP URI: {}", error.message()))
+            .advice("write it as sip:user@host or sip:host:port;transport=tcp")
+    })
+}
+
+/// `udp:127.0.0.1:5060`, or `udp:192.0.2.1:5060=198.51.100.7:5060` with the address that others are told.
+pub fn listener(key: &str, text: &str) -> Result<ListenerConfig> {
+    let bad = |what: &str| {
+        invalid(format!("{key}: {text:?} is no listener: {what}"))
+            .advice("write transport:address:port, such as udp:0.0.0.0:5060 or tcp:[::1]:0")
+    };
+    let (transport, rest) = text.split_once(':').ok_or_else(|| bad("no transport"))?;
+    let transport = Transport::from_name(transport).ok_or_else(|| bad("unknown transport"))?;
+    let (bind, advertise) = match rest.split_once('=') {
+        None => (rest, None),
+        Some((bind, advertise)) => {
+            (bind, Some(advertise.parse::<SocketAddr>().map_err(|_| bad("unreadable advertised address"))?))
+        }
+    };
+    Ok(ListenerConfig { transport, bind: bind.parse().map_err(|_| bad("unreadable address"))?, advertise })
+}
+
+impl IceServerConfig {
+    /// RFC 7064 and RFC 7065, UDP only.
+    pub(crate) fn parse(&self) -> Result<IceServer> {
+        let bad = |what: &str| {
+            invalid(format!("ice.servers: {:?}: {what}", self.url))
+                .advice("write stun:host:port or turn:host:port with username and password; TCP and TLS are not served yet")
+        };
+        let (scheme, rest) = self.url.split_once(':').ok_or_else(|| bad("no scheme"))?;
+        let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if !matches!(query, "" | "transport=udp") {
+            return Err(bad("only transport=udp is served"));
+        }
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                (host, port.parse().map_err(|_| bad("unreadable port"))?)
+            }
+            _ => (authority, 3478),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err(bad("no host"));
+        }
+        let kind = match scheme {
+            "stun" => IceServerKind::Stun,
+            "turn" if self.username.is_empty() => return Err(bad("a TURN server needs username and password")),
+            "turn" => IceServerKind::Turn { username: self.username.clone(), password: self.password.clone() },
+            _ => return Err(bad("unknown scheme")),
+        };
+        Ok(IceServer { host, port, kind })
+    }
+}
+
+impl IceSettings {
+    pub(crate) fn policy(&self) -> Result<IcePolicy> {
+        match self.policy.as_str() {
+            "all" => Ok(IcePolicy::All),
+            "relay" => Ok(IcePolicy::Relay),
+            other => Err(invalid(format!("ice.policy = {other:?} is not known")).advice("choose one of: all, relay")),
+        }
+    }
+}
+
+impl MediaConfig {
+    pub(crate) fn codecs(&self) -> Result<Vec<Codec>> {
+        let known = || Codec::ALL.map(Codec::as_str).join(", ");
+        let codecs: Result<Vec<Codec>> = self
+            .codecs
+            .iter()
+            .map(|name| {
+                Codec::from_name(name).ok_or_else(|| {
+                    invalid(format!("media.codecs: {name:?} is not known")).advice(format!("choose from: {}", known()))
+                })
+            })
+            .collect();
+        let codecs = codecs?;
+        if codecs.is_empty() {
+            return Err(invalid("media.codecs is empty").advice(format!("choose from: {}", known())));
+        }
+        if !(10..=60).contains(&self.ptime_ms) || self.ptime_ms % 10 != 0 {
+            return Err(invalid(format!("media.ptime_ms = {} does not fit", self.ptime_ms)).advice("choose 10, 20, 40 or 60"));
+        }
+        Ok(codecs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_load() {
+        let config = Config::defaults().unwrap();
+        assert_eq!(config.sip.stack, "ezk");
+        assert_eq!(config.media.codecs().unwrap()[0], Codec::Opus);
+    }
+
+    #[test]
+    fn a_later_layer_wins_and_a_bare_word_is_a_string() {
+        let config = Layers::new().text("[ice]\npolicy = \"all\"").set("ice.policy", "relay").load().unwrap();
+        assert_eq!(config.ice.policy().unwrap(), IcePolicy::Relay);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_the_known_ones() {
+        let error = Layers::new().set("sip.stak", "ezk").load().unwrap_err();
+        assert_eq!(error.fault(), Fault::ConfigInvalid);
+        assert!(error.to_string().contains("stak") && error.to_string().contains("stack"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_type_is_named() {
+        let error = Layers::new().set("call.max_calls", "many").load().unwrap_err();
+        assert!(error.to_string().contains("max_calls"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Layers::new().file("no/such.toml").load().unwrap_err();
+        assert!(error.to_string().contains("no/such.toml"), "{error}");
+    }
+
+    #[test]
+    fn listeners_are_read_with_and_without_an_advertised_address() {
+        let plain = listener("sip.listen", "tcp:[::1]:0").unwrap();
+        assert_eq!((plain.transport, plain.advertise), (Transport::Tcp, None));
+        let told = listener("sip.listen", "udp:10.0.0.1:5060=198.51.100.7:5060").unwrap();
+        assert_eq!(told.advertise, Some("198.51.100.7:5060".parse().unwrap()));
+        assert!(listener("sip.listen", "quic:1.2.3.4:5").is_err());
+    }
+
+    #[test]
+    fn ice_servers_are_read() {
+        let server = |url: &str, user: &str| IceServerConfig {
+            url: url.to_owned(),
+            username: user.to_owned(),
+            password: "secret".to_owned(),
+        };
+        assert_eq!(server("stun:stun.example.com", "").parse().unwrap().port, 3478);
+        assert_eq!(server("turn:[2001:db8::1]:3479?transport=udp", "alice").parse().unwrap().host, "2001:db8::1");
+        assert!(server("turn:192.0.2.1", "").parse().is_err());
+        assert!(server("turn:192.0.2.1?transport=tcp", "alice").parse().is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! The front desk: takes the gateway's events on the actors' side, keeps each call's diary, and hands the events to
+//! whoever waits on tokio's side.
+
+use crate::report::{Diary, Role};
+use crate::telemetry::INSTRUMENTS;
+use actix::prelude::*;
+use siprtc_core::CallId;
+use siprtc_core::sip::NameAddr;
+use siprtc_gateway::{CallEvent, CallEventKind, Gateway, GatewayEvent, Refuse};
+use siprtc_nat_agent::NatEvent;
+use siprtc_registrar_client::RegistrationEvent;
+use std::collections::HashMap;
+use tokio::sync::{mpsc, watch};
+
+/// Events that wait for a call's owner; beyond it the call's own events are lost, the call goes on.
+pub(crate) const CALL_EVENTS: usize = 256;
+/// Calls that ring and wait to be taken; beyond it a caller hears 486.
+pub(crate) const RINGING: usize = 32;
+
+/// Somebody calls.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) call: CallId,
+    pub(crate) from: NameAddr,
+    pub(crate) to: NameAddr,
+}
+
+/// How the account stands with its registrar.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Registration {
+    /// The last attempt failed; the sentence says whose fault and what next. `retries`: another attempt will come.
+    Failed {
+        /// For people.
+        sentence: String,
+        /// Why.
+        cause: siprtc_registrar_client::RegistrationFailure,
+        /// Another attempt will come by itself.
+        retries: bool,
+    },
+    /// Nothing was asked, or no answer came yet.
+    #[default]
+    None,
+    /// Registered.
+    Registered {
+        /// Where.
+        registrar: String,
+    },
+}
+
+struct Open {
+    diary: Diary,
+    events: mpsc::Sender<(CallEvent, Option<Box<Diary>>)>,
+    unclaimed: Option<CallFeed>,
+}
+
+/// A call's events; the last one brings its diary along.
+pub(crate) type CallFeed = mpsc::Receiver<(CallEvent, Option<Box<Diary>>)>;
+
+pub(crate) struct Desk {
+    calls: HashMap<CallId, Open>,
+    arrivals: mpsc::Sender<Arrival>,
+    registration: watch::Sender<Registration>,
+    gateway: Option<Addr<Gateway>>,
+}
+
+impl Desk {
+    const MAILBOX: usize = 4096;
+
+    pub(crate) fn new(arrivals: mpsc::Sender<Arrival>, registration: watch::Sender<Registration>) -> Self {
+        Desk { calls: HashMap::new(), arrivals, registration, gateway: None }
+    }
+
+    fn open(&mut self, call: CallId, role: Role) -> &mut Open {
+        self.calls.entry(call).or_insert_with(|| {
+            let (events, feed) = mpsc::channel(CALL_EVENTS);
+            Open { diary: Diary::new(call, role), events, unclaimed: Some(feed) }
+        })
+    }
+
+    fn call_event(&mut self, event: CallEvent) {
+        let id = event.call;
+        if let CallEventKind::Incoming { from, to } = &event.kind {
+            let arrival = Arrival { call: id, from: from.clone(), to: to.clone() };
+            self.open(id, Role::Callee).diary.becomes(Role::Callee);
+            if self.arrivals.try_send(arrival).is_err() {
+                tracing::warn!(call_id = %id, "nobody takes the calls that ring: 486");
+                if let Some(gateway) = &self.gateway {
+                    // Policy: a full gateway mailbox lets the call ring on until its own timer.
+                    drop(gateway.try_send(Refuse { call: id, status: 486 }));
+                }
+            }
+        }
+        let open = self.open(id, Role::Caller);
+        open.diary.note(&event);
+        let over = matches!(event.kind, CallEventKind::Ended(_) | CallEventKind::Failed(_));
+        if let CallEventKind::Ended(ending) | CallEventKind::Failed(ending) = &event.kind {
+            open.diary.measure(ending);
+        }
+        let diary = over.then(|| Box::new(open.diary.clone()));
+        if open.events.try_send((event, diary)).is_err() {
+            tracing::debug!(call_id = %id, "nobody reads this call's events");
+        }
+        // An unclaimed call that is over has nobody who will ever ask: a call handle claims at once.
+        if over {
+            self.calls.remove(&id).and_then(|open| open.unclaimed).inspect(|_| {
+                tracing::debug!(call_id = %id, "over before anybody took it");
+            });
+        }
+    }
+
+    fn registration(&mut self, event: RegistrationEvent) {
+        let (state, word) = match event {
+            RegistrationEvent::Registered { registrar, expires, .. } => {
+                tracing::info!(%registrar, ?expires, "registered");
+                (Registration::Registered { registrar }, "registered")
+            }
+            RegistrationEvent::Refreshed { expires } => {
+                tracing::debug!(?expires, "registration refreshed");
+                INSTRUMENTS.registration("refreshed");
+                return;
+            }
+            RegistrationEvent::Failed { cause, sentence, retry_in } => {
+                tracing::warn!(%cause, %sentence, ?retry_in, "registration failed");
+                (Registration::Failed { sentence, cause, retries: retry_in.is_some() }, "failed")
+            }
+            RegistrationEvent::Unregistered => (Registration::None, "unregistered"),
+        };
+        INSTRUMENTS.registration(word);
+        self.registration.send_replace(state);
+    }
+}
+
+impl Actor for Desk {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(Desk::MAILBOX);
+    }
+}
+
+/// Where the desk refuses calls that nobody takes.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Serve(pub(crate) Addr<Gateway>);
+
+impl Handler<Serve> for Desk {
+    type Result = ();
+
+    fn handle(&mut self, message: Serve, _: &mut Context<Self>) {
+        self.gateway = Some(message.0);
+    }
+}
+
+/// Takes a call's events; `None` when somebody has them already or the call is over.
+#[derive(Message)]
+#[rtype(result = "Option<CallFeed>")]
+pub(crate) struct Claim {
+    pub(crate) call: CallId,
+}
+
+impl Handler<Claim> for Desk {
+    type Result = Option<CallFeed>;
+
+    fn handle(&mut self, message: Claim, _: &mut Context<Self>) -> Option<CallFeed> {
+        self.calls.get_mut(&message.call)?.unclaimed.take()
+    }
+}
+
+/// Opens a call before its first event, so that the claim cannot come too late.
+#[derive(Message)]
+#[rtype(result = "Option<CallFeed>")]
+pub(crate) struct Expect {
+    pub(crate) call: CallId,
+}
+
+impl Handler<Expect> for Desk {
+    type Result = Option<CallFeed>;
+
+    fn handle(&mut self, message: Expect, _: &mut Context<Self>) -> Option<CallFeed> {
+        self.open(message.call, Role::Caller).unclaimed.take()
+    }
+}
+
+impl Handler<GatewayEvent> for Desk {
+    type Result = ();
+
+    fn handle(&mut self, event: GatewayEvent, _: &mut Context<Self>) {
+        match event {
+            GatewayEvent::Call(event) => self.call_event(event),
+            GatewayEvent::Nat(NatEvent::ServerDown(report)) => tracing::warn!("{report}"),
+            GatewayEvent::Nat(NatEvent::ServerUp(report)) => tracing::info!("{report}"),
+            GatewayEvent::Registration(event) => self.registration(event),
+            _ => {}
+        }
+    }
+}

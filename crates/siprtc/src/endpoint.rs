@@ -1,0 +1,460 @@
+//! A running endpoint, and its calls: the API for everybody who does not want to see an actor.
+
+use crate::config::{self, Config};
+use crate::desk::{Arrival, CallFeed, Claim, Desk, Expect, Registration, Serve};
+use crate::registry;
+use crate::report::CallReport;
+use crate::stage;
+use crate::wiretap::Wiretap;
+use actix::prelude::*;
+use siprtc_core::ice::IceServer;
+use siprtc_core::media::MediaEngine;
+use siprtc_core::sip::{
+    DigestSecret, Listener, NameAddr, SipStack, SipStackFactory, SipUri, StackConfig, TimerConfig, Transport, Uri,
+};
+use siprtc_core::{CallId, Error, Fault, Result};
+use siprtc_gateway::{
+    Account, Answer, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, MediaPlan, Refuse, Router, SendDtmf,
+    Shutdown, Snapshot, StartRegistration,
+};
+use siprtc_media_session::SessionStats;
+use siprtc_nat_agent::{InterfaceFilter, NatConfig};
+use siprtc_registrar_client::Backoff;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// A running endpoint: one account, one SIP stack, many calls.
+pub struct Endpoint {
+    gateway: Addr<Gateway>,
+    desk: Addr<Desk>,
+    stack: Arc<dyn SipStack>,
+    tap: Wiretap,
+    arrivals: mpsc::Receiver<Arrival>,
+    registration: watch::Receiver<Registration>,
+    account: Account,
+    grace: Duration,
+}
+
+/// Parts that a configuration's words select; a test or a researcher may bring their own.
+pub struct Parts {
+    /// The SIP stack.
+    pub stack: Arc<dyn SipStackFactory>,
+    /// The media engine.
+    pub engine: Arc<dyn MediaEngine>,
+}
+
+impl Parts {
+    /// The parts that `config` names.
+    pub fn from_config(config: &Config) -> Result<Self> {
+        let engine = registry::media_engine(&config.media.engine)?;
+        registry::check_ice(&config.ice.agent, engine.as_ref())?;
+        Ok(Parts { stack: registry::sip_stack(&config.sip.stack)?, engine })
+    }
+}
+
+impl Endpoint {
+    /// Starts what `config` describes, on the current multi-thread tokio runtime. Registers if the account says so;
+    /// [`Endpoint::registered`] waits for it.
+    ///
+    /// Errors: [`Fault::ConfigInvalid`] with the key's name; [`Fault::Backend`] when a listener cannot be bound.
+    pub async fn start(config: &Config) -> Result<Self> {
+        let parts = Parts::from_config(config)?;
+        Endpoint::start_with(config, parts).await
+    }
+
+    /// As [`Endpoint::start`], over parts of the caller's own.
+    pub async fn start_with(config: &Config, parts: Parts) -> Result<Self> {
+        let plan = Plan::read(config)?;
+        let tap = Wiretap::new();
+        let router = Arc::new(Router::new());
+        let stack = tap.over(parts.stack).start(plan.stack.clone(), router.clone()).await?;
+        let account = plan.account(config, &stack.listeners())?;
+        let gateway_config = GatewayConfig {
+            account: account.clone(),
+            timers: plan.stack.timers,
+            max_calls: config.call.max_calls,
+            no_answer: Duration::from_secs(config.call.no_answer_s),
+            engine: parts.engine,
+            runtime: tokio::runtime::Handle::current(),
+            codecs: config.media.codecs()?,
+            ptime: config.media.ptime_ms,
+            nat: plan.nat,
+        };
+        let (arrivals_in, arrivals) = mpsc::channel(crate::desk::RINGING);
+        let (registration_in, registration) = watch::channel(Registration::None);
+        let arbiter = stage::arbiter()?;
+        let desk = Desk::start_in_arbiter(&arbiter, move |_| Desk::new(arrivals_in, registration_in));
+        let (events, port) = (desk.clone().recipient(), stack.clone());
+        let gateway = Gateway::start_in_arbiter(&arbiter, move |_| Gateway::new(gateway_config, port, router, events));
+        tell(&desk, Serve(gateway.clone())).await?;
+        let endpoint = Endpoint {
+            gateway,
+            desk,
+            stack,
+            tap,
+            arrivals,
+            registration,
+            account,
+            grace: Duration::from_millis(config.call.shutdown_grace_ms),
+        };
+        if config.account.register && !config.account.uri.is_empty() {
+            ask(&endpoint.gateway, StartRegistration).await?;
+        }
+        Ok(endpoint)
+    }
+
+    /// Calls `target`: a SIP URI, or a bare user name of the account's own domain.
+    pub async fn dial(&self, target: &str, media: MediaPlan) -> Result<Call> {
+        let target = self.target(target)?;
+        let id = CallId::fresh();
+        let feed = tell(&self.desk, Expect { call: id }).await?;
+        let call = self.call(id, feed)?;
+        ask(&self.gateway, Dial { call: id, target, media }).await?;
+        Ok(call)
+    }
+
+    /// The next call that rings. `None` once the endpoint is shut down.
+    pub async fn incoming(&mut self) -> Option<IncomingCall> {
+        loop {
+            let arrival = self.arrivals.recv().await?;
+            // The caller may have given up while it waited here.
+            let Ok(feed) = tell(&self.desk, Claim { call: arrival.call }).await else { continue };
+            if let Ok(call) = self.call(arrival.call, feed) {
+                return Some(IncomingCall { call, from: arrival.from, to: arrival.to });
+            }
+        }
+    }
+
+    /// Waits until the account is registered, or will not be.
+    ///
+    /// Errors: [`Fault::TimedOut`] after `wait`, else the failure's own sentence.
+    pub async fn registered(&self, wait: Duration) -> Result<String> {
+        let mut registration = self.registration.clone();
+        let settled = registration.wait_for(|state| match state {
+            Registration::Registered { .. } => true,
+            Registration::Failed { retries, .. } => !retries,
+            Registration::None => false,
+        });
+        let state = match tokio::time::timeout(wait, settled).await {
+            Ok(Ok(state)) => state.clone(),
+            Ok(Err(_)) => Registration::None,
+            Err(_) => self.registration.borrow().clone(),
+        };
+        match state {
+            Registration::Registered { registrar } => Ok(registrar),
+            Registration::Failed { sentence, retries, .. } => {
+                let fault = if retries { Fault::TimedOut } else { Fault::ConfigInvalid };
+                Err(Error::new(fault, "register", sentence))
+            }
+            Registration::None => Err(Error::new(Fault::TimedOut, "register", format!("no answer within {wait:?}"))
+                .advice("is the registrar up, and account.outbound right?")),
+        }
+    }
+
+    /// How the registration stands, and every change of it.
+    pub fn registration(&self) -> watch::Receiver<Registration> {
+        self.registration.clone()
+    }
+
+    /// What the SIP stack is bound to.
+    pub fn listeners(&self) -> Vec<Listener> {
+        self.stack.listeners()
+    }
+
+    /// What peers reach this endpoint by.
+    pub fn contact(&self) -> &NameAddr {
+        &self.account.contact
+    }
+
+    /// Hangs up, unregisters, closes everything.
+    pub async fn shutdown(self) {
+        if tell(&self.gateway, Shutdown { grace: self.grace }).await.is_err() {
+            tracing::warn!("the gateway was gone before the shutdown");
+        }
+        self.stack.shutdown(self.grace.min(Duration::from_millis(500))).await;
+    }
+
+    fn call(&self, id: CallId, feed: Option<CallFeed>) -> Result<Call> {
+        let feed = feed.ok_or_else(|| Error::new(Fault::ApiMisuse, "take a call", format!("{id} is over or taken")))?;
+        Ok(Call { id, gateway: self.gateway.clone(), tap: self.tap.clone(), feed, report: None })
+    }
+
+    fn target(&self, text: &str) -> Result<Uri> {
+        let has_scheme = text.split_once(':').is_some_and(|(scheme, _)| matches!(scheme, "sip" | "sips" | "tel" | "urn"));
+        let whole = match (has_scheme, text.contains('@')) {
+            (true, _) => text.to_owned(),
+            (false, true) => format!("sip:{text}"),
+            (false, false) => {
+                let aor = &self.account.aor;
+                let port = aor.port.map_or_else(String::new, |port| format!(":{port}"));
+                format!("sip:{text}@{}{port}", aor.host)
+            }
+        };
+        whole.parse().map_err(|error: Error| {
+            Error::new(Fault::ApiMisuse, "dial", format!("{text:?} cannot be called: {}", error.message()))
+                .advice("write a SIP URI such as sip:bob@example.com")
+        })
+    }
+}
+
+/// A call of this endpoint. Dropping it does not hang up; [`Call::hangup`] does.
+pub struct Call {
+    id: CallId,
+    gateway: Addr<Gateway>,
+    tap: Wiretap,
+    feed: CallFeed,
+    report: Option<Box<CallReport>>,
+}
+
+impl Call {
+    /// Its id within this process.
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// The next thing that happens. `None` after the last one, `Ended` or `Failed`.
+    pub async fn next(&mut self) -> Option<CallEventKind> {
+        let (event, diary): (CallEvent, _) = self.feed.recv().await?;
+        if let (CallEventKind::Ended(ending) | CallEventKind::Failed(ending), Some(diary)) = (&event.kind, diary) {
+            let passed = diary.sip_call_id().map(|id| self.tap.passed(id)).unwrap_or_default();
+            if let Some(sip_call_id) = diary.sip_call_id() {
+                self.tap.forget(sip_call_id);
+            }
+            self.report = Some(Box::new(diary.finish(ending.clone(), passed)));
+        }
+        Some(event.kind)
+    }
+
+    /// Waits until the dialog is confirmed and the session description settled.
+    ///
+    /// Errors: the sentence of the failure, when the call ended first.
+    pub async fn confirmed(&mut self) -> Result<()> {
+        while let Some(event) = self.next().await {
+            match event {
+                CallEventKind::Confirmed => return Ok(()),
+                CallEventKind::Ended(ending) | CallEventKind::Failed(ending) => {
+                    let sentence = ending.sentence.unwrap_or_else(|| format!("the call ended: {}", ending.cause));
+                    return Err(Error::new(Fault::PeerIncompatible, "call", sentence));
+                }
+                _ => {}
+            }
+        }
+        Err(Error::new(Fault::ApiMisuse, "call", "the call is over already"))
+    }
+
+    /// Reads on to the end, and says how it went.
+    pub async fn finished(mut self) -> Result<CallReport> {
+        while self.report.is_none() && self.next().await.is_some() {}
+        self.report.map(|report| *report).ok_or_else(|| {
+            Error::new(Fault::Backend, "finish a call", "its last event was lost")
+                .advice("read the call's events: only 256 are kept")
+        })
+    }
+
+    /// The report, once the last event was read.
+    pub fn report(&self) -> Option<&CallReport> {
+        self.report.as_deref()
+    }
+
+    /// Ends the call in any state; [`Call::finished`] waits for it.
+    pub async fn hangup(&self) -> Result<()> {
+        ask(&self.gateway, Hangup { call: self.id }).await
+    }
+
+    /// Sends DTMF digits (RFC 4733), 100 ms each.
+    pub async fn send_dtmf(&self, digits: &str) -> Result<()> {
+        let duration = Duration::from_millis(100);
+        ask(&self.gateway, SendDtmf { call: self.id, digits: digits.to_owned(), duration }).await
+    }
+
+    /// The media's numbers so far.
+    pub async fn stats(&self) -> Result<SessionStats> {
+        ask(&self.gateway, Snapshot { call: self.id }).await
+    }
+}
+
+/// A call that rings here.
+pub struct IncomingCall {
+    call: Call,
+    from: NameAddr,
+    to: NameAddr,
+}
+
+impl IncomingCall {
+    /// Who calls.
+    pub fn from(&self) -> &NameAddr {
+        &self.from
+    }
+
+    /// Whom they called.
+    pub fn to(&self) -> &NameAddr {
+        &self.to
+    }
+
+    /// Takes the call.
+    pub async fn answer(self, media: MediaPlan) -> Result<Call> {
+        ask(&self.call.gateway, Answer { call: self.call.id, media }).await?;
+        Ok(self.call)
+    }
+
+    /// Refuses it: 486 is busy here, 603 is decline.
+    pub async fn refuse(self, status: u16) -> Result<()> {
+        ask(&self.call.gateway, Refuse { call: self.call.id, status }).await
+    }
+}
+
+async fn tell<A, M>(addr: &Addr<A>, message: M) -> Result<M::Result>
+where
+    A: Actor + Handler<M>,
+    A::Context: actix::dev::ToEnvelope<A, M>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    addr.send(message).await.map_err(|error| {
+        Error::new(Fault::ApiMisuse, "use the endpoint", "it is shut down").caused_by(error)
+    })
+}
+
+async fn ask<A, M, T>(addr: &Addr<A>, message: M) -> Result<T>
+where
+    A: Actor + Handler<M>,
+    A::Context: actix::dev::ToEnvelope<A, M>,
+    M: Message<Result = Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    tell(addr, message).await?
+}
+
+/// What the configuration's words mean, before anything starts.
+struct Plan {
+    stack: StackConfig,
+    nat: NatConfig,
+    aor: SipUri,
+    outbound: Option<SipUri>,
+    registrars: Vec<SipUri>,
+}
+
+impl Plan {
+    fn read(config: &Config) -> Result<Self> {
+        let account = &config.account;
+        let aor = match account.uri.as_str() {
+            "" => "sip:anonymous@anonymous.invalid".parse()?,
+            uri => config::sip_uri("account.uri", uri)?,
+        };
+        let outbound = match account.outbound.as_str() {
+            "" => None,
+            uri => Some(config::sip_uri("account.outbound", uri)?),
+        };
+        let registrars: Result<Vec<SipUri>> =
+            account.registrars.iter().map(|uri| config::sip_uri("account.registrars", uri)).collect();
+        let mut registrars = registrars?;
+        if registrars.is_empty() {
+            registrars.extend(outbound.clone());
+        }
+        let towards = outbound.as_ref().or(registrars.first());
+        Ok(Plan { stack: stack_config(config, towards)?, nat: nat_config(config)?, aor, outbound, registrars })
+    }
+
+    fn account(&self, config: &Config, listeners: &[Listener]) -> Result<Account> {
+        let account = &config.account;
+        let transport = self.outbound.as_ref().and_then(SipUri::transport).unwrap_or(Transport::Udp);
+        let listener = listeners.iter().find(|listener| listener.transport == transport).or(listeners.first());
+        let listener = listener.ok_or_else(|| {
+            Error::new(Fault::ConfigInvalid, "wire the endpoint", "sip.listen is empty")
+                .advice("write at least one listener, such as udp:0.0.0.0:0")
+        })?;
+        let user = self.aor.decoded_user();
+        let mut contact = SipUri::from_addr(listener.advertised);
+        if let Some(user) = &user {
+            contact = contact.with_user(user);
+        }
+        if listener.transport != Transport::Udp {
+            contact = contact.with_transport(listener.transport);
+        }
+        let secret = (!account.password.is_empty()).then(|| DigestSecret {
+            username: if account.auth_user.is_empty() { user.unwrap_or_default() } else { account.auth_user.clone() },
+            password: account.password.clone(),
+        });
+        Ok(Account {
+            aor: self.aor.clone(),
+            display_name: Some(account.display_name.clone()).filter(|name| !name.is_empty()),
+            contact: NameAddr::new(contact),
+            secret,
+            outbound: self.outbound.clone(),
+            registrars: self.registrars.clone(),
+            expires: account.expires_s,
+            backoff: Backoff {
+                first: Duration::from_millis(account.backoff_first_ms),
+                most: Duration::from_secs(account.backoff_most_s),
+                ..Backoff::default()
+            },
+            instance: Some(account.instance.clone()).filter(|urn| !urn.is_empty()),
+        })
+    }
+}
+
+fn stack_config(config: &Config, towards: Option<&SipUri>) -> Result<StackConfig> {
+    let listeners: Result<Vec<_>> =
+        config.sip.listen.iter().map(|text| config::listener("sip.listen", text)).collect();
+    let mut listeners = listeners?;
+    if listeners.is_empty() {
+        return Err(Error::new(Fault::ConfigInvalid, "wire the endpoint", "sip.listen is empty")
+            .advice("write at least one listener, such as udp:0.0.0.0:0"));
+    }
+    for listener in &mut listeners {
+        // Nobody can answer 0.0.0.0: others are told the address that the way to the server starts from.
+        if listener.bind.ip().is_unspecified() && listener.advertise.is_none() {
+            listener.bind.set_ip(own_address(listener.bind.ip(), towards));
+        }
+    }
+    let defaults = StackConfig::default();
+    let sip = &config.sip;
+    Ok(StackConfig {
+        listeners,
+        user_agent: if sip.user_agent.is_empty() { defaults.user_agent } else { sip.user_agent.clone() },
+        timers: TimerConfig {
+            t1: Duration::from_millis(sip.t1_ms),
+            t2: Duration::from_millis(sip.t2_ms),
+            t4: Duration::from_millis(sip.t4_ms),
+        },
+        limits: defaults.limits,
+        max_transactions: sip.max_transactions,
+    })
+}
+
+/// Our own address on the way to `towards` (no packet is sent), or on the way out, or loopback.
+fn own_address(unspecified: IpAddr, towards: Option<&SipUri>) -> IpAddr {
+    let ways = [
+        towards.and_then(SipUri::socket_addr),
+        Some(SocketAddr::new(if unspecified.is_ipv4() { IpAddr::from([192, 0, 2, 1]) } else { IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]) }, 9)),
+    ];
+    let own = |way: SocketAddr| {
+        let socket = UdpSocket::bind(SocketAddr::new(unspecified, 0)).ok()?;
+        socket.connect(way).ok()?;
+        socket.local_addr().ok().map(|addr| addr.ip())
+    };
+    ways.into_iter().flatten().filter(|way| way.is_ipv4() == unspecified.is_ipv4()).find_map(own).unwrap_or(
+        if unspecified.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]) },
+    )
+}
+
+fn nat_config(config: &Config) -> Result<NatConfig> {
+    let ice = &config.ice;
+    let servers: Result<Vec<IceServer>> = ice.servers.iter().map(config::IceServerConfig::parse).collect();
+    Ok(NatConfig {
+        interfaces: InterfaceFilter {
+            allow: ice.interfaces.clone(),
+            deny: ice.interfaces_deny.clone(),
+            loopback: ice.loopback,
+            ipv6: ice.ipv6,
+            link_local: ice.link_local,
+        },
+        servers: servers?,
+        policy: ice.policy()?,
+        probe_timeout: Duration::from_millis(ice.probe_timeout_ms),
+        gather_budget: Duration::from_millis(ice.gather_budget_ms),
+        probe_interval: Duration::from_secs(ice.probe_interval_s),
+    })
+}

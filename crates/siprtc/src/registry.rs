@@ -1,0 +1,89 @@
+//! Every plugin that this build has: the one visible list.
+
+use siprtc_core::media::{IceMode, MediaEngine};
+use siprtc_core::sip::SipStackFactory;
+use siprtc_core::{Error, Fault, Result};
+use std::sync::Arc;
+
+type StackMaker = fn() -> Arc<dyn SipStackFactory>;
+type EngineMaker = fn() -> Arc<dyn MediaEngine>;
+
+/// SIP stacks, by the word that selects them.
+const SIP_STACKS: &[(&str, StackMaker)] = &[(siprtc_sip_ezk::NAME, siprtc_sip_ezk::factory)];
+
+/// Media engines, by the word that selects them.
+const MEDIA_ENGINES: &[(&str, EngineMaker)] = &[(siprtc_media_webrtc::NAME, siprtc_media_webrtc::engine)];
+
+/// ICE agents that an engine with [`IceMode::External`] can be given. The engine's own is `builtin`.
+const ICE_AGENTS: &[&str] = &["builtin"];
+
+/// The stack called `name`.
+pub fn sip_stack(name: &str) -> Result<Arc<dyn SipStackFactory>> {
+    find("sip.stack", name, SIP_STACKS).map(|make| make())
+}
+
+/// The engine called `name`.
+pub fn media_engine(name: &str) -> Result<Arc<dyn MediaEngine>> {
+    find("media.engine", name, MEDIA_ENGINES).map(|make| make())
+}
+
+/// Refuses an ICE agent that is unknown, or that the engine has no use for.
+pub(crate) fn check_ice(agent: &str, engine: &dyn MediaEngine) -> Result<()> {
+    if !ICE_AGENTS.contains(&agent) {
+        return Err(unknown("ice.agent", agent, ICE_AGENTS));
+    }
+    match (agent, engine.ice()) {
+        ("builtin", IceMode::BuiltIn) => Ok(()),
+        (agent, mode) => {
+            let engine = engine.name();
+            Err(Error::new(
+                Fault::ConfigInvalid,
+                "wire the endpoint",
+                format!("ice.agent = {agent:?} does not go with media.engine = {engine:?}, whose ICE is {mode:?}"),
+            )
+            .advice("choose another of the two"))
+        }
+    }
+}
+
+/// The names of every stack, engine and ICE agent, for `--help` and errors.
+pub fn names() -> [(&'static str, Vec<&'static str>); 3] {
+    [
+        ("sip.stack", SIP_STACKS.iter().map(|(name, _)| *name).collect()),
+        ("media.engine", MEDIA_ENGINES.iter().map(|(name, _)| *name).collect()),
+        ("ice.agent", ICE_AGENTS.to_vec()),
+    ]
+}
+
+fn find<T: Copy>(key: &'static str, name: &str, list: &[(&'static str, T)]) -> Result<T> {
+    list.iter().find(|(known, _)| *known == name).map(|(_, made)| *made).ok_or_else(|| {
+        let known: Vec<&str> = list.iter().map(|(known, _)| *known).collect();
+        unknown(key, name, &known)
+    })
+}
+
+fn unknown(key: &'static str, name: &str, known: &[&str]) -> Error {
+    Error::new(Fault::ConfigInvalid, "wire the endpoint", format!("{key} = {name:?} is not known"))
+        .advice(format!("choose one of: {}", known.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_lists_what_exists() {
+        let error = sip_stack("foo").err().unwrap().to_string();
+        assert!(error.contains("sip.stack = \"foo\"") && error.contains("choose one of: ezk"), "{error}");
+    }
+
+    #[test]
+    fn every_plugin_is_found_by_its_own_name() {
+        for (_, names) in &names()[..1] {
+            names.iter().for_each(|name| assert_eq!(sip_stack(name).unwrap().name(), *name));
+        }
+        for (_, names) in &names()[1..2] {
+            names.iter().for_each(|name| assert_eq!(media_engine(name).unwrap().name(), *name));
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The suite.
+/// Placeholder.
+#[derive(Debug)]
+pub struct Pair;
+/// Scenarios.
+pub mod scenarios {}

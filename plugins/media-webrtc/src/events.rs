@@ -1,0 +1,145 @@
+//! From the library's callbacks to our events, and the state that both sides of a peer share.
+
+use crate::reports::Reports;
+use crate::stats;
+use parking_lot::Mutex;
+use siprtc_core::ice::IceState;
+use siprtc_core::media::{MediaEvent, MediaEventSink};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use webrtc::peer_connection::{
+    PeerConnection, PeerConnectionEventHandler, RTCIceConnectionState, RTCIceGatheringState, RTCPeerConnectionState,
+};
+
+/// What a peer, its callbacks and its tasks share. It does not keep the connection alive.
+pub(crate) struct Shared {
+    pub(crate) handle: Handle,
+    pub(crate) reports: Arc<Mutex<Reports>>,
+    pub(crate) connection: OnceLock<Weak<dyn PeerConnection>>,
+    /// DTLS is up.
+    connected: AtomicBool,
+    closed: AtomicBool,
+    ice: Mutex<IceState>,
+    /// How many times gathering was completed.
+    gathered: watch::Sender<u64>,
+    events: Arc<dyn MediaEventSink>,
+}
+
+impl Shared {
+    pub(crate) fn new(handle: Handle, reports: Arc<Mutex<Reports>>, events: Arc<dyn MediaEventSink>) -> Self {
+        Shared {
+            handle,
+            reports,
+            connection: OnceLock::new(),
+            connected: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            ice: Mutex::new(IceState::New),
+            gathered: watch::Sender::new(0),
+            events,
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire) && !self.is_closed()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Marks the peer closed; `true` for whoever was first.
+    pub(crate) fn begin_close(&self) -> bool {
+        !self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn emit_closed(&self) {
+        self.events.emit(MediaEvent::Closed);
+    }
+
+    pub(crate) fn gathered(&self) -> watch::Receiver<u64> {
+        self.gathered.subscribe()
+    }
+
+    /// The connection's task ended: expected after a close, else nothing will ever come again.
+    pub(crate) fn driver_ended(&self) {
+        self.gathered.send_modify(|count| *count += 1);
+        self.connected.store(false, Ordering::Release);
+        self.emit(MediaEvent::Failed("the connection's task ended unexpectedly; its log says why".to_owned()));
+    }
+
+    fn emit(&self, event: MediaEvent) {
+        if !self.is_closed() {
+            self.events.emit(event);
+        }
+    }
+
+    fn ice_changed(self: &Arc<Self>, state: IceState) {
+        if std::mem::replace(&mut *self.ice.lock(), state) == state {
+            return;
+        }
+        self.emit(MediaEvent::Ice(state));
+        if state == IceState::Connected {
+            self.tell_selected_pair();
+        }
+    }
+
+    /// The library has no event for it, and its statistics must not be asked for on its own task.
+    fn tell_selected_pair(self: &Arc<Self>) {
+        let shared = self.clone();
+        self.handle.spawn(async move {
+            let Some(connection) = shared.connection.get().and_then(Weak::upgrade) else { return };
+            match stats::selected_pair(&*connection).await {
+                Some(pair) => shared.emit(MediaEvent::Selected(pair)),
+                None => tracing::debug!("ICE is connected, but no pair is selected any more"),
+            }
+        });
+    }
+
+    fn failed(&self) {
+        self.connected.store(false, Ordering::Release);
+        let text = if *self.ice.lock() == IceState::Failed {
+            "ICE failed: no candidate pair works; check that UDP may pass, or configure a TURN server"
+        } else {
+            "the DTLS handshake failed: the peer's certificate does not match its a=fingerprint, or it speaks no DTLS"
+        };
+        self.emit(MediaEvent::Failed(text.to_owned()));
+    }
+}
+
+/// Runs on the connection's own task: nothing here waits.
+pub(crate) struct Callbacks(pub(crate) Arc<Shared>);
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Callbacks {
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.0.gathered.send_modify(|count| *count += 1);
+        }
+    }
+
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        use RTCIceConnectionState as Theirs;
+        self.0.ice_changed(match state {
+            Theirs::Checking => IceState::Checking,
+            Theirs::Connected | Theirs::Completed => IceState::Connected,
+            Theirs::Disconnected => IceState::Disconnected,
+            Theirs::Failed => IceState::Failed,
+            Theirs::Closed => IceState::Closed,
+            _ => IceState::New,
+        });
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        match state {
+            RTCPeerConnectionState::Connected => {
+                if !self.0.connected.swap(true, Ordering::AcqRel) {
+                    self.0.emit(MediaEvent::Connected);
+                }
+            }
+            RTCPeerConnectionState::Failed => self.0.failed(),
+            _ => {}
+        }
+    }
+}

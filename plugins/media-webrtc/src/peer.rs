@@ -1,0 +1,306 @@
+//! One PeerConnection as a media peer.
+
+use crate::codecs;
+use crate::events::Shared;
+use crate::negotiation::{self, Negotiation, failed};
+use crate::sdp::{self, Format};
+use crate::stats;
+use futures_util::FutureExt;
+use rtc::rtp;
+use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
+use siprtc_core::ice::CandidatePair;
+use siprtc_core::media::{Direction, MediaPeer, RtpPacket, SdpKind, TransportStats};
+use siprtc_core::{Error, Fault, Result};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use webrtc::media_stream::track_local::TrackLocal;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+use webrtc::peer_connection::{PeerConnection, RTCSessionDescription};
+use webrtc::rtp_transceiver::RtpTransceiver;
+
+/// Host candidates come from the connection's own task: even without a budget that much is waited for.
+const MIN_GATHER_BUDGET: Duration = Duration::from_millis(50);
+
+/// See [`MediaPeer`].
+pub(crate) struct Peer {
+    connection: Arc<dyn PeerConnection>,
+    transceiver: Arc<dyn RtpTransceiver>,
+    track: Arc<TrackLocalStaticRTP>,
+    shared: Arc<Shared>,
+    ssrc: u32,
+    gather_budget: Duration,
+    negotiation: tokio::sync::Mutex<Negotiation>,
+    shown_payload_type: u8,
+    /// One bit for each payload type that may be sent.
+    payload_types: [AtomicU64; 2],
+}
+
+impl Peer {
+    pub(crate) fn new(
+        connection: Arc<dyn PeerConnection>,
+        transceiver: Arc<dyn RtpTransceiver>,
+        track: Arc<TrackLocalStaticRTP>,
+        shared: Arc<Shared>,
+        ssrc: u32,
+        negotiation: Negotiation,
+        gather_budget: Duration,
+    ) -> Self {
+        Peer {
+            connection,
+            transceiver,
+            track,
+            shared,
+            ssrc,
+            gather_budget: gather_budget.max(MIN_GATHER_BUDGET),
+            negotiation: tokio::sync::Mutex::new(negotiation),
+            shown_payload_type: codecs::shown().payload_type,
+            payload_types: Default::default(),
+        }
+    }
+
+    fn check_open(&self, operation: &'static str) -> Result<()> {
+        if self.shared.is_closed() {
+            return Err(misuse(operation, "the media peer is closed").advice("make a new one"));
+        }
+        Ok(())
+    }
+
+    /// The library derives the direction from the remote description and gets it wrong: it answers `sendrecv` to a
+    /// hold, and stays `recvonly` after a resume. It is therefore told each time.
+    async fn direct(&self, operation: &'static str, direction: Direction) -> Result<()> {
+        let direction = match direction {
+            Direction::Inactive => RTCRtpTransceiverDirection::Inactive,
+            Direction::RecvOnly => RTCRtpTransceiverDirection::Recvonly,
+            Direction::SendOnly => RTCRtpTransceiverDirection::Sendonly,
+            Direction::SendRecv => RTCRtpTransceiverDirection::Sendrecv,
+        };
+        self.transceiver.set_direction(direction).await.map_err(|error| failed(Fault::Backend, operation, error))
+    }
+
+    async fn apply_remote(&self, kind: SdpKind, sdp: String) -> Result<()> {
+        const OPERATION: &str = "set remote description";
+        let description =
+            description(kind, sdp).map_err(|error| failed(Fault::PeerMisbehaved, OPERATION, error))?;
+        let result = match AssertUnwindSafe(self.connection.set_remote_description(description)).catch_unwind().await {
+            Ok(result) => result.map_err(|error| failed(Fault::PeerMisbehaved, OPERATION, error)),
+            Err(_) => Err(negotiation::panicked(OPERATION)),
+        };
+        if kind == SdpKind::Offer && result.as_ref().is_err_and(|error| error.fault() != Fault::ApiMisuse) {
+            // The library keeps an offer that it failed to read, and would refuse every other.
+            if let Ok(rollback) = RTCSessionDescription::rollback(None) {
+                let _ = self.connection.set_remote_description(rollback).await;
+            }
+        }
+        result
+    }
+
+    /// Waits until gathering is complete, or its budget ends, once for each ICE generation.
+    async fn gather(&self, state: &mut Negotiation, sdp: &str, mut gathered: tokio::sync::watch::Receiver<u64>) {
+        let generation = sdp::ufrag(sdp).map(str::to_owned);
+        if generation == state.gathered {
+            return;
+        }
+        if tokio::time::timeout(self.gather_budget, gathered.changed()).await.is_err() {
+            tracing::debug!(budget = ?self.gather_budget, "gathering goes on; the SDP has what is there");
+        }
+        state.gathered = generation;
+    }
+
+    /// These formats are in use from now on.
+    fn use_formats(&self, formats: &[Format]) {
+        let bits = formats.iter().fold(0_u128, |bits, format| bits | 1 << (format.payload_type & 0x7f));
+        self.payload_types[0].store(bits as u64, Ordering::Release);
+        self.payload_types[1].store((bits >> 64) as u64, Ordering::Release);
+        self.shared.reports.lock().set_clock_rates(codecs::clock_rates(formats));
+    }
+
+    fn may_send(&self, payload_type: u8) -> bool {
+        let half = &self.payload_types[usize::from(payload_type & 0x40 != 0)];
+        payload_type < 128 && half.load(Ordering::Acquire) >> (payload_type & 0x3f) & 1 == 1
+    }
+}
+
+#[async_trait::async_trait]
+impl MediaPeer for Peer {
+    async fn create_offer(&self) -> Result<String> {
+        const OPERATION: &str = "create offer";
+        self.check_open(OPERATION)?;
+        let mut state = self.negotiation.lock().await;
+        self.direct(OPERATION, state.wanted).await?;
+        let offer =
+            self.connection.create_offer(None).await.map_err(|error| failed(Fault::Backend, OPERATION, error))?;
+        Ok(state.created(offer.sdp, false))
+    }
+
+    async fn create_answer(&self) -> Result<String> {
+        const OPERATION: &str = "create answer";
+        self.check_open(OPERATION)?;
+        let mut state = self.negotiation.lock().await;
+        let offered = state.remote_offer.ok_or_else(|| {
+            misuse(OPERATION, "there is no remote offer").advice("set the remote offer first")
+        })?;
+        self.direct(OPERATION, offered.answer(state.wanted)).await?;
+        let answer = self
+            .connection
+            .create_answer(None)
+            .await
+            .map_err(|error| failed(Fault::PeerMisbehaved, OPERATION, error))?;
+        Ok(state.created(answer.sdp, true))
+    }
+
+    async fn set_local(&self, kind: SdpKind, sdp: &str) -> Result<String> {
+        const OPERATION: &str = "set local description";
+        self.check_open(OPERATION)?;
+        let mut state = self.negotiation.lock().await;
+        let gathered = self.shared.gathered();
+        let description = description(kind, state.original(sdp))
+            .map_err(|error| failed(Fault::ApiMisuse, OPERATION, error))?;
+        self.connection
+            .set_local_description(description)
+            .await
+            .map_err(|error| failed(Fault::Backend, OPERATION, error))?;
+        self.gather(&mut state, sdp, gathered).await;
+        self.check_open(OPERATION)?;
+        state.version += 1;
+        let local = self.connection.local_description().await.map_or_else(|| sdp.to_owned(), |local| local.sdp);
+        let is_answer = kind != SdpKind::Offer;
+        if is_answer {
+            state.answered(sdp::setup(sdp), kind);
+            self.use_formats(state.current());
+        }
+        Ok(state.given(&local, state.version, is_answer))
+    }
+
+    async fn set_remote(&self, kind: SdpKind, sdp: &str) -> Result<()> {
+        const OPERATION: &str = "set remote description";
+        self.check_open(OPERATION)?;
+        let mut state = self.negotiation.lock().await;
+        let is_offer = kind == SdpKind::Offer;
+        let common = state.check_remote(OPERATION, sdp, is_offer)?;
+        if is_offer {
+            // The library takes only a sendrecv transceiver for the sendrecv offer that it is shown.
+            self.direct(OPERATION, Direction::SendRecv).await?;
+        }
+        self.apply_remote(kind, sdp::for_library(sdp, codecs::shown())).await?;
+        state.remote_fingerprints = sdp::fingerprints(sdp);
+        if is_offer {
+            state.offered(sdp::direction(sdp), common);
+        } else {
+            state.was_answered(sdp::setup(sdp), common);
+            self.use_formats(state.current());
+        }
+        Ok(())
+    }
+
+    async fn rollback(&self) -> Result<()> {
+        const OPERATION: &str = "roll back";
+        self.check_open(OPERATION)?;
+        let mut state = self.negotiation.lock().await;
+        let rollback = RTCSessionDescription::rollback(None)
+            .map_err(|error| failed(Fault::Backend, OPERATION, error))?;
+        let result = if state.remote_offer.take().is_some() {
+            self.connection.set_remote_description(rollback).await
+        } else {
+            self.connection.set_local_description(rollback).await
+        };
+        result.map_err(|error| failed(Fault::ApiMisuse, OPERATION, error))
+    }
+
+    async fn set_direction(&self, direction: Direction) -> Result<()> {
+        self.check_open("set direction")?;
+        self.negotiation.lock().await.wanted = direction;
+        Ok(())
+    }
+
+    async fn restart_ice(&self) -> Result<()> {
+        const OPERATION: &str = "restart ICE";
+        self.check_open(OPERATION)?;
+        self.connection.restart_ice().await.map_err(|error| failed(Fault::Backend, OPERATION, error))
+    }
+
+    async fn send(&self, packet: RtpPacket) -> Result<()> {
+        const OPERATION: &str = "send RTP";
+        self.check_open(OPERATION)?;
+        if !self.shared.is_connected() {
+            return Err(misuse(OPERATION, "the path is not up").advice("wait for MediaEvent::Connected"));
+        }
+        if !self.may_send(packet.payload_type) {
+            let message = format!("payload type {} was not negotiated", packet.payload_type);
+            return Err(misuse(OPERATION, message).advice("send what NegotiatedAudio says"));
+        }
+        let header = rtp::header::Header {
+            version: 2,
+            marker: packet.marker,
+            payload_type: self.shown_payload_type,
+            // The library sends but the payload type that it knows; the tap puts the real one from here.
+            csrc: vec![u32::from(packet.payload_type)],
+            sequence_number: packet.sequence,
+            timestamp: packet.timestamp,
+            ssrc: self.ssrc,
+            ..Default::default()
+        };
+        let packet = rtp::Packet { header, payload: packet.payload };
+        self.track.write_rtp(packet).await.map_err(|error| failed(Fault::Backend, OPERATION, error))
+    }
+
+    async fn stats(&self) -> TransportStats {
+        let ice_round_trip = stats::ice_round_trip(&stats::report(&*self.connection).await);
+        let reports = self.shared.reports.lock();
+        let (sent, received, remote) = (reports.sent(), reports.received(), reports.remote());
+        TransportStats {
+            packets_sent: sent.packets,
+            bytes_sent: sent.bytes,
+            packets_received: received.packets,
+            bytes_received: received.bytes,
+            round_trip: remote.and_then(|view| view.round_trip).or(ice_round_trip),
+            remote_loss: remote.map(|view| view.loss),
+            remote_jitter: remote.and_then(|view| view.jitter),
+        }
+    }
+
+    async fn selected_pair(&self) -> Option<CandidatePair> {
+        if self.shared.is_closed() {
+            return None;
+        }
+        stats::selected_pair(&*self.connection).await
+    }
+
+    async fn close(&self) {
+        if self.shared.begin_close() {
+            close(&*self.connection).await;
+            self.shared.emit_closed();
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if self.shared.begin_close() {
+            let (connection, shared) = (self.connection.clone(), self.shared.clone());
+            self.shared.handle.spawn(async move {
+                close(&*connection).await;
+                shared.emit_closed();
+            });
+        }
+    }
+}
+
+async fn close(connection: &dyn PeerConnection) {
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "closing a media peer");
+    }
+}
+
+fn description(kind: SdpKind, sdp: String) -> rtc::shared::error::Result<RTCSessionDescription> {
+    match kind {
+        SdpKind::Answer => RTCSessionDescription::answer(sdp),
+        SdpKind::Offer => RTCSessionDescription::offer(sdp),
+        SdpKind::Pranswer => RTCSessionDescription::pranswer(sdp),
+    }
+}
+
+fn misuse(operation: &'static str, message: impl Into<String>) -> Error {
+    Error::new(Fault::ApiMisuse, operation, message).backend(crate::NAME)
+}

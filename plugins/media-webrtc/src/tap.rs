@@ -1,0 +1,111 @@
+//! The place in the library's packet chain where we take inbound RTP and do RTCP.
+//!
+//! Every decrypted packet passes here before the library looks for the track that owns its SSRC. The library drops
+//! a stream that was neither declared in the SDP nor the first of the call, and so a call would fall silent when a
+//! SIP peer is transferred or changes its source. Here an SSRC does not matter.
+
+use crate::reports::Reports;
+use parking_lot::Mutex;
+use rtc::interceptor::{AttributedPacket, Interceptor, Packet, StreamInfo, TaggedPacket};
+use rtc::sansio::Protocol;
+use rtc::shared::TransportContext;
+use rtc::shared::error::Error;
+use siprtc_core::media::{PacketSink, RtpPacket};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Takes inbound RTP and RTCP, watches outbound RTP, and writes our reports.
+pub(crate) struct Tap {
+    packets: Arc<dyn PacketSink>,
+    reports: Arc<Mutex<Reports>>,
+    /// Emptied by the chain after each call, so that it holds a packet or two.
+    writes: VecDeque<TaggedPacket>,
+}
+
+impl Tap {
+    pub(crate) fn new(packets: Arc<dyn PacketSink>, reports: Arc<Mutex<Reports>>) -> Self {
+        Tap { packets, reports, writes: VecDeque::new() }
+    }
+}
+
+impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
+    type Rout = TaggedPacket;
+    type Wout = TaggedPacket;
+    type Eout = ();
+    type Error = Error;
+    type Time = Instant;
+
+    fn handle_read(&mut self, message: TaggedPacket) -> Result<(), Error> {
+        match message.message.packet {
+            Packet::Rtp(packet) => {
+                let header = packet.header;
+                self.reports.lock().rtp_received(
+                    message.now,
+                    header.ssrc,
+                    header.payload_type,
+                    (header.sequence_number, header.timestamp),
+                    packet.payload.len(),
+                );
+                self.packets.push(RtpPacket {
+                    payload_type: header.payload_type,
+                    marker: header.marker,
+                    sequence: header.sequence_number,
+                    timestamp: header.timestamp,
+                    ssrc: header.ssrc,
+                    payload: packet.payload,
+                });
+            }
+            Packet::Rtcp(packets) => self.reports.lock().rtcp_received(message.now, &packets),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn poll_read(&mut self) -> Option<TaggedPacket> {
+        None
+    }
+
+    fn handle_write(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
+        if let Packet::Rtp(packet) = &mut message.message.packet {
+            let header = &mut packet.header;
+            if let Some(payload_type) = header.csrc.pop() {
+                header.payload_type = (payload_type & 0x7f) as u8;
+            }
+            self.reports.lock().rtp_sent(
+                message.now,
+                header.payload_type,
+                header.timestamp,
+                packet.payload.len(),
+            );
+        }
+        self.writes.push_back(message);
+        Ok(())
+    }
+
+    fn poll_write(&mut self) -> Option<TaggedPacket> {
+        self.writes.pop_front()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        if let Some(report) = self.reports.lock().handle_timeout(now) {
+            self.writes.push_back(TaggedPacket {
+                now,
+                transport: TransportContext::default(),
+                message: AttributedPacket::new(Packet::Rtcp(report)),
+            });
+        }
+        Ok(())
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        self.reports.lock().poll_timeout()
+    }
+}
+
+impl Interceptor for Tap {
+    fn bind_local_stream(&mut self, _: &StreamInfo) {}
+    fn unbind_local_stream(&mut self, _: &StreamInfo) {}
+    fn bind_remote_stream(&mut self, _: &StreamInfo) {}
+    fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
+}
