@@ -7,9 +7,11 @@
 
 mod auth;
 mod digest;
+mod digest_server;
 mod equivalence;
 mod fields;
 mod headers;
+mod host;
 mod message;
 mod method;
 mod name_addr;
@@ -31,14 +33,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use auth::{Challenge, Credentials, DigestAlgorithm};
-pub use digest::{DigestClient, DigestSecret, DigestServer, Verdict};
+pub use digest::{DigestClient, DigestSecret};
+pub use digest_server::{DigestServer, Verdict};
 pub use headers::{HeaderName, Headers};
+pub use host::Host;
 pub use message::{SipMessage, SipRequest, SipResponse, reason_phrase};
 pub use method::Method;
 pub use name_addr::{Contacts, NameAddr};
 pub use params::Params;
 pub use parse::Limits;
-pub use uri::{Host, SipUri, Uri};
+pub use uri::{SipUri, Uri};
 pub use values::{CSeq, Refresher, SessionExpires, Via};
 
 /// A transaction, client or server, on one stack.

@@ -23,7 +23,7 @@ static CORPUS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let messages: Vec<Vec<u8>> = folders
         .iter()
         .flat_map(|folder| fs::read_dir(corpus.join(folder)).expect("the corpus is missing"))
-        .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+        .map(|entry| fs::read(entry.expect("a file").path()).expect("a readable file"))
         .collect();
     assert!(messages.len() > 300, "the corpus is incomplete");
     messages
@@ -47,7 +47,7 @@ fn read_everything(octets: Vec<u8>) {
             ..Limits::default()
         },
     )
-    .unwrap();
+    .expect("what was printed can be read");
     assert_eq!(again, with_content_length(message));
 }
 

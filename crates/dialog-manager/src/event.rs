@@ -17,6 +17,10 @@ pub struct DialogEvent {
 
 /// What happened. The SDP of a message is given as it came; a body that is no `application/sdp` is none.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a few events a call: a plain `match` is worth more than the octets"
+)]
 pub enum DialogEventKind {
     /// Caller: the first 2xx; its ACK is already sent. A 2xx of another fork is acknowledged and hung up without a word.
     Answered {

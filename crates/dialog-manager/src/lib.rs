@@ -1,4 +1,5 @@
-//! stub
+#![doc = include_str!("../README.md")]
+
 mod actor;
 mod config;
 mod event;

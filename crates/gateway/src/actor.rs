@@ -348,7 +348,9 @@ impl Gateway {
             ctx.cancel_future(timer);
         }
         if self.calls.is_empty() {
-            self.idle.drain(..).for_each(|waiting| drop(waiting.send(())));
+            for waiting in self.idle.drain(..) {
+                let _ = waiting.send(()); // Whoever waited may have given up.
+            }
         }
     }
 
@@ -482,7 +484,9 @@ impl Handler<Shutdown> for Gateway {
         } else {
             self.idle.push(sender);
             let ids: Vec<CallId> = self.calls.keys().copied().collect();
-            ids.into_iter().for_each(|id| drop(self.input(ctx, id, Input::Hangup)));
+            for id in ids {
+                self.input(ctx, id, Input::Hangup);
+            }
         }
         let registrar = self.house(ctx).map(|house| house.registrar);
         let wait = async move {

@@ -43,17 +43,25 @@ pub(crate) struct Challenger {
 
 impl Challenger {
     pub(crate) fn new(realm: &str) -> Self {
-        Challenger { realm: realm.as_bytes().to_vec(), nonces: VecDeque::new() }
+        Challenger {
+            realm: realm.as_bytes().to_vec(),
+            nonces: VecDeque::new(),
+        }
     }
 
     /// Looks at a datagram from a client.
     pub(crate) fn inspect(&mut self, now: Instant, datagram: &[u8]) -> Verdict {
-        self.nonces.retain(|(_, since)| now.duration_since(*since) < GOOD_FOR);
-        let Some(stun) = Stun::read(datagram) else { return Verdict::Pass };
+        self.nonces
+            .retain(|(_, since)| now.duration_since(*since) < GOOD_FOR);
+        let Some(stun) = Stun::read(datagram) else {
+            return Verdict::Pass;
+        };
         if stun.typ & CLASS_MASK != 0 || stun.typ == METHOD_BINDING {
             return Verdict::Pass;
         }
-        let Some((current, since)) = self.nonces.back() else { return Verdict::Pass };
+        let Some((current, since)) = self.nonces.back() else {
+            return Verdict::Pass;
+        };
         if now.duration_since(*since) >= GIVEN_FOR {
             return Verdict::Pass;
         }
@@ -70,7 +78,12 @@ impl Challenger {
     /// Looks at what the library sends, for its nonces.
     pub(crate) fn learn(&mut self, now: Instant, datagram: &[u8]) {
         let Some(stun) = Stun::read(datagram) else { return };
-        let Some(nonce) = stun.attribute(NONCE).filter(|_| stun.typ & CLASS_MASK == CLASS_ERROR) else { return };
+        let Some(nonce) = stun
+            .attribute(NONCE)
+            .filter(|_| stun.typ & CLASS_MASK == CLASS_ERROR)
+        else {
+            return;
+        };
         if self.nonces.len() >= MAX_NONCES {
             self.nonces.pop_front();
         }
@@ -142,7 +155,9 @@ mod tests {
 
     fn request(typ: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
         let mut body = Vec::new();
-        attributes.iter().for_each(|(typ, value)| push(&mut body, *typ, value));
+        attributes
+            .iter()
+            .for_each(|(typ, value)| push(&mut body, *typ, value));
         let mut message = typ.to_be_bytes().to_vec();
         message.extend((body.len() as u16).to_be_bytes());
         message.extend(MAGIC_COOKIE);
@@ -161,9 +176,14 @@ mod tests {
     fn the_first_request_goes_to_the_library_and_the_next_ten_minutes_share_its_nonce() {
         let now = Instant::now();
         let naked = request(ALLOCATE, &[]);
-        assert_eq!(Challenger::new("home.example").inspect(now, &naked), Verdict::Pass);
+        assert_eq!(
+            Challenger::new("home.example").inspect(now, &naked),
+            Verdict::Pass
+        );
         let mut challenger = taught(now);
-        let Verdict::Answer(answer) = challenger.inspect(now, &naked) else { panic!("not answered") };
+        let Verdict::Answer(answer) = challenger.inspect(now, &naked) else {
+            panic!("not answered")
+        };
         let answer = Stun::read(&answer).expect("a STUN message");
         assert_eq!(answer.typ, 0x0113);
         assert_eq!(answer.transaction, [7; 12]);
@@ -176,10 +196,13 @@ mod tests {
     #[test]
     fn an_unknown_nonce_is_stale_and_a_known_one_is_the_librarys_business() {
         let now = Instant::now();
-        let signed = |nonce: &'static [u8]| request(ALLOCATE, &[(NONCE, nonce), (MESSAGE_INTEGRITY, &[0; 20])]);
+        let signed =
+            |nonce: &'static [u8]| request(ALLOCATE, &[(NONCE, nonce), (MESSAGE_INTEGRITY, &[0; 20])]);
         let mut challenger = taught(now);
         assert_eq!(challenger.inspect(now, &signed(b"abc")), Verdict::Pass);
-        let Verdict::Answer(answer) = challenger.inspect(now, &signed(b"forged")) else { panic!("not answered") };
+        let Verdict::Answer(answer) = challenger.inspect(now, &signed(b"forged")) else {
+            panic!("not answered")
+        };
         let answer = Stun::read(&answer).expect("a STUN message");
         assert_eq!(answer.attribute(ERROR_CODE), Some(&[0, 0, 4, 38][..]));
     }
@@ -188,7 +211,11 @@ mod tests {
     fn binding_requests_indications_and_channel_data_pass() {
         let now = Instant::now();
         let mut challenger = taught(now);
-        for datagram in [request(METHOD_BINDING, &[]), request(0x0016, &[]), vec![0x40, 0, 0, 4, 1, 2, 3, 4]] {
+        for datagram in [
+            request(METHOD_BINDING, &[]),
+            request(0x0016, &[]),
+            vec![0x40, 0, 0, 4, 1, 2, 3, 4],
+        ] {
             assert_eq!(challenger.inspect(now, &datagram), Verdict::Pass);
         }
     }

@@ -43,7 +43,11 @@ impl HomeConfig {
     /// One UDP and one TCP listener and a TURN server, all on 127.0.0.1 with ports that the system chooses.
     pub fn loopback(realm: impl Into<String>, users: Users) -> Self {
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = |transport| ListenerConfig { transport, bind, advertise: None };
+        let listener = |transport| ListenerConfig {
+            transport,
+            bind,
+            advertise: None,
+        };
         HomeConfig {
             realm: realm.into(),
             sip: vec![listener(Transport::Udp), listener(Transport::Tcp)],
@@ -87,22 +91,38 @@ impl HomeConfig {
         };
         self.domain()?;
         if self.sip.is_empty() {
-            return invalid("there is no SIP listener".to_owned(), "name at least one in `sip`");
-        }
-        if let Some(listener) = self.sip.iter().find(|l| l.bind.ip().is_unspecified() && l.advertise.is_none()) {
             return invalid(
-                format!("the listener {} {} has no address to tell others", listener.transport, listener.bind),
+                "there is no SIP listener".to_owned(),
+                "name at least one in `sip`",
+            );
+        }
+        if let Some(listener) = self
+            .sip
+            .iter()
+            .find(|l| l.bind.ip().is_unspecified() && l.advertise.is_none())
+        {
+            return invalid(
+                format!(
+                    "the listener {} {} has no address to tell others",
+                    listener.transport, listener.bind
+                ),
                 "bind one address, or set `advertise`",
             );
         }
         if self.min_expires == 0 || self.min_expires > self.max_expires {
             return invalid(
-                format!("min_expires {} and max_expires {} allow nothing", self.min_expires, self.max_expires),
+                format!(
+                    "min_expires {} and max_expires {} allow nothing",
+                    self.min_expires, self.max_expires
+                ),
                 "keep 0 < min_expires <= max_expires",
             );
         }
         if self.max_bindings == 0 || self.max_users == 0 || self.max_forwarded == 0 {
-            return invalid("a bound of 0 allows nothing".to_owned(), "set each max_ to at least 1");
+            return invalid(
+                "a bound of 0 allows nothing".to_owned(),
+                "set each max_ to at least 1",
+            );
         }
         Ok(())
     }
@@ -122,7 +142,11 @@ pub struct TurnConfig {
 impl TurnConfig {
     /// Listens and relays on the address of `bind`, for at most 200 allocations.
     pub fn on(bind: SocketAddr) -> Self {
-        TurnConfig { bind, relay_ip: bind.ip(), max_allocations: 200 }
+        TurnConfig {
+            bind,
+            relay_ip: bind.ip(),
+            max_allocations: 200,
+        }
     }
 }
 
@@ -141,7 +165,12 @@ pub enum Users {
 impl Users {
     /// From pairs of name and password.
     pub fn named<N: Into<String>, P: Into<String>>(users: impl IntoIterator<Item = (N, P)>) -> Self {
-        Users::Named(users.into_iter().map(|(name, password)| (name.into(), password.into())).collect())
+        Users::Named(
+            users
+                .into_iter()
+                .map(|(name, password)| (name.into(), password.into()))
+                .collect(),
+        )
     }
 
     /// The user's password, `None` for a name that does not exist.

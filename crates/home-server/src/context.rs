@@ -57,7 +57,13 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(mut request: SipRequest) -> Self {
         request.body = Default::default();
-        Context { request, branches: Vec::new(), cancelled: false, succeeded: false, answered_until: None }
+        Context {
+            request,
+            branches: Vec::new(),
+            cancelled: false,
+            succeeded: false,
+            answered_until: None,
+        }
     }
 
     pub(crate) fn add(&mut self, tx: TxId, deadline: Instant) {
@@ -84,7 +90,9 @@ impl Context {
     }
 
     pub(crate) fn is_pending(&self, tx: TxId) -> bool {
-        self.branches.iter().any(|branch| branch.tx == tx && branch.is_pending())
+        self.branches
+            .iter()
+            .any(|branch| branch.tx == tx && branch.is_pending())
     }
 
     pub(crate) fn has_pending(&self) -> bool {

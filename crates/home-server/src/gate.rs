@@ -32,7 +32,12 @@ pub(crate) struct Gate {
 impl Gate {
     pub(crate) fn new(now: Instant, realm: &str, users: Users, key: [u8; 32]) -> Self {
         let digest = DigestServer::new(realm, key, NONCE_SECONDS);
-        Gate { realm: realm.to_owned(), users, digest, began: now }
+        Gate {
+            realm: realm.to_owned(),
+            users,
+            digest,
+            began: now,
+        }
     }
 
     /// Whether there is such a user.
@@ -84,11 +89,14 @@ impl Gate {
     }
 
     fn verdict(&self, now: Instant, credentials: &Credentials, request: &SipRequest) -> Verdict {
-        let Some(password) = self.users.password(&credentials.username) else { return Verdict::Wrong };
+        let Some(password) = self.users.password(&credentials.username) else {
+            return Verdict::Wrong;
+        };
         if !names_target(&credentials.uri, &request.uri) {
             return Verdict::Wrong;
         }
-        self.digest.verify(self.seconds(now), credentials, &request.method, password)
+        self.digest
+            .verify(self.seconds(now), credentials, &request.method, password)
     }
 
     fn challenge(&self, now: Instant, asking: Asking, stale: bool) -> Refusal {
@@ -97,7 +105,11 @@ impl Gate {
             Asking::AsRegistrar => (401, "WWW-Authenticate"),
         };
         let challenges = self.digest.challenges(self.seconds(now), stale);
-        challenges.into_iter().fold(Refusal::new(status), |refusal, challenge| refusal.with(name, challenge))
+        challenges
+            .into_iter()
+            .fold(Refusal::new(status), |refusal, challenge| {
+                refusal.with(name, challenge)
+            })
     }
 
     /// Seconds for the nonces, from an epoch that lies a nonce's life before the start.

@@ -26,7 +26,9 @@ impl Identity {
 
     /// Whether an address is one of our listeners'.
     pub(crate) fn is_own_addr(&self, addr: SocketAddr) -> bool {
-        self.listeners.iter().any(|l| l.bound == addr || l.advertised == addr)
+        self.listeners
+            .iter()
+            .any(|l| l.bound == addr || l.advertised == addr)
     }
 
     /// Whether a listener speaks this transport.
@@ -46,7 +48,10 @@ impl Identity {
     pub(crate) fn departure(&self, transport: Transport, towards: Option<IpAddr>) -> Option<&Listener> {
         let speaks = |l: &&Listener| l.transport == transport;
         let family = |l: &&Listener| towards.is_none_or(|ip| ip.is_ipv4() == l.bound.is_ipv4());
-        self.listeners.iter().find(|l| speaks(l) && family(l)).or_else(|| self.listeners.iter().find(speaks))
+        self.listeners
+            .iter()
+            .find(|l| speaks(l) && family(l))
+            .or_else(|| self.listeners.iter().find(speaks))
     }
 
     /// Puts our Record-Route on a request: the interface that it leaves by on top and the one it came in by below
@@ -55,14 +60,20 @@ impl Identity {
         let mark = self.dialog_mark(&request.headers);
         request.headers.push_front("Record-Route", record(arrival, &mark));
         if arrival.advertised != departure.advertised || arrival.transport != departure.transport {
-            request.headers.push_front("Record-Route", record(departure, &mark));
+            request
+                .headers
+                .push_front("Record-Route", record(departure, &mark));
         }
     }
 
     /// Whether this URI is a Record-Route of ours for this very Call-ID. Without the mark, a forged To tag and a Route
     /// would make the server an open relay.
     pub(crate) fn carries_mark(&self, uri: &SipUri, headers: &Headers) -> bool {
-        self.is_own(uri) && uri.params.value(MARK).is_some_and(|mark| mark == self.dialog_mark(headers))
+        self.is_own(uri)
+            && uri
+                .params
+                .value(MARK)
+                .is_some_and(|mark| mark == self.dialog_mark(headers))
     }
 
     /// How often a request has been here already, by its Via header fields.
@@ -78,7 +89,11 @@ impl Identity {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }
-        hash.finalize().iter().take(8).map(|octet| format!("{octet:02x}")).collect()
+        hash.finalize()
+            .iter()
+            .take(8)
+            .map(|octet| format!("{octet:02x}"))
+            .collect()
     }
 
     fn dialog_mark(&self, headers: &Headers) -> String {
@@ -115,7 +130,10 @@ fn record(listener: &Listener, mark: &str) -> NameAddr {
 
 fn sent_by(via: &Via) -> SipUri {
     let uri = SipUri::new(via.host.clone());
-    let uri = SipUri { port: via.port, ..uri };
+    let uri = SipUri {
+        port: via.port,
+        ..uri
+    };
     match via.known_transport() {
         Some(transport) => uri.with_transport(transport),
         None => uri,

@@ -1,7 +1,7 @@
 //! Decides: what a registrar and proxy does with a request, without I/O and without a clock.
 //!
-//! **After every [`Machine::handle`], call [`Machine::poll`] until it returns `None`, do what it said in that order,
-//! and call `handle` with [`Input::Timeout`] no later than [`Machine::poll_timeout`] says.**
+//! **After every [`Machine::handle`] and [`Machine::handle_timeout`], call [`Machine::poll`] until it returns `None` and
+//! do what it said in that order; call `handle_timeout` when [`Machine::poll_timeout`] says so.**
 
 use crate::config::Users;
 use crate::gate::{Asking, Gate};
@@ -10,8 +10,8 @@ use crate::proxy::{Proxy, Target};
 use crate::refusal::{Refusal, answer};
 use crate::registrar::{Binding, Registrar, RegistrarConfig, Registration};
 use siprtc_core::sip::{
-    Flow, Headers, Host, Listener, Method, NameAddr, Route, SipRequest, SipResponse, SipUri, StackEvent, Transport,
-    TxId, Uri,
+    Flow, Headers, Host, Listener, Method, NameAddr, Route, SipRequest, SipResponse, SipUri, StackEvent,
+    Transport, TxId, Uri,
 };
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -24,15 +24,6 @@ const MAX_FORWARDS: u8 = 70;
 /// What the server itself can be asked.
 const ALLOW: &str = "REGISTER, OPTIONS";
 
-/// What happened.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// From the stack.
-    Stack(StackEvent),
-    /// Time has passed.
-    Timeout,
-}
-
 /// What to do.
 #[derive(Clone, Debug)]
 pub(crate) enum Output {
@@ -41,7 +32,11 @@ pub(crate) enum Output {
     /// Cancel a branch.
     Cancel { invite: TxId, extra: Headers },
     /// Begin a client transaction.
-    Request { tx: TxId, request: SipRequest, route: Route },
+    Request {
+        tx: TxId,
+        request: SipRequest,
+        route: Route,
+    },
     /// Answer a server transaction.
     Respond { tx: TxId, response: SipResponse },
 }
@@ -90,9 +85,21 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(now: Instant, config: MachineConfig) -> Self {
-        let MachineConfig { realm, domain, listeners, users, key, registrar, .. } = config;
+        let MachineConfig {
+            realm,
+            domain,
+            listeners,
+            users,
+            key,
+            registrar,
+            ..
+        } = config;
         Machine {
-            identity: Identity { domain, listeners, key },
+            identity: Identity {
+                domain,
+                listeners,
+                key,
+            },
             gate: Gate::new(now, &realm, users, key),
             registrar: Registrar::new(registrar),
             proxy: Proxy::new(config.max_forwarded, config.t1),
@@ -102,28 +109,31 @@ impl Machine {
         }
     }
 
-    /// Takes what happened.
-    pub(crate) fn handle(&mut self, now: Instant, input: Input) {
-        match input {
-            Input::Timeout => {
-                self.registrar.sweep(now);
-                self.proxy.timeout(now, &self.identity, &mut self.out);
-            }
-            Input::Stack(StackEvent::Ack { request, .. }) => self.ack(now, request),
-            Input::Stack(StackEvent::Cancelled { invite }) => {
+    /// Takes what the stack has to say.
+    pub(crate) fn handle(&mut self, now: Instant, event: StackEvent) {
+        match event {
+            StackEvent::Ack { request, .. } => self.ack(now, request),
+            StackEvent::Cancelled { invite } => {
                 self.proxy.cancelled(now, invite, &self.identity, &mut self.out);
             }
-            Input::Stack(StackEvent::FlowDown { id, .. }) => self.registrar.flow_down(id),
-            Input::Stack(StackEvent::Request { tx, request, flow }) => self.request(now, tx, request, flow),
-            Input::Stack(StackEvent::Response { tx, response, .. }) => {
-                self.proxy.response(now, tx, response, &self.identity, &mut self.out);
+            StackEvent::FlowDown { id, .. } => self.registrar.flow_down(id),
+            StackEvent::Request { tx, request, flow } => self.request(now, tx, request, flow),
+            StackEvent::Response { tx, response, .. } => {
+                self.proxy
+                    .response(now, tx, response, &self.identity, &mut self.out);
             }
-            Input::Stack(StackEvent::TxEnded { tx, end }) => {
+            StackEvent::TxEnded { tx, end } => {
                 self.proxy.ended(now, tx, end, &self.identity, &mut self.out);
             }
             // FlowUp and ParseError: nothing to decide.
-            Input::Stack(_) => {}
+            _ => {}
         }
+    }
+
+    /// Fires what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.registrar.sweep(now);
+        self.proxy.timeout(now, &self.identity, &mut self.out);
     }
 
     /// The next thing to do.
@@ -135,9 +145,12 @@ impl Machine {
         output
     }
 
-    /// When `Timeout` is wanted.
+    /// When [`Machine::handle_timeout`] is wanted.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.proxy.next_timeout(), self.registrar.next_sweep()].into_iter().flatten().min()
+        [self.proxy.next_timeout(), self.registrar.next_sweep()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Everything that is registered.
@@ -146,7 +159,10 @@ impl Machine {
     }
 
     pub(crate) fn stats(&self) -> HomeStats {
-        HomeStats { forwarding: self.proxy.len(), ..self.stats }
+        HomeStats {
+            forwarding: self.proxy.len(),
+            ..self.stats
+        }
     }
 
     fn request(&mut self, now: Instant, tx: TxId, request: SipRequest, flow: Flow) {
@@ -160,11 +176,19 @@ impl Machine {
     }
 
     /// RFC 3261 sections 16.3 to 16.6.
-    fn process(&mut self, now: Instant, tx: TxId, mut request: SipRequest, flow: Flow) -> Result<(), Refusal> {
+    fn process(
+        &mut self,
+        now: Instant,
+        tx: TxId,
+        mut request: SipRequest,
+        flow: Flow,
+    ) -> Result<(), Refusal> {
         request.validate().map_err(|_| Refusal::new(400))?;
         let received = request.clone();
         let marked = self.strip_own_routes(&mut request)?;
-        let Some(uri) = request.uri.as_sip().cloned() else { return Err(Refusal::new(416)) };
+        let Some(uri) = request.uri.as_sip().cloned() else {
+            return Err(Refusal::new(416));
+        };
         if uri.secure && !self.identity.speaks(Transport::Tls) {
             return Err(Refusal::new(416));
         }
@@ -209,7 +233,9 @@ impl Machine {
         let to = request.headers.to().map_err(|_| Refusal::new(400))?;
         let user = self.own_user(&to.uri).ok_or_else(|| Refusal::new(404))?;
         self.gate.check(now, Asking::AsRegistrar, request, &user)?;
-        let contacts = self.registrar.register(now, &user, request, flow, &self.identity)?;
+        let contacts = self
+            .registrar
+            .register(now, &user, request, flow, &self.identity)?;
         let mut response = answer(request, 200, &self.identity);
         for contact in contacts {
             response.headers.push("Contact", contact);
@@ -252,11 +278,19 @@ impl Machine {
             if !self.gate.knows(&user) {
                 return Err(Refusal::new(404));
             }
-            let targets: Vec<Target> =
-                self.registrar.bindings(now, &user).map(|binding| self.to_binding(request, binding, flow)).collect();
-            return if targets.is_empty() { Err(Refusal::new(480)) } else { Ok(targets) };
+            let targets: Vec<Target> = self
+                .registrar
+                .bindings(now, &user)
+                .map(|binding| self.to_binding(request, binding, flow))
+                .collect();
+            return if targets.is_empty() {
+                Err(Refusal::new(480))
+            } else {
+                Ok(targets)
+            };
         }
-        self.onward(now, request.clone(), marked).map(|target| vec![target])
+        self.onward(now, request.clone(), marked)
+            .map(|target| vec![target])
     }
 
     /// The one way on of a request that is not for our domain: inside a dialog that was set up through here, or to a
@@ -267,20 +301,35 @@ impl Machine {
             if !marked {
                 return Err(Refusal::new(403));
             }
-            if routes.first().is_some_and(|next| next.uri.as_sip().is_some_and(SipUri::is_loose_router)) {
-                return Ok(Target { request, route: Route::by_request() });
+            if routes
+                .first()
+                .is_some_and(|next| next.uri.as_sip().is_some_and(SipUri::is_loose_router))
+            {
+                return Ok(Target {
+                    request,
+                    route: Route::by_request(),
+                });
             }
             // RFC 3261 section 16.6 step 6: the next hop is a strict router.
             let next = routes.remove(0).uri;
             let hop = next.as_sip().cloned().ok_or_else(|| Refusal::new(400))?;
             routes.push(NameAddr::new(std::mem::replace(&mut request.uri, next)));
             set_routes(&mut request.headers, &routes);
-            return Ok(Target { request, route: Route::via(hop) });
+            return Ok(Target {
+                request,
+                route: Route::via(hop),
+            });
         }
         let uri = request.uri.as_sip().ok_or_else(|| Refusal::new(416))?;
         match self.registrar.binding_of_contact(now, uri) {
-            Some(binding) => Ok(Target { route: binding.route(), request }),
-            None if marked => Ok(Target { request, route: Route::by_request() }),
+            Some(binding) => Ok(Target {
+                route: binding.route(),
+                request,
+            }),
+            None if marked => Ok(Target {
+                request,
+                route: Route::by_request(),
+            }),
             None => Err(Refusal::new(403)),
         }
     }
@@ -290,12 +339,18 @@ impl Machine {
         request.uri = binding.target();
         if self.record_route && sets_up_dialog(&request) {
             let arrival = self.identity.arrival(arrived.transport, arrived.local);
-            let departure = self.identity.departure(binding.transport(), binding.remote().map(|addr| addr.ip()));
+            let departure = self
+                .identity
+                .departure(binding.transport(), binding.remote().map(|addr| addr.ip()));
             if let (Some(arrival), departure) = (arrival, departure) {
-                self.identity.record_route(&mut request, arrival, departure.unwrap_or(arrival));
+                self.identity
+                    .record_route(&mut request, arrival, departure.unwrap_or(arrival));
             }
         }
-        Target { request, route: binding.route() }
+        Target {
+            request,
+            route: binding.route(),
+        }
     }
 
     /// The ACK of a 2xx has no transaction and cannot be answered: it goes on, or nowhere.
@@ -303,12 +358,16 @@ impl Machine {
         if request.validate().is_err() || request.headers.max_forwards().is_ok_and(|hops| hops == Some(0)) {
             return;
         }
-        let Ok(marked) = self.strip_own_routes(&mut request) else { return };
+        let Ok(marked) = self.strip_own_routes(&mut request) else {
+            return;
+        };
         let own = request.uri.as_sip().is_some_and(|uri| self.identity.is_own(uri));
         if own && !request.headers.contains("Route") {
             return;
         }
-        let target = self.forwarded(&request).and_then(|request| self.onward(now, request, marked));
+        let target = self
+            .forwarded(&request)
+            .and_then(|request| self.onward(now, request, marked));
         if let Ok(Target { request, route }) = target {
             self.out.push_back(Output::Ack { request, route });
         }
@@ -323,7 +382,10 @@ impl Machine {
         }
         let mut marked = false;
         // A strict router before us put our Record-Route into the Request-URI and the target last.
-        if request.uri.as_sip().is_some_and(|uri| self.identity.carries_mark(uri, &request.headers))
+        if request
+            .uri
+            .as_sip()
+            .is_some_and(|uri| self.identity.carries_mark(uri, &request.headers))
             && let Some(target) = routes.pop()
         {
             request.uri = target.uri;
@@ -332,7 +394,10 @@ impl Machine {
         let is_own = |uri: &Uri| uri.as_sip().is_some_and(|uri| self.identity.is_own(uri));
         while routes.first().is_some_and(|top| is_own(&top.uri)) {
             let own = routes.remove(0);
-            marked |= own.uri.as_sip().is_some_and(|uri| self.identity.carries_mark(uri, &request.headers));
+            marked |= own
+                .uri
+                .as_sip()
+                .is_some_and(|uri| self.identity.carries_mark(uri, &request.headers));
         }
         set_routes(&mut request.headers, &routes);
         Ok(marked)
@@ -342,14 +407,19 @@ impl Machine {
     fn forwarded(&self, request: &SipRequest) -> Result<SipRequest, Refusal> {
         let mut request = request.clone();
         let hops = request.headers.max_forwards().map_err(|_| Refusal::new(400))?;
-        request.headers.set("Max-Forwards", hops.map_or(MAX_FORWARDS, |hops| hops.saturating_sub(1)));
+        request.headers.set(
+            "Max-Forwards",
+            hops.map_or(MAX_FORWARDS, |hops| hops.saturating_sub(1)),
+        );
         self.gate.strip(&mut request.headers);
         Ok(request)
     }
 
     /// The user of an address-of-record of this server.
     fn own_user(&self, uri: &Uri) -> Option<String> {
-        uri.as_sip().filter(|uri| self.identity.is_own(uri))?.decoded_user()
+        uri.as_sip()
+            .filter(|uri| self.identity.is_own(uri))?
+            .decoded_user()
     }
 }
 

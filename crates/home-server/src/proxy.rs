@@ -91,8 +91,12 @@ impl Proxy {
         identity: &Identity,
         out: &mut VecDeque<Output>,
     ) {
-        let Some(server) = self.branches.get(&tx).copied() else { return };
-        let Some(context) = self.contexts.get_mut(&server) else { return };
+        let Some(server) = self.branches.get(&tx).copied() else {
+            return;
+        };
+        let Some(context) = self.contexts.get_mut(&server) else {
+            return;
+        };
         // Step 3: ours goes; what is left, the stack writes anew from the request as it came.
         if response.headers.vias().map_or(true, |vias| vias.len() < 2) {
             return;
@@ -127,8 +131,12 @@ impl Proxy {
         if tx.owner() == TxOwner::STACK {
             return self.server_ended(now, tx, out);
         }
-        let Some(server) = self.branches.get(&tx).copied() else { return };
-        let Some(context) = self.contexts.get_mut(&server) else { return };
+        let Some(server) = self.branches.get(&tx).copied() else {
+            return;
+        };
+        let Some(context) = self.contexts.get_mut(&server) else {
+            return;
+        };
         if context.is_pending(tx) {
             // RFC 3261 sections 16.8 and 16.9: no answer is a 408, no transport a 503.
             let status = if end == TxEnd::TimedOut { 408 } else { 503 };
@@ -149,7 +157,9 @@ impl Proxy {
         identity: &Identity,
         out: &mut VecDeque<Output>,
     ) {
-        let Some(context) = self.contexts.get_mut(&server) else { return };
+        let Some(context) = self.contexts.get_mut(&server) else {
+            return;
+        };
         context.cancelled = true;
         self.cancel_pending(now, server, None, out);
         self.answer_if_complete(now, server, identity, out);
@@ -181,7 +191,9 @@ impl Proxy {
         response: SipResponse,
         out: &mut VecDeque<Output>,
     ) {
-        let Some(context) = self.contexts.get_mut(&server) else { return };
+        let Some(context) = self.contexts.get_mut(&server) else {
+            return;
+        };
         let Some(branch) = context.branch(tx) else { return };
         if branch.state == BranchState::Calling {
             branch.state = BranchState::Proceeding;
@@ -195,10 +207,14 @@ impl Proxy {
             }
             Cancelling::Sent => {}
             // RFC 3261 section 16.7 step 2: a 101 to 199 starts timer C again.
-            Cancelling::No if response.status > 100 && branch.is_pending() => self.schedule(tx, now + TIMER_C),
+            Cancelling::No if response.status > 100 && branch.is_pending() => {
+                self.schedule(tx, now + TIMER_C)
+            }
             Cancelling::No => {}
         }
-        let Some(context) = self.contexts.get(&server) else { return };
+        let Some(context) = self.contexts.get(&server) else {
+            return;
+        };
         // Step 5: a 100 is for this hop only.
         if response.status > 100 && !context.is_answered() {
             out.push_back(Output::Respond { tx: server, response });
@@ -213,7 +229,9 @@ impl Proxy {
         response: SipResponse,
         out: &mut VecDeque<Output>,
     ) {
-        let Some(context) = self.contexts.get_mut(&server) else { return };
+        let Some(context) = self.contexts.get_mut(&server) else {
+            return;
+        };
         context.settle(tx);
         // Step 5: at once, and for an INVITE every one of them, for each is a dialog of its own. Nothing can follow a
         // non-2xx on the same server transaction.
@@ -237,11 +255,15 @@ impl Proxy {
         identity: &Identity,
         out: &mut VecDeque<Output>,
     ) {
-        let Some(context) = self.contexts.get_mut(&server) else { return };
+        let Some(context) = self.contexts.get_mut(&server) else {
+            return;
+        };
         if context.is_answered() || context.has_pending() {
             return;
         }
-        let best = context.best().unwrap_or_else(|| answer(&context.request, 408, identity));
+        let best = context
+            .best()
+            .unwrap_or_else(|| answer(&context.request, 408, identity));
         // A 503 is about one contact and not about this server: sent on, it would make the caller's client stop
         // sending here (RFC 3261 section 16.7 step 6).
         let best = match best.status {
@@ -252,7 +274,14 @@ impl Proxy {
             true => answer(&context.request, 487, identity),
             false => best,
         };
-        out.push_back(Output::Respond { tx: server, response: best });
+        // RFC 4320 section 4.2: a 408 to anything but an INVITE comes too late to be of use and must not be sent; the
+        // stack ends that transaction by itself.
+        if context.is_invite() || best.status != 408 {
+            out.push_back(Output::Respond {
+                tx: server,
+                response: best,
+            });
+        }
         self.answered(now, server);
     }
 
@@ -260,24 +289,41 @@ impl Proxy {
     fn answered(&mut self, now: Instant, server: TxId) {
         // Twice: a branch cancelled now is waited for once, and its 2xx would be repeated for as long again.
         let until = now + self.span * 2;
-        let Some(context) = self.contexts.get_mut(&server) else { return };
+        let Some(context) = self.contexts.get_mut(&server) else {
+            return;
+        };
         context.answered_until = Some(until);
         self.timers.insert((until, server));
         self.forget_if_over(server);
     }
 
-    fn cancel_pending(&mut self, now: Instant, server: TxId, elsewhere: Option<u16>, out: &mut VecDeque<Output>) {
-        let Some(context) = self.contexts.get_mut(&server) else { return };
+    fn cancel_pending(
+        &mut self,
+        now: Instant,
+        server: TxId,
+        elsewhere: Option<u16>,
+        out: &mut VecDeque<Output>,
+    ) {
+        let Some(context) = self.contexts.get_mut(&server) else {
+            return;
+        };
         if !context.is_invite() {
             return;
         }
         let extra = reason(elsewhere);
         let mut deadlines = Vec::new();
-        for branch in context.branches.iter_mut().filter(|b| b.is_pending() && b.cancelling == Cancelling::No) {
+        for branch in context
+            .branches
+            .iter_mut()
+            .filter(|b| b.is_pending() && b.cancelling == Cancelling::No)
+        {
             match branch.state {
                 BranchState::Proceeding => {
                     branch.cancelling = Cancelling::Sent;
-                    out.push_back(Output::Cancel { invite: branch.tx, extra: extra.clone() });
+                    out.push_back(Output::Cancel {
+                        invite: branch.tx,
+                        extra: extra.clone(),
+                    });
                     deadlines.push((branch.tx, now + self.span));
                 }
                 // RFC 3261 section 9.1: not before a provisional answer.
@@ -301,14 +347,21 @@ impl Proxy {
         out: &mut VecDeque<Output>,
     ) {
         let span = self.span;
-        let Some(context) = self.contexts.get_mut(&server) else { return };
+        let Some(context) = self.contexts.get_mut(&server) else {
+            return;
+        };
         let invite = context.is_invite();
-        let Some(branch) = context.branch(tx).filter(|branch| branch.is_pending()) else { return };
+        let Some(branch) = context.branch(tx).filter(|branch| branch.is_pending()) else {
+            return;
+        };
         let status = match (&branch.cancelling, branch.state) {
             // RFC 3261 section 16.8: timer C cancels what rings, and its 487 or its silence ends the branch.
             (Cancelling::No, BranchState::Proceeding) if invite => {
                 branch.cancelling = Cancelling::Sent;
-                out.push_back(Output::Cancel { invite: tx, extra: Headers::new() });
+                out.push_back(Output::Cancel {
+                    invite: tx,
+                    extra: Headers::new(),
+                });
                 return self.schedule(tx, now + span);
             }
             (Cancelling::No, _) => 408,
@@ -322,7 +375,9 @@ impl Proxy {
 
     /// The stack gave the caller's transaction up: nobody waits for an answer any more.
     fn server_ended(&mut self, now: Instant, server: TxId, out: &mut VecDeque<Output>) {
-        let Some(context) = self.contexts.get(&server) else { return };
+        let Some(context) = self.contexts.get(&server) else {
+            return;
+        };
         if !context.is_answered() {
             self.cancel_pending(now, server, None, out);
             self.answered(now, server);
@@ -330,7 +385,9 @@ impl Proxy {
     }
 
     fn linger_over(&mut self, server: TxId) {
-        let Some(context) = self.contexts.remove(&server) else { return };
+        let Some(context) = self.contexts.remove(&server) else {
+            return;
+        };
         for branch in context.branches {
             self.branches.remove(&branch.tx);
             if let Some(at) = branch.deadline {
@@ -340,8 +397,12 @@ impl Proxy {
     }
 
     fn forget_if_over(&mut self, server: TxId) {
-        let Some(context) = self.contexts.get(&server) else { return };
-        let Some(until) = context.answered_until else { return };
+        let Some(context) = self.contexts.get(&server) else {
+            return;
+        };
+        let Some(until) = context.answered_until else {
+            return;
+        };
         if context.branches.iter().all(|branch| branch.ended) {
             self.timers.remove(&(until, server));
             self.linger_over(server);
@@ -372,7 +433,10 @@ impl Proxy {
 fn reason(elsewhere: Option<u16>) -> Headers {
     let mut extra = Headers::new();
     if let Some(status) = elsewhere {
-        extra.push("Reason", format!("SIP;cause={status};text=\"Call completed elsewhere\""));
+        extra.push(
+            "Reason",
+            format!("SIP;cause={status};text=\"Call completed elsewhere\""),
+        );
     }
     extra
 }

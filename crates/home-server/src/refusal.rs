@@ -12,7 +12,10 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: u16) -> Self {
-        Refusal { status, headers: Headers::new() }
+        Refusal {
+            status,
+            headers: Headers::new(),
+        }
     }
 
     /// 503 with the seconds after which the client should try again.
@@ -47,7 +50,11 @@ pub(crate) fn answer(request: &SipRequest, status: u16, identity: &Identity) -> 
         && to.tag().is_none()
     {
         let headers = &request.headers;
-        let branch = headers.top_via().ok().and_then(|via| via.branch().map(str::to_owned)).unwrap_or_default();
+        let branch = headers
+            .top_via()
+            .ok()
+            .and_then(|via| via.branch().map(str::to_owned))
+            .unwrap_or_default();
         let tag = identity.token(&["tag", headers.call_id().unwrap_or_default(), &branch]);
         response.headers.set("To", to.with_tag(tag));
     }

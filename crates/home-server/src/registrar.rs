@@ -4,9 +4,7 @@
 use crate::config::DEFAULT_EXPIRES;
 use crate::identity::{Identity, uri_transport};
 use crate::refusal::Refusal;
-use siprtc_core::sip::{
-    Contacts, Flow, FlowId, Host, NameAddr, Route, SipRequest, SipUri, Transport, Uri,
-};
+use siprtc_core::sip::{Contacts, Flow, FlowId, Host, NameAddr, Route, SipRequest, SipUri, Transport, Uri};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -74,7 +72,10 @@ impl Binding {
     pub(crate) fn route(&self) -> Route {
         match self.reach {
             Reach::Contact => Route::by_request(),
-            Reach::Flow(id) => Route { flow: Some(id), next_hop: None },
+            Reach::Flow(id) => Route {
+                flow: Some(id),
+                next_hop: None,
+            },
             Reach::Source(addr) => Route::via(SipUri::from_addr(addr)),
         }
     }
@@ -103,7 +104,11 @@ impl Binding {
     fn listed(&self, now: Instant) -> NameAddr {
         let mut contact = self.contact.clone();
         // Rounded up, so that a fresh binding of 60 s says 60.
-        let left = self.expires_at.saturating_duration_since(now).as_millis().div_ceil(1000);
+        let left = self
+            .expires_at
+            .saturating_duration_since(now)
+            .as_millis()
+            .div_ceil(1000);
         contact.params.set("expires", left.to_string());
         contact
     }
@@ -132,7 +137,12 @@ type ContactKey = (Option<String>, Host, Option<u16>, Transport);
 
 impl Registrar {
     pub(crate) fn new(config: RegistrarConfig) -> Self {
-        Registrar { config, users: HashMap::new(), owners: HashMap::new(), next_sweep: None }
+        Registrar {
+            config,
+            users: HashMap::new(),
+            owners: HashMap::new(),
+            next_sweep: None,
+        }
     }
 
     /// Processes an authenticated REGISTER for `user`; answers with the Contacts of the 200. A refusal has changed
@@ -150,7 +160,11 @@ impl Registrar {
         if current.is_empty() && !update.contacts.is_empty() && self.users.len() >= self.config.max_users {
             return Err(Refusal::busy());
         }
-        let live = current.iter().filter(|binding| binding.is_live(now)).cloned().collect();
+        let live = current
+            .iter()
+            .filter(|binding| binding.is_live(now))
+            .cloned()
+            .collect();
         let updated = update.apply(now, live)?;
         if updated.len() > self.config.max_bindings {
             return Err(Refusal::busy());
@@ -163,14 +177,19 @@ impl Registrar {
 
     /// The live bindings of a user.
     pub(crate) fn bindings(&self, now: Instant, user: &str) -> impl Iterator<Item = &Binding> {
-        self.users.get(user).into_iter().flatten().filter(move |binding| binding.is_live(now))
+        self.users
+            .get(user)
+            .into_iter()
+            .flatten()
+            .filter(move |binding| binding.is_live(now))
     }
 
     /// The live binding whose contact this URI is.
     pub(crate) fn binding_of_contact(&self, now: Instant, uri: &SipUri) -> Option<&Binding> {
         let key = contact_key(uri);
         let user = self.owners.get(&key)?;
-        self.bindings(now, user).find(|binding| contact_key(&binding.uri) == key)
+        self.bindings(now, user)
+            .find(|binding| contact_key(&binding.uri) == key)
     }
 
     /// A connection is gone. Contacts that only it could reach are gone with it (RFC 5626 section 7); the others are
@@ -279,7 +298,13 @@ impl Update {
         let call_id = headers.call_id().map_err(bad)?.to_owned();
         let cseq = headers.cseq().map_err(bad)?.sequence;
         let expires = headers.expires().map_err(bad)?;
-        let mut update = Update { call_id, cseq, flow, clear: false, contacts: Vec::new() };
+        let mut update = Update {
+            call_id,
+            cseq,
+            flow,
+            clear: false,
+            contacts: Vec::new(),
+        };
         match headers.contacts().map_err(bad)? {
             // RFC 3261 section 10.3 step 6: `*` alone, and only to remove.
             Contacts::All if expires == Some(0) => update.clear = true,
@@ -287,7 +312,9 @@ impl Update {
             Contacts::List(contacts) if contacts.len() > config.max_bindings => return Err(Refusal::busy()),
             Contacts::List(contacts) => {
                 for contact in contacts {
-                    update.contacts.push(Wanted::read(contact, expires, config, request, flow, identity)?);
+                    update
+                        .contacts
+                        .push(Wanted::read(contact, expires, config, request, flow, identity)?);
                 }
             }
         }
@@ -301,7 +328,9 @@ impl Update {
             return Ok(Vec::new());
         }
         for wanted in &self.contacts {
-            let place = bindings.iter().position(|old| old.is_same(&wanted.uri, &wanted.contact));
+            let place = bindings
+                .iter()
+                .position(|old| old.is_same(&wanted.uri, &wanted.contact));
             if let Some(old) = place {
                 self.in_order(&bindings[old])?;
             }
@@ -356,7 +385,12 @@ impl Wanted {
             return Err(Refusal::new(423).with("Min-Expires", config.min_expires));
         }
         let reach = reach(&contact, &uri, request, flow);
-        Ok(Wanted { contact, uri, seconds: asked.min(config.max_expires), reach })
+        Ok(Wanted {
+            contact,
+            uri,
+            seconds: asked.min(config.max_expires),
+            reach,
+        })
     }
 }
 
@@ -364,10 +398,14 @@ impl Wanted {
 /// one element may register another (RFC 3261 section 10.2).
 fn reach(contact: &NameAddr, uri: &SipUri, request: &SipRequest, flow: Flow) -> Reach {
     let direct = request.headers.vias().ok().filter(|vias| vias.len() == 1);
-    let Some(via) = direct.as_ref().and_then(|vias| vias.first()) else { return Reach::Contact };
+    let Some(via) = direct.as_ref().and_then(|vias| vias.first()) else {
+        return Reach::Contact;
+    };
     let at_source = uri.host == Host::Ip(flow.remote.ip());
     let names_sender = at_source || uri.host == via.host || needs_flow(contact, uri);
-    let other_transport = uri.transport().is_some_and(|transport| transport != flow.transport);
+    let other_transport = uri
+        .transport()
+        .is_some_and(|transport| transport != flow.transport);
     match (names_sender, flow.transport) {
         (false, _) => Reach::Contact,
         // `transport=` is what the contact's own listener speaks; WSS says `ws`, so connections need a closer look.
@@ -386,5 +424,10 @@ fn needs_flow(contact: &NameAddr, uri: &SipUri) -> bool {
 }
 
 fn contact_key(uri: &SipUri) -> ContactKey {
-    (uri.user.clone(), uri.host.clone(), uri.port, uri_transport(&Uri::Sip(uri.clone())))
+    (
+        uri.user.clone(),
+        uri.host.clone(),
+        uri.port,
+        uri_transport(&Uri::Sip(uri.clone())),
+    )
 }

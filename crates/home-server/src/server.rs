@@ -2,8 +2,8 @@
 
 use crate::config::HomeConfig;
 use crate::identity::listener_uri;
-use crate::machine::{HomeStats, Input, Machine, MachineConfig, Output};
-use crate::registrar::{Registration, RegistrarConfig};
+use crate::machine::{HomeStats, Machine, MachineConfig, Output};
+use crate::registrar::{RegistrarConfig, Registration};
 use crate::turn_server::TurnServer;
 use parking_lot::Mutex;
 use siprtc_core::Result;
@@ -58,7 +58,10 @@ impl HomeServer {
         };
         let (events, queue) = mpsc::channel(EVENT_QUEUE);
         let overflowed = Arc::new(AtomicU64::new(0));
-        let sink = Arc::new(QueueSink { events, overflowed: overflowed.clone() });
+        let sink = Arc::new(QueueSink {
+            events,
+            overflowed: overflowed.clone(),
+        });
         let stack = match factory.start(stack_config(&config), sink).await {
             Ok(stack) => stack,
             Err(error) => {
@@ -69,12 +72,27 @@ impl HomeServer {
             }
         };
         let listeners = stack.listeners();
-        let machine = Machine::new(Instant::now().into_std(), machine_config(&config, listeners.clone())?);
+        let machine = Machine::new(
+            Instant::now().into_std(),
+            machine_config(&config, listeners.clone())?,
+        );
         let machine = Arc::new(Mutex::new(machine));
         let (stop, stopped) = oneshot::channel();
-        let task = Task { machine: machine.clone(), stack, queue, sending: JoinSet::new() };
+        let task = Task {
+            machine: machine.clone(),
+            stack,
+            queue,
+            sending: JoinSet::new(),
+        };
         let task = tokio::spawn(task.run(stopped));
-        Ok(HomeServer { machine, listeners, overflowed, turn, stop: Some(stop), task: Some(task) })
+        Ok(HomeServer {
+            machine,
+            listeners,
+            overflowed,
+            turn,
+            stop: Some(stop),
+            task: Some(task),
+        })
     }
 
     /// The outbound proxy and registrar to give to clients: the first listener, with `lr`.
@@ -105,7 +123,10 @@ impl HomeServer {
 
     /// What the server has done so far.
     pub fn stats(&self) -> HomeStats {
-        HomeStats { overflowed: self.overflowed.load(Ordering::Relaxed), ..self.machine.lock().stats() }
+        HomeStats {
+            overflowed: self.overflowed.load(Ordering::Relaxed),
+            ..self.machine.lock().stats()
+        }
     }
 
     /// TURN allocations at the moment.
@@ -186,28 +207,35 @@ impl Task {
     async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
         loop {
             let timeout = self.machine.lock().poll_timeout();
-            let input = tokio::select! {
+            let event = tokio::select! {
                 // The sender's drop means that the HomeServer was dropped: stop as well.
                 _ = &mut stopped => break,
                 event = self.queue.recv() => match event {
-                    Some(event) => Input::Stack(event),
+                    Some(event) => Some(event),
                     None => break,
                 },
                 Some(sent) = self.sending.join_next() => match sent {
-                    Ok(Some((tx, error))) => failed(tx, &error),
+                    Ok(Some((tx, error))) => Some(failed(tx, &error)),
                     Ok(None) | Err(_) => continue,
                 },
-                () = sleep_until(timeout) => Input::Timeout,
+                () = sleep_until(timeout) => None,
             };
-            self.step(input).await;
+            self.step(event).await;
         }
         self.sending.abort_all();
         self.stack.shutdown(SHUTDOWN_GRACE).await;
     }
 
-    async fn step(&mut self, input: Input) {
-        trace(&input);
-        self.machine.lock().handle(Instant::now().into_std(), input);
+    /// One event, or none when it is time to look at the clock.
+    async fn step(&mut self, event: Option<StackEvent>) {
+        let now = Instant::now().into_std();
+        match event {
+            Some(event) => {
+                trace(&event);
+                self.machine.lock().handle(now, event);
+            }
+            None => self.machine.lock().handle_timeout(now),
+        }
         loop {
             let output = self.machine.lock().poll();
             match output {
@@ -221,12 +249,19 @@ impl Task {
         let stack = self.stack.clone();
         match output {
             Output::Request { tx, .. } if self.sending.len() >= MAX_SENDING => {
-                let input = Input::Stack(StackEvent::TxEnded { tx, end: TxEnd::Transport("too busy".to_owned()) });
-                self.machine.lock().handle(Instant::now().into_std(), input);
+                let event = StackEvent::TxEnded {
+                    tx,
+                    end: TxEnd::Transport("too busy".to_owned()),
+                };
+                self.machine.lock().handle(Instant::now().into_std(), event);
             }
             Output::Request { tx, request, route } => {
                 self.sending.spawn(async move {
-                    stack.send_request(tx, request, route).await.err().map(|error| (tx, error))
+                    stack
+                        .send_request(tx, request, route)
+                        .await
+                        .err()
+                        .map(|error| (tx, error))
                 });
             }
             Output::Ack { .. } if self.sending.len() >= MAX_SENDING => {}
@@ -255,20 +290,23 @@ impl Task {
 }
 
 /// A request that could not be handed over is a transaction that ended at once.
-fn failed(tx: TxId, error: &siprtc_core::Error) -> Input {
+fn failed(tx: TxId, error: &siprtc_core::Error) -> StackEvent {
     tracing::debug!(%tx, %error, "a branch could not be sent");
-    Input::Stack(StackEvent::TxEnded { tx, end: TxEnd::Transport(error.to_string()) })
+    StackEvent::TxEnded {
+        tx,
+        end: TxEnd::Transport(error.to_string()),
+    }
 }
 
-fn trace(input: &Input) {
-    match input {
-        Input::Stack(StackEvent::Request { tx, request, flow }) => {
+fn trace(event: &StackEvent) {
+    match event {
+        StackEvent::Request { tx, request, flow } => {
             tracing::debug!(%tx, method = %request.method, uri = %request.uri, from = %flow.remote, "request");
         }
-        Input::Stack(StackEvent::Response { tx, response, .. }) => {
+        StackEvent::Response { tx, response, .. } => {
             tracing::debug!(%tx, status = response.status, "response");
         }
-        Input::Stack(StackEvent::ParseError { flow, error, .. }) => {
+        StackEvent::ParseError { flow, error, .. } => {
             tracing::debug!(from = %flow.remote, %error, "not a SIP message");
         }
         _ => {}
@@ -279,5 +317,46 @@ async fn sleep_until(at: Option<std::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use siprtc_core::sip::{Flow, FlowId, SipRequest, Transport, TxIds, TxOwner};
+
+    #[test]
+    fn a_full_queue_refuses_requests_and_still_takes_what_is_running() {
+        let (events, _queue) = mpsc::channel(EVENT_QUEUE);
+        let sink = QueueSink {
+            events,
+            overflowed: Arc::default(),
+        };
+        let ids = TxIds::new(TxOwner::STACK);
+        let addr = SocketAddr::from(([127, 0, 0, 1], 5060));
+        let flow = Flow {
+            id: FlowId(1),
+            transport: Transport::Udp,
+            local: addr,
+            remote: addr,
+        };
+        let request = || StackEvent::Request {
+            tx: ids.mint(),
+            request: SipRequest::new(siprtc_core::sip::Method::Options, SipUri::from_addr(addr)),
+            flow,
+        };
+        let taken = (0..EVENT_QUEUE)
+            .take_while(|_| sink.try_emit(request()).is_ok())
+            .count();
+        assert_eq!(taken, EVENT_QUEUE - RESERVED_FOR_RUNNING);
+        let over = || StackEvent::TxEnded {
+            tx: ids.mint(),
+            end: TxEnd::Done,
+        };
+        let running = (0..EVENT_QUEUE)
+            .take_while(|_| sink.try_emit(over()).is_ok())
+            .count();
+        assert_eq!(running, RESERVED_FOR_RUNNING);
+        assert_eq!(sink.overflowed.load(Ordering::Relaxed), 1);
     }
 }

@@ -33,20 +33,31 @@ pub(crate) struct TurnServer {
 
 impl TurnServer {
     pub(crate) async fn start(config: TurnConfig, realm: &str, users: Users) -> Result<Self> {
-        let cannot = |message: String| Error::new(Fault::Backend, "start TURN server", message).backend("turn");
+        let cannot =
+            |message: String| Error::new(Fault::Backend, "start TURN server", message).backend("turn");
         let socket = UdpSocket::bind(config.bind).await.map_err(|error| {
             cannot(format!("UDP {} cannot be bound", config.bind))
                 .caused_by(error)
                 .advice("choose a free port, or port 0")
         })?;
-        let addr = socket.local_addr().map_err(|error| cannot("the socket has no address".to_owned()).caused_by(error))?;
+        let addr = socket
+            .local_addr()
+            .map_err(|error| cannot("the socket has no address".to_owned()).caused_by(error))?;
         let (open, sockets) = mpsc::channel(1);
         let free = Arc::new(Semaphore::new(config.max_allocations));
         let challenger = Mutex::new(Challenger::new(realm));
-        let generator = BoundedRelay { ip: config.relay_ip, free: free.clone(), open: open.clone() };
+        let generator = BoundedRelay {
+            ip: config.relay_ip,
+            free: free.clone(),
+            open: open.clone(),
+        };
         let server = Server::new(ServerConfig {
             conn_configs: vec![ConnConfig {
-                conn: Arc::new(Front { socket, challenger, _open: open }),
+                conn: Arc::new(Front {
+                    socket,
+                    challenger,
+                    _open: open,
+                }),
                 relay_addr_generator: Box::new(generator),
             }],
             realm: realm.to_owned(),
@@ -57,7 +68,13 @@ impl TurnServer {
         })
         .await
         .map_err(|error| cannot("the server did not start".to_owned()).caused_by(error))?;
-        Ok(TurnServer { server, addr, free, max_allocations: config.max_allocations, sockets })
+        Ok(TurnServer {
+            server,
+            addr,
+            free,
+            max_allocations: config.max_allocations,
+            sockets,
+        })
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -76,7 +93,10 @@ impl TurnServer {
         }
         // The library tells its tasks to end and does not wait for them; the sockets are the proof.
         drop(self.server);
-        if tokio::time::timeout(SHUTDOWN_WAIT, self.sockets.recv()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_WAIT, self.sockets.recv())
+            .await
+            .is_err()
+        {
             tracing::warn!(addr = %self.addr, "the TURN server's sockets are still open");
         }
     }
@@ -84,7 +104,9 @@ impl TurnServer {
 
 impl std::fmt::Debug for TurnServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TurnServer").field("addr", &self.addr).finish_non_exhaustive()
+        f.debug_struct("TurnServer")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
     }
 }
 
@@ -122,11 +144,22 @@ impl RelayAddressGenerator for BoundedRelay {
         if use_ipv4 != self.ip.is_ipv4() {
             return Err(turn::Error::ErrPeerAddressFamilyMismatch);
         }
-        let permit = self.free.clone().try_acquire_owned().map_err(|_| turn::Error::ErrMaxRetriesExceeded)?;
+        let permit = self
+            .free
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| turn::Error::ErrMaxRetriesExceeded)?;
         let cannot = |_| turn::Error::ErrListeningAddressInvalid;
         let socket = UdpSocket::bind((self.ip, requested_port)).await.map_err(cannot)?;
         let addr = socket.local_addr().map_err(cannot)?;
-        Ok((Arc::new(Relay { socket, _permit: permit, _open: self.open.clone() }), addr))
+        Ok((
+            Arc::new(Relay {
+                socket,
+                _permit: permit,
+                _open: self.open.clone(),
+            }),
+            addr,
+        ))
     }
 }
 

@@ -5,19 +5,23 @@ mod phone;
 use phone::Phone;
 use siprtc_core::sip::{Method, SipRequest, Transport, Uri};
 use siprtc_home_server::{HomeConfig, HomeServer, Users};
-use siprtc_sip_ezk::EzkFactory;
-use std::sync::Arc;
 use tokio::net::{TcpListener, UdpSocket};
 
 const DOMAIN: &str = "home.example";
 
 async fn home() -> HomeServer {
     let users = Users::named(["alice", "bob"].map(|name| (name, "secret")));
-    HomeServer::start(HomeConfig::loopback(DOMAIN, users), Arc::new(EzkFactory::default())).await.expect("a server")
+    HomeServer::start(HomeConfig::loopback(DOMAIN, users), siprtc_sip_ezk::factory())
+        .await
+        .expect("a server")
 }
 
 async fn phone(home: &HomeServer, user: &'static str, transport: Transport) -> Phone {
-    let listener = home.listeners().iter().find(|l| l.transport == transport).expect("a listener");
+    let listener = home
+        .listeners()
+        .iter()
+        .find(|l| l.transport == transport)
+        .expect("a listener");
     Phone::new(user, DOMAIN, transport, listener.bound).await
 }
 
@@ -129,14 +133,86 @@ async fn the_callers_cancel_stops_the_ringing() {
 
     alice.send(&alice.cancel(&invite)).await;
     let cancel = bob.received(Method::Cancel).await;
-    let branch = |request: &SipRequest| request.headers.top_via().expect("a Via").branch().map(str::to_owned);
+    let branch = |request: &SipRequest| {
+        request
+            .headers
+            .top_via()
+            .expect("a Via")
+            .branch()
+            .map(str::to_owned)
+    };
     assert_eq!(branch(&cancel), branch(&received), "the INVITE's own branch");
     bob.answer(&cancel, 200).await;
     bob.answer(&received, 487).await;
     bob.received(Method::Ack).await;
-    let mut statuses = [final_answer(&mut alice).await.status, final_answer(&mut alice).await.status];
+    let mut statuses = [
+        final_answer(&mut alice).await.status,
+        final_answer(&mut alice).await.status,
+    ];
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 487], "of the CANCEL and of the INVITE");
+    home.shutdown().await;
+}
+
+#[tokio::test]
+async fn two_phones_of_one_user_ring_and_the_slower_one_is_cancelled() {
+    let home = home().await;
+    let mut alice = phone(&home, "alice", Transport::Tcp).await;
+    let mut desk = phone(&home, "bob", Transport::Udp).await;
+    let mut mobile = phone(&home, "bob", Transport::Tcp).await;
+    alice.register(3600).await;
+    desk.register(3600).await;
+    mobile.register(3600).await;
+    let target = format!("sip:bob@{DOMAIN}");
+    let invite = alice.request("INVITE", &target, &format!("<{target}>"));
+    let challenged = alice.exchange(&invite).await;
+    alice.ack_failure(&invite, &challenged).await;
+    let invite = alice.with_credentials(invite, &challenged);
+    alice.send(&invite).await;
+    let at_desk = desk.received(Method::Invite).await;
+    let at_mobile = mobile.received(Method::Invite).await;
+    desk.answer(&at_desk, 180).await;
+    while alice.response().await.status != 180 {}
+    mobile.answer(&at_mobile, 180).await;
+    while alice.response().await.status != 180 {}
+
+    mobile.answer(&at_mobile, 200).await;
+    let ok = final_answer(&mut alice).await;
+    assert_eq!(ok.status, 200);
+    let cancel = desk.received(Method::Cancel).await;
+    assert!(
+        cancel
+            .headers
+            .value("Reason")
+            .is_some_and(|reason| reason.contains("cause=200"))
+    );
+    desk.answer(&cancel, 200).await;
+    desk.answer(&at_desk, 487).await;
+    desk.received(Method::Ack).await;
+    // A copy of the 200, as for a lost ACK, reaches the caller as well.
+    mobile.answer(&at_mobile, 200).await;
+    assert_eq!(final_answer(&mut alice).await, ok);
+    let ack = alice.in_dialog("ACK", &ok);
+    alice.send(&ack).await;
+    mobile.received(Method::Ack).await;
+    home.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_phone_whose_connection_is_gone_cannot_be_called() {
+    let home = home().await;
+    let mut alice = phone(&home, "alice", Transport::Udp).await;
+    let mut bob = phone(&home, "bob", Transport::Tcp).await;
+    bob.register(3600).await;
+    drop(bob);
+    let target = format!("sip:bob@{DOMAIN}");
+    let invite = alice.request("INVITE", &target, &format!("<{target}>"));
+    let challenged = alice.exchange(&invite).await;
+    alice.ack_failure(&invite, &challenged).await;
+    let invite = alice.with_credentials(invite, &challenged);
+    let answer = alice.exchange(&invite).await;
+    assert_eq!(answer.status, 500);
+    alice.ack_failure(&invite, &answer).await;
     home.shutdown().await;
 }
 
@@ -151,8 +227,16 @@ async fn shutdown_frees_every_port() {
     UdpSocket::bind(turn).await.expect("the TURN port is free");
     for listener in listeners {
         match listener.transport {
-            Transport::Udp => drop(UdpSocket::bind(listener.bound).await.expect("the UDP port is free")),
-            _ => drop(TcpListener::bind(listener.bound).await.expect("the TCP port is free")),
+            Transport::Udp => drop(
+                UdpSocket::bind(listener.bound)
+                    .await
+                    .expect("the UDP port is free"),
+            ),
+            _ => drop(
+                TcpListener::bind(listener.bound)
+                    .await
+                    .expect("the TCP port is free"),
+            ),
         }
     }
 }
@@ -160,17 +244,26 @@ async fn shutdown_frees_every_port() {
 #[tokio::test]
 async fn a_configuration_that_cannot_work_is_refused_with_advice() {
     let users = || Users::named([("alice", "secret")]);
-    let factory = || Arc::new(EzkFactory::default());
-    let bad: [(&str, fn(&mut HomeConfig)); 4] = [
+    type Spoil = fn(&mut HomeConfig);
+    let bad: [(&str, Spoil); 4] = [
         ("no listener", |config| config.sip.clear()),
-        ("a realm that is no host", |config| config.realm = "no host".to_owned()),
-        ("a wildcard without advertise", |config| config.sip[0].bind = ([0, 0, 0, 0], 0).into()),
-        ("expires that allow nothing", |config| config.min_expires = config.max_expires + 1),
+        ("a realm that is no host", |config| {
+            config.realm = "no host".to_owned()
+        }),
+        ("a wildcard without advertise", |config| {
+            config.sip[0].bind = ([0, 0, 0, 0], 0).into()
+        }),
+        ("expires that allow nothing", |config| {
+            config.min_expires = config.max_expires + 1
+        }),
     ];
     for (what, spoil) in bad {
         let mut config = HomeConfig::loopback(DOMAIN, users());
         spoil(&mut config);
-        let error = HomeServer::start(config, factory()).await.err().unwrap_or_else(|| panic!("{what} was accepted"));
+        let error = HomeServer::start(config, siprtc_sip_ezk::factory())
+            .await
+            .err()
+            .unwrap_or_else(|| panic!("{what} was accepted"));
         assert_eq!(error.fault(), siprtc_core::Fault::ConfigInvalid, "{what}");
         assert!(error.next_step().is_some(), "{what}");
     }

@@ -1,31 +1,130 @@
-//! The actor.
+//! The actor: takes requests, asks the machine which may run, and runs them on the media runtime.
 
+use crate::events::Events;
+use crate::machine::{Input, Machine, Output, Request, Ticket};
+use crate::work::Work;
 use crate::{
     AcceptAnswer, AnswerOffer, Begin, Close, CreateOffer, Rollback, SendDtmf, SessionConfig, SessionEvent,
     SessionId, SessionStats, SetDirection, Snapshot,
 };
-use actix::{Actor, Context, Handler, Recipient, ResponseActFuture};
-use siprtc_core::Result;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
+use actix::{ActorContext, fut};
+use siprtc_core::{Error, Fault, Result};
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, oneshot};
 
 /// One media peer's audio.
+///
+/// Every message is answered with a `Result`. End it with [`Close`]; an actor that is stopped in another way closes its
+/// peer in the background.
 pub struct MediaSession {
     id: SessionId,
-    _config: SessionConfig,
-    _events: Recipient<SessionEvent>,
+    runtime: Handle,
+    machine: Machine,
+    work: Arc<Mutex<Work>>,
+    jobs: HashMap<Ticket, Job>,
+    tickets: u64,
+    closed: bool,
 }
+
+type Running<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Runs with the session's work, or answers with an error; says whether it succeeded.
+type Job = Box<dyn FnOnce(Result<Arc<Mutex<Work>>>) -> Running<'static, bool> + Send>;
 
 impl MediaSession {
     /// The bound of its mailbox.
     pub const MAILBOX: usize = 64;
 
-    /// A session that did nothing yet.
+    /// A session that did nothing yet. `events` is told what happens.
     pub fn new(config: SessionConfig, events: Recipient<SessionEvent>) -> Self {
-        MediaSession { id: SessionId::fresh(), _config: config, _events: events }
+        let id = SessionId::fresh();
+        let events = Arc::new(Events::new(config.call, id, events));
+        MediaSession {
+            id,
+            runtime: config.runtime.clone(),
+            machine: Machine::new(),
+            work: Arc::new(Mutex::new(Work::new(config, events))),
+            jobs: HashMap::new(),
+            tickets: 0,
+            closed: false,
+        }
     }
 
     /// Its id, as in every [`SessionEvent`].
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    fn ask<T: Send + 'static>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        request: Request,
+        operation: impl for<'a> FnOnce(&'a mut Work) -> Running<'a, Result<T>> + Send + 'static,
+    ) -> ResponseFuture<Result<T>> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |work| {
+            Box::pin(async move {
+                let result = match work {
+                    Ok(work) => operation(&mut *work.lock().await).await,
+                    Err(error) => Err(error),
+                };
+                let ok = result.is_ok();
+                // Whoever asked may be gone.
+                let _ = reply.send(result);
+                ok
+            })
+        });
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.jobs.insert(ticket, job);
+        self.machine.handle(Input::Ask(ticket, request));
+        self.drain(ctx);
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| {
+                Err(Error::new(
+                    Fault::Backend,
+                    "use media session",
+                    "the session ended before it answered",
+                ))
+            })
+        })
+    }
+
+    fn drain(&mut self, ctx: &mut Context<Self>) {
+        while let Some(output) = self.machine.poll() {
+            match output {
+                Output::Refuse(ticket, error) => {
+                    if let Some(job) = self.jobs.remove(&ticket) {
+                        self.runtime.spawn(job(Err(error)));
+                    }
+                }
+                Output::Run(ticket) => self.run(ticket, ctx),
+                Output::Stop => {
+                    self.closed = true;
+                    ctx.stop();
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
+        let Some(job) = self.jobs.remove(&ticket) else {
+            return;
+        };
+        let running = self.runtime.spawn(job(Ok(Arc::clone(&self.work))));
+        let done = running
+            .into_actor(self)
+            .then(|result, session: &mut MediaSession, ctx| {
+                // An operation that panicked did not succeed; whoever asked is told by the dropped reply.
+                session.machine.handle(Input::Done(result.unwrap_or(false)));
+                session.drain(ctx);
+                fut::ready(())
+            });
+        ctx.spawn(done);
     }
 }
 
@@ -35,25 +134,97 @@ impl Actor for MediaSession {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(Self::MAILBOX);
     }
-}
 
-macro_rules! handler {
-    ($message:ty, $ok:ty) => {
-        impl Handler<$message> for MediaSession {
-            type Result = ResponseActFuture<Self, Result<$ok>>;
-
-            fn handle(&mut self, _message: $message, _ctx: &mut Self::Context) -> Self::Result {
-                unimplemented!()
-            }
+    fn stopped(&mut self, _ctx: &mut Self::Context) {
+        if !self.closed {
+            let work = Arc::clone(&self.work);
+            self.runtime.spawn(async move {
+                // The numbers have nobody to go to.
+                let _ = work.lock().await.close().await;
+            });
         }
-    };
+    }
 }
-handler!(CreateOffer, String);
-handler!(AcceptAnswer, ());
-handler!(AnswerOffer, String);
-handler!(Begin, ());
-handler!(SendDtmf, ());
-handler!(SetDirection, ());
-handler!(Rollback, ());
-handler!(Snapshot, SessionStats);
-handler!(Close, SessionStats);
+
+impl Handler<CreateOffer> for MediaSession {
+    type Result = ResponseFuture<Result<String>>;
+
+    fn handle(&mut self, _: CreateOffer, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::CreateOffer, |work| Box::pin(work.create_offer()))
+    }
+}
+
+impl Handler<AcceptAnswer> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: AcceptAnswer, ctx: &mut Self::Context) -> Self::Result {
+        let AcceptAnswer { sdp, kind } = message;
+        self.ask(ctx, Request::AcceptAnswer(kind), move |work| {
+            Box::pin(async move { work.accept_answer(kind, &sdp).await })
+        })
+    }
+}
+
+impl Handler<AnswerOffer> for MediaSession {
+    type Result = ResponseFuture<Result<String>>;
+
+    fn handle(&mut self, message: AnswerOffer, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::AnswerOffer, move |work| {
+            Box::pin(async move { work.answer_offer(&message.sdp).await })
+        })
+    }
+}
+
+impl Handler<Begin> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: Begin, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::Begin, move |work| {
+            Box::pin(work.begin(message.audio))
+        })
+    }
+}
+
+impl Handler<SendDtmf> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: SendDtmf, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::SendDtmf, move |work| {
+            Box::pin(async move { work.send_dtmf(&message.digits, message.duration_ms).await })
+        })
+    }
+}
+
+impl Handler<SetDirection> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: SetDirection, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::SetDirection, move |work| {
+            Box::pin(work.set_direction(message.direction))
+        })
+    }
+}
+
+impl Handler<Rollback> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, _: Rollback, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::Rollback, |work| Box::pin(work.rollback()))
+    }
+}
+
+impl Handler<Snapshot> for MediaSession {
+    type Result = ResponseFuture<Result<SessionStats>>;
+
+    fn handle(&mut self, _: Snapshot, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::Snapshot, |work| Box::pin(work.snapshot()))
+    }
+}
+
+impl Handler<Close> for MediaSession {
+    type Result = ResponseFuture<Result<SessionStats>>;
+
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::Close, |work| Box::pin(work.close()))
+    }
+}

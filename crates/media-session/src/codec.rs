@@ -61,7 +61,9 @@ pub(crate) fn packet_units(codec: Codec, payload: &[u8]) -> Option<u32> {
         // One octet per tick of the 8 kHz clock; G.722 has one octet for two samples at 16 kHz (RFC 3551 section 4.5.2).
         _ => u32::try_from(payload.len()).ok()?,
     };
-    (1..=codec.clock_rate() * MAX_PACKET_MS / 1_000).contains(&units).then_some(units)
+    (1..=codec.clock_rate() * MAX_PACKET_MS / 1_000)
+        .contains(&units)
+        .then_some(units)
 }
 
 /// A packet time in milliseconds that this codec can make.
@@ -159,7 +161,11 @@ struct OpusDecoder {
 
 impl OpusDecoder {
     fn new() -> Self {
-        OpusDecoder { inner: Self::fresh(), scratch: Vec::new(), made_up: 0 }
+        OpusDecoder {
+            inner: Self::fresh(),
+            scratch: Vec::new(),
+            made_up: 0,
+        }
     }
 
     fn fresh() -> Box<opus_rs::OpusDecoder> {
@@ -199,7 +205,9 @@ impl Decode for OpusDecoder {
         };
         let count = units as usize;
         self.made_up = 0;
-        self.guarded(count, out, |decoder, scratch| decoder.decode(payload, count, scratch))
+        self.guarded(count, out, |decoder, scratch| {
+            decoder.decode(payload, count, scratch)
+        })
     }
 
     fn conceal(&mut self, count: usize, next: Option<&[u8]>, out: &mut Vec<i16>) {
@@ -216,7 +224,9 @@ impl Decode for OpusDecoder {
         }
         out.resize(start + count, 0);
         for (index, sample) in out[start..].iter_mut().enumerate() {
-            let over = (self.made_up.saturating_add(index)).saturating_sub(fade).min(fade);
+            let over = (self.made_up.saturating_add(index))
+                .saturating_sub(fade)
+                .min(fade);
             *sample = (f32::from(*sample) * (1.0 - over as f32 / fade as f32)) as i16;
         }
         self.made_up = self.made_up.saturating_add(count);
@@ -265,7 +275,11 @@ mod tests {
                 let samples = vec![0; (codec.sample_rate() * usable / 1_000) as usize];
                 let mut payload = Vec::new();
                 encoder(codec).encode(&samples, &mut payload);
-                assert_eq!(packet_units(codec, &payload), Some(codec.clock_rate() * usable / 1_000), "{codec} {usable}");
+                assert_eq!(
+                    packet_units(codec, &payload),
+                    Some(codec.clock_rate() * usable / 1_000),
+                    "{codec} {usable}"
+                );
             }
         }
     }
@@ -304,7 +318,11 @@ mod tests {
     }
 
     fn energy(samples: &[i16]) -> f64 {
-        samples.iter().map(|&sample| f64::from(sample).powi(2)).sum::<f64>() / samples.len() as f64
+        samples
+            .iter()
+            .map(|&sample| f64::from(sample).powi(2))
+            .sum::<f64>()
+            / samples.len() as f64
     }
 
     proptest! {

@@ -23,7 +23,12 @@ pub(crate) struct Concealer {
 
 impl Concealer {
     pub(crate) fn new(rate: u32) -> Self {
-        Concealer { rate, history: Vec::new(), period: 0, made_up: 0 }
+        Concealer {
+            rate,
+            history: Vec::new(),
+            period: 0,
+            made_up: 0,
+        }
     }
 
     /// A packet was decoded. Its beginning is blended with what was made up before it.
@@ -32,7 +37,8 @@ impl Concealer {
             let blend = ((self.rate * BLEND_MS / 1_000) as usize).min(samples.len());
             for (index, sample) in samples.iter_mut().take(blend).enumerate() {
                 let weight = (index + 1) as f32 / (blend + 1) as f32;
-                *sample = (f32::from(self.repeated(index)) * (1.0 - weight) + f32::from(*sample) * weight) as i16;
+                *sample =
+                    (f32::from(self.repeated(index)) * (1.0 - weight) + f32::from(*sample) * weight) as i16;
             }
             self.made_up = 0;
         }
@@ -46,7 +52,8 @@ impl Concealer {
     pub(crate) fn conceal(&mut self, count: usize, out: &mut Vec<i16>) {
         if self.made_up == 0 {
             let (min, max) = pitch_range(self.rate);
-            self.period = pitch(&self.history, min, max).map_or(max.min(self.history.len()), |(period, _)| period);
+            self.period =
+                pitch(&self.history, min, max).map_or(max.min(self.history.len()), |(period, _)| period);
         }
         for index in 0..count {
             out.push(self.repeated(index));
@@ -63,7 +70,9 @@ impl Concealer {
         }
         let index = self.history.len() - self.period + position % self.period;
         let gain = 1.0 - position as f32 / fade as f32;
-        self.history.get(index).map_or(0, |&sample| (f32::from(sample) * gain) as i16)
+        self.history
+            .get(index)
+            .map_or(0, |&sample| (f32::from(sample) * gain) as i16)
     }
 }
 
@@ -74,7 +83,11 @@ pub(crate) fn shorten(frame: &mut Vec<i16>, rate: u32) -> usize {
     let Some((period, similarity)) = pitch(&frame[..], min, max) else {
         return 0;
     };
-    let loudest = frame.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0);
+    let loudest = frame
+        .iter()
+        .map(|sample| sample.unsigned_abs())
+        .max()
+        .unwrap_or(0);
     if similarity < 0.7 && loudest > 300 {
         return 0;
     }
@@ -100,7 +113,10 @@ fn pitch(samples: &[i16], min: usize, max: usize) -> Option<(usize, f32)> {
     let step = (samples.len() / 640).clamp(1, 4);
     let mut best = None;
     for lag in (min.max(1)..=max).step_by(step) {
-        let (recent, before) = (&samples[samples.len() - lag..], &samples[samples.len() - 2 * lag..]);
+        let (recent, before) = (
+            &samples[samples.len() - lag..],
+            &samples[samples.len() - 2 * lag..],
+        );
         let (mut cross, mut power, mut power_before) = (0.0f32, 1.0f32, 1.0f32);
         for (&new, &old) in recent.iter().zip(before).step_by(step) {
             let (new, old) = (f32::from(new), f32::from(old));
@@ -129,7 +145,11 @@ mod tests {
         concealer.heard(&mut wave);
         let mut made = Vec::new();
         concealer.conceal(160, &mut made);
-        let cross: f64 = made.iter().zip(&truth).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+        let cross: f64 = made
+            .iter()
+            .zip(&truth)
+            .map(|(&a, &b)| f64::from(a) * f64::from(b))
+            .sum();
         let power = |samples: &[i16]| samples.iter().map(|&s| f64::from(s).powi(2)).sum::<f64>();
         assert!(cross / (power(&made) * power(&truth)).sqrt() > 0.95);
     }

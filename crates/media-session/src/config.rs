@@ -56,14 +56,18 @@ pub enum Source {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::File { path, repeat } => {
-                f.debug_struct("File").field("path", path).field("repeat", repeat).finish()
-            }
+            Source::File { path, repeat } => f
+                .debug_struct("File")
+                .field("path", path)
+                .field("repeat", repeat)
+                .finish(),
             Source::Samples(_) => f.write_str("Samples"),
             Source::Silence => f.write_str("Silence"),
-            Source::Tone { hz, level_dbfs } => {
-                f.debug_struct("Tone").field("hz", hz).field("level_dbfs", level_dbfs).finish()
-            }
+            Source::Tone { hz, level_dbfs } => f
+                .debug_struct("Tone")
+                .field("hz", hz)
+                .field("level_dbfs", level_dbfs)
+                .finish(),
         }
     }
 }
@@ -71,7 +75,8 @@ impl fmt::Debug for Source {
 /// Where the audio goes to that we receive.
 #[derive(Clone)]
 pub enum Sink {
-    /// A WAV file, mono, 16 bit, 48 kHz whatever the codec; readable at any time while it grows.
+    /// A WAV file, mono, 16 bit, at the rate of the codec that audio began with (Opus 48 kHz, G.722 16 kHz, G.711
+    /// 8 kHz); readable at any time while it grows.
     File {
         /// The file; its folder must exist. An older file of this name is replaced.
         path: PathBuf,
@@ -99,7 +104,7 @@ pub trait AudioSource: Send + Sync + 'static {
     fn read(&self, rate: u32, frame: &mut [i16]) -> usize;
 }
 
-/// An application's own listener. Called on the media runtime every 10 ms of audio: it must not block.
+/// An application's own listener. Called on the media runtime for every packet time (20 ms, as a rule): it must not block.
 pub trait AudioSink: Send + Sync + 'static {
     /// Takes mono samples at `rate` Hz (8000, 16000 or 48000, the codec's).
     fn write(&self, rate: u32, frame: &[i16]);

@@ -55,7 +55,14 @@ mod tests {
     #[test]
     fn the_scores_are_those_of_g_107_annex_b() {
         // Table B.1's limits: "very satisfied" from R 90, "satisfied" from 80, ... "nearly all dissatisfied" below 50.
-        for (r, score) in [(93.2, 4.41), (90.0, 4.34), (80.0, 4.03), (70.0, 3.60), (60.0, 3.10), (50.0, 2.58)] {
+        for (r, score) in [
+            (93.2, 4.41),
+            (90.0, 4.34),
+            (80.0, 4.03),
+            (70.0, 3.60),
+            (60.0, 3.10),
+            (50.0, 2.58),
+        ] {
             assert!(close(mos(r), score), "{r}: {}", mos(r));
         }
         assert_eq!(mos(-3.0), 1.0);
@@ -75,7 +82,13 @@ mod tests {
 
     #[test]
     fn delay_costs_little_until_177_ms_and_much_after() {
-        assert!(close(r_factor(Codec::Pcmu, Duration::from_millis(100), 0.0), 90.8));
-        assert!(close(r_factor(Codec::Pcmu, Duration::from_millis(400), 0.0), 93.2 - 9.6 - 24.497));
+        assert!(close(
+            r_factor(Codec::Pcmu, Duration::from_millis(100), 0.0),
+            90.8
+        ));
+        assert!(close(
+            r_factor(Codec::Pcmu, Duration::from_millis(400), 0.0),
+            93.2 - 9.6 - 24.497
+        ));
     }
 }

@@ -15,17 +15,29 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn new(call: CallId, session: SessionId, recipient: Recipient<SessionEvent>) -> Self {
-        Events { call, session, recipient: Some(recipient) }
+        Events {
+            call,
+            session,
+            recipient: Some(recipient),
+        }
     }
 
     #[cfg(test)]
     pub(crate) fn nowhere() -> Self {
-        Events { call: CallId::fresh(), session: SessionId::fresh(), recipient: None }
+        Events {
+            call: CallId::fresh(),
+            session: SessionId::fresh(),
+            recipient: None,
+        }
     }
 
     pub(crate) fn emit(&self, kind: SessionEventKind) {
         tracing::debug!(call_id = %self.call, session = %self.session, event = ?kind, "media event");
-        let event = SessionEvent { call: self.call, session: self.session, kind };
+        let event = SessionEvent {
+            call: self.call,
+            session: self.session,
+            kind,
+        };
         if let Some(recipient) = &self.recipient
             && let Err(error) = recipient.try_send(event)
         {

@@ -129,26 +129,27 @@ impl JitterBuffer {
     pub(crate) fn insert(&mut self, arrived: Arrived, units: u32) {
         let Arrived { at, packet } = arrived;
         let ahead = packet.timestamp.wrapping_sub(self.next) as i32;
-        match self.state {
-            State::Empty => self.begin(at, packet.timestamp),
-            State::Playing | State::Starved if self.is_jump(ahead) => {
-                self.restart();
-            }
-            State::Playing | State::Starved if ahead < 0 => {
-                if !self.rewind(&packet, ahead) {
-                    self.late += 1;
-                    return;
-                }
-            }
-            _ => {}
+        let running = matches!(self.state, State::Playing | State::Starved);
+        if self.state == State::Empty {
+            self.begin(at, packet.timestamp);
+        } else if running && self.is_jump(ahead) {
+            self.restart();
+        } else if running && ahead < 0 && !self.rewind(&packet, ahead) {
+            self.late += 1;
+            return;
         }
         self.delay.arrival(at, packet.timestamp, self.clock);
         if self.packets.len() >= CAPACITY {
             self.packets.pop_front();
             self.overflowed += 1;
         }
-        let held =
-            Held { timestamp: packet.timestamp, sequence: packet.sequence, units, at, payload: packet.payload };
+        let held = Held {
+            timestamp: packet.timestamp,
+            sequence: packet.sequence,
+            units,
+            at,
+            payload: packet.payload,
+        };
         let behind = |other: &Held| (other.timestamp.wrapping_sub(held.timestamp) as i32) <= 0;
         let place = self.packets.iter().rposition(behind).map_or(0, |index| index + 1);
         self.packets.insert(place, held);
@@ -172,6 +173,11 @@ impl JitterBuffer {
             State::Playing => self.poll_playing(now, stalled),
             State::Starved => self.poll_starved(),
         }
+    }
+
+    /// The oldest packet that still waits for its turn, once nothing more will come.
+    pub(crate) fn take_rest(&mut self) -> Option<Bytes> {
+        self.packets.pop_front().map(|held| held.payload)
     }
 
     /// `removed` units were taken out of the last packet.
@@ -234,7 +240,7 @@ impl JitterBuffer {
             // What is missing was bridged already, at least in part.
             let bridged = gap.min(self.inserted);
             self.next = self.next.wrapping_add(bridged);
-            self.inserted = 0;
+            self.count_inserted();
             return self.poll_playing(now, stalled);
         }
         let units = gap.min(self.frame);
@@ -253,11 +259,14 @@ impl JitterBuffer {
         self.next = held.timestamp;
         self.frame = held.units;
         self.last_sequence = held.sequence;
-        self.inserted = 0;
+        self.count_inserted();
         self.delay.play(self.play_at.saturating_duration_since(held.at));
         let shorten = self.live && self.is_surplus();
         self.forward(held.units);
-        Some(Play::Packet { payload: held.payload, shorten })
+        Some(Play::Packet {
+            payload: held.payload,
+            shorten,
+        })
     }
 
     fn starve(&mut self, now: Instant, stalled: bool) -> Option<Play> {
@@ -289,13 +298,18 @@ impl JitterBuffer {
         }
         let units = self.frame;
         self.inserted = self.inserted.saturating_add(units);
-        self.concealed += u64::from(units);
         self.play_at += self.time(units);
         Some(Play::Conceal { units, next: None })
     }
 
+    /// Something follows what was put in: it bridged a hole, and was not the end.
+    fn count_inserted(&mut self) {
+        self.concealed += u64::from(std::mem::take(&mut self.inserted));
+    }
+
     fn is_silent(&self) -> bool {
-        self.silent_until.is_some_and(|until| until.wrapping_sub(self.next) as i32 > 0)
+        self.silent_until
+            .is_some_and(|until| until.wrapping_sub(self.next) as i32 > 0)
     }
 
     /// Whether more than needed was there all through the window.
@@ -344,7 +358,14 @@ struct Delay {
 
 impl Delay {
     fn new() -> Self {
-        Delay { first: None, fastest: 0.0, peak: 0.0, last_held: Duration::ZERO, held: Duration::ZERO, played: 0 }
+        Delay {
+            first: None,
+            fastest: 0.0,
+            peak: 0.0,
+            last_held: Duration::ZERO,
+            held: Duration::ZERO,
+            played: 0,
+        }
     }
 
     fn arrival(&mut self, at: Instant, timestamp: u32, clock: u32) {
@@ -363,12 +384,18 @@ impl Delay {
 
     fn play(&mut self, held: Duration) {
         self.last_held = held;
-        self.held = if self.played == 0 { held } else { (self.held * 15 + held) / 16 };
+        self.held = if self.played == 0 {
+            held
+        } else {
+            (self.held * 15 + held) / 16
+        };
         self.played += 1;
     }
 
     fn target(&self) -> Duration {
-        START_DELAY.max(Duration::from_secs_f64(self.peak.clamp(0.0, 10.0)) + REBUFFER / 2).min(MAX_TARGET)
+        START_DELAY
+            .max(Duration::from_secs_f64(self.peak.clamp(0.0, 10.0)) + REBUFFER / 2)
+            .min(MAX_TARGET)
     }
 }
 

@@ -15,7 +15,11 @@ impl Bench {
     fn new(live: bool) -> Self {
         // A plain instant: nothing in here reads a clock.
         let start = Instant::from_std(std::time::Instant::now());
-        Bench { start, buffer: JitterBuffer::new(8_000, live, start), played: Vec::new() }
+        Bench {
+            start,
+            buffer: JitterBuffer::new(8_000, live, start),
+            played: Vec::new(),
+        }
     }
 
     /// Packets as (arrival in ms, number); time then runs on to `until` in steps of 10 ms.
@@ -26,7 +30,13 @@ impl Bench {
         for tick in (0..=until).step_by(10) {
             while let Some((ms, number)) = arrivals.next_if(|(ms, _)| *ms <= tick) {
                 let at = self.start + Duration::from_millis(ms);
-                self.buffer.insert(Arrived { at, packet: packet(number) }, FRAME);
+                self.buffer.insert(
+                    Arrived {
+                        at,
+                        packet: packet(number),
+                    },
+                    FRAME,
+                );
             }
             self.play(tick);
         }
@@ -43,7 +53,10 @@ impl Bench {
     }
 
     fn concealed_frames(&self) -> usize {
-        self.played.iter().filter(|play| matches!(play, Play::Conceal { .. })).count()
+        self.played
+            .iter()
+            .filter(|play| matches!(play, Play::Conceal { .. }))
+            .count()
     }
 }
 
@@ -67,31 +80,50 @@ fn number(play: &Play) -> Option<u32> {
 }
 
 fn steady(count: u32) -> Vec<(u64, u32)> {
-    (0..count).map(|number| (u64::from(number) * 20, number)).collect()
+    (0..count)
+        .map(|number| (u64::from(number) * 20, number))
+        .collect()
 }
 
 #[test]
 fn a_steady_stream_comes_out_as_it_went_in() {
     let mut bench = Bench::new(true);
     bench.run(&steady(500), 500 * 20);
-    assert_eq!(bench.numbers(), (0..bench.played.len() as u32).collect::<Vec<_>>());
+    assert_eq!(
+        bench.numbers(),
+        (0..bench.played.len() as u32).collect::<Vec<_>>()
+    );
     assert!(bench.played.len() >= 497, "{}", bench.played.len());
-    assert!(bench.played.iter().all(|play| matches!(play, Play::Packet { shorten: false, .. })));
+    assert!(
+        bench
+            .played
+            .iter()
+            .all(|play| matches!(play, Play::Packet { shorten: false, .. }))
+    );
 }
 
 #[test]
 fn jitter_below_the_start_delay_is_not_heard() {
     let mut bench = Bench::new(false);
-    let arrivals: Vec<_> = steady(200).into_iter().map(|(ms, n)| (ms + u64::from(n * 7 % 5) * 10, n)).collect();
+    let arrivals: Vec<_> = steady(200)
+        .into_iter()
+        .map(|(ms, n)| (ms + u64::from(n * 7 % 5) * 10, n))
+        .collect();
     bench.run(&arrivals, 3_900);
     assert_eq!(bench.concealed_frames(), 0);
-    assert_eq!(bench.numbers(), (0..bench.numbers().len() as u32).collect::<Vec<_>>());
+    assert_eq!(
+        bench.numbers(),
+        (0..bench.numbers().len() as u32).collect::<Vec<_>>()
+    );
 }
 
 #[test]
 fn a_lost_packet_is_concealed_in_its_place_with_the_next_one_at_hand() {
     let mut bench = Bench::new(false);
-    let arrivals: Vec<_> = steady(50).into_iter().filter(|(_, number)| *number != 20).collect();
+    let arrivals: Vec<_> = steady(50)
+        .into_iter()
+        .filter(|(_, number)| *number != 20)
+        .collect();
     bench.run(&arrivals, 990);
     assert!(
         matches!(&bench.played[20], Play::Conceal { units: FRAME, next: Some(next) } if next[..] == 21u32.to_be_bytes())
@@ -103,8 +135,10 @@ fn a_lost_packet_is_concealed_in_its_place_with_the_next_one_at_hand() {
 #[test]
 fn a_packet_that_comes_after_its_turn_is_late_and_not_played() {
     let mut bench = Bench::new(false);
-    let arrivals: Vec<_> =
-        steady(50).into_iter().map(|(ms, n)| if n == 20 { (ms + 100, n) } else { (ms, n) }).collect();
+    let arrivals: Vec<_> = steady(50)
+        .into_iter()
+        .map(|(ms, n)| if n == 20 { (ms + 100, n) } else { (ms, n) })
+        .collect();
     bench.run(&arrivals, 990);
     assert_eq!(bench.buffer.late, 1);
     assert!(!bench.numbers().contains(&20));
@@ -124,45 +158,78 @@ fn packets_that_overtake_each_other_are_put_in_order_even_at_the_very_beginning(
 fn a_burst_of_lateness_loses_nothing_and_is_made_up_for_by_a_longer_delay() {
     let mut bench = Bench::new(false);
     // The network holds packets 20 to 29 back and hands all over at 600 ms.
-    let arrivals: Vec<_> =
-        steady(100).into_iter().map(|(ms, n)| if (20..30).contains(&n) { (600, n) } else { (ms, n) }).collect();
+    let arrivals: Vec<_> = steady(100)
+        .into_iter()
+        .map(|(ms, n)| if (20..30).contains(&n) { (600, n) } else { (ms, n) })
+        .collect();
     bench.run(&arrivals, 1_900);
     assert_eq!(bench.numbers()[..60], (0..60).collect::<Vec<_>>()[..]);
     assert_eq!(bench.buffer.late, 0);
-    assert!((5..=12).contains(&bench.concealed_frames()), "{}", bench.concealed_frames());
+    assert!(
+        (5..=12).contains(&bench.concealed_frames()),
+        "{}",
+        bench.concealed_frames()
+    );
 }
 
 #[test]
 fn a_live_listener_gets_the_surplus_delay_taken_out_again() {
     let mut bench = Bench::new(true);
-    let arrivals: Vec<_> =
-        steady(3_000).into_iter().map(|(ms, n)| if (20..40).contains(&n) { (800, n) } else { (ms, n) }).collect();
+    let arrivals: Vec<_> = steady(3_000)
+        .into_iter()
+        .map(|(ms, n)| if (20..40).contains(&n) { (800, n) } else { (ms, n) })
+        .collect();
     let mut arrivals = arrivals;
     arrivals.sort_unstable();
     let mut arrivals = arrivals.into_iter().peekable();
     for tick in (0..=60_000u64).step_by(10) {
         while let Some((ms, number)) = arrivals.next_if(|(ms, _)| *ms <= tick) {
             let at = bench.start + Duration::from_millis(ms);
-            bench.buffer.insert(Arrived { at, packet: packet(number) }, FRAME);
+            bench.buffer.insert(
+                Arrived {
+                    at,
+                    packet: packet(number),
+                },
+                FRAME,
+            );
         }
-        while let Some(play) = bench.buffer.poll(bench.start + Duration::from_millis(tick), false) {
+        while let Some(play) = bench
+            .buffer
+            .poll(bench.start + Duration::from_millis(tick), false)
+        {
             if matches!(play, Play::Packet { shorten: true, .. }) {
                 bench.buffer.shortened(40);
             }
             bench.played.push(play);
         }
     }
-    assert!(bench.buffer.delay() < Duration::from_millis(200), "{:?}", bench.buffer.delay());
+    assert!(
+        bench.buffer.delay() < Duration::from_millis(200),
+        "{:?}",
+        bench.buffer.delay()
+    );
 }
 
 #[test]
 fn two_lost_packets_in_a_row_that_starve_the_buffer_do_not_stretch_time() {
     let mut bench = Bench::new(false);
-    let arrivals: Vec<_> = steady(100).into_iter().filter(|(_, n)| !(20..25).contains(n)).collect();
+    let arrivals: Vec<_> = steady(100)
+        .into_iter()
+        .filter(|(_, n)| !(20..25).contains(n))
+        .collect();
     bench.run(&arrivals, 2_060);
     // 100 packets were sent; 5 are lost, and their time is filled.
-    let frames = bench.played.iter().filter(|play| !matches!(play, Play::Pause(_))).count();
-    let trailing = bench.played.iter().rev().take_while(|play| matches!(play, Play::Conceal { .. })).count();
+    let frames = bench
+        .played
+        .iter()
+        .filter(|play| !matches!(play, Play::Pause(_)))
+        .count();
+    let trailing = bench
+        .played
+        .iter()
+        .rev()
+        .take_while(|play| matches!(play, Play::Conceal { .. }))
+        .count();
     assert!((frames - trailing).abs_diff(100) <= 2, "{frames} - {trailing}");
 }
 
@@ -176,7 +243,13 @@ fn the_senders_own_silence_is_silence_and_no_loss() {
         let mut packet = packet(number);
         packet.sequence = index as u16;
         bench.play(ms.saturating_sub(1));
-        bench.buffer.insert(Arrived { at: bench.start + Duration::from_millis(ms), packet }, FRAME);
+        bench.buffer.insert(
+            Arrived {
+                at: bench.start + Duration::from_millis(ms),
+                packet,
+            },
+            FRAME,
+        );
     }
     bench.play(1_700);
     assert_eq!(bench.numbers().len(), 30);
@@ -186,7 +259,10 @@ fn the_senders_own_silence_is_silence_and_no_loss() {
 #[test]
 fn a_pause_keeps_the_timeline() {
     let mut bench = Bench::new(false);
-    let arrivals: Vec<_> = (0..50).chain(500..550).map(|number| (u64::from(number) * 20, number)).collect();
+    let arrivals: Vec<_> = (0..50)
+        .chain(500..550)
+        .map(|number| (u64::from(number) * 20, number))
+        .collect();
     bench.run(&arrivals, 11_100);
     let total: Duration = bench
         .played
@@ -196,7 +272,12 @@ fn a_pause_keeps_the_timeline() {
             _ => Duration::from_millis(20),
         })
         .sum();
-    let trailing = bench.played.iter().rev().take_while(|play| matches!(play, Play::Conceal { .. })).count();
+    let trailing = bench
+        .played
+        .iter()
+        .rev()
+        .take_while(|play| matches!(play, Play::Conceal { .. }))
+        .count();
     let total = total - Duration::from_millis(20) * trailing as u32;
     assert!(total.as_millis().abs_diff(11_000) <= 80, "{total:?}");
 }
@@ -205,7 +286,11 @@ fn a_pause_keeps_the_timeline() {
 fn when_the_peer_is_gone_playing_stops_after_a_second() {
     let mut bench = Bench::new(false);
     bench.run(&steady(50), 20_000);
-    assert!((50..=52).contains(&bench.concealed_frames()), "{}", bench.concealed_frames());
+    assert!(
+        (50..=52).contains(&bench.concealed_frames()),
+        "{}",
+        bench.concealed_frames()
+    );
 }
 
 #[test]
@@ -220,14 +305,23 @@ fn a_process_that_was_not_run_does_not_fill_its_pause_with_concealment() {
         plays.push(play);
     }
     for number in 50..75 {
-        buffer.insert(Arrived { at: at(1_505), packet: packet(number) }, FRAME);
+        buffer.insert(
+            Arrived {
+                at: at(1_505),
+                packet: packet(number),
+            },
+            FRAME,
+        );
     }
     for ms in (1_510..2_000).step_by(10) {
         while let Some(play) = buffer.poll(at(ms), false) {
             plays.push(play);
         }
     }
-    assert!(plays.iter().all(|play| matches!(play, Play::Packet { .. })), "{plays:?}");
+    assert!(
+        plays.iter().all(|play| matches!(play, Play::Packet { .. })),
+        "{plays:?}"
+    );
 }
 
 #[test]
@@ -237,10 +331,20 @@ fn a_stream_that_begins_anew_is_played() {
     bench.buffer.restart();
     for number in 1_000_000..1_000_020u32 {
         let at = bench.start + Duration::from_millis(400 + u64::from(number - 1_000_000) * 20);
-        bench.buffer.insert(Arrived { at, packet: packet(number) }, FRAME);
+        bench.buffer.insert(
+            Arrived {
+                at,
+                packet: packet(number),
+            },
+            FRAME,
+        );
     }
     bench.play(900);
-    assert!(bench.numbers().ends_with(&[1_000_018, 1_000_019]), "{:?}", bench.numbers());
+    assert!(
+        bench.numbers().ends_with(&[1_000_018, 1_000_019]),
+        "{:?}",
+        bench.numbers()
+    );
 }
 
 proptest! {

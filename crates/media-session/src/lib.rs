@@ -3,16 +3,25 @@
 mod actor;
 mod codec;
 mod conceal;
+mod config;
+mod dtmf;
 mod emodel;
 mod events;
 mod jitter;
+mod machine;
+mod messages;
+mod pump;
 mod queue;
+mod receive;
+mod recorder;
 mod resample;
-mod stats;
+mod send;
 #[cfg(test)]
 mod signal;
-mod config;
-mod messages;
+mod source;
+mod stats;
+mod wav;
+mod work;
 
 pub use actor::MediaSession;
 pub use config::{AudioSink, AudioSource, SessionConfig, Sink, Source};

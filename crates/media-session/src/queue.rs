@@ -1,7 +1,7 @@
 //! The bounded queue between the engine's task and ours: never blocks, never waits, drops its oldest.
 
-use crate::events::Events;
 use crate::SessionEventKind;
+use crate::events::Events;
 use parking_lot::Mutex;
 use siprtc_core::media::{PacketSink, RtpPacket};
 use std::collections::VecDeque;
@@ -50,7 +50,10 @@ impl PacketQueue {
 
 impl PacketSink for PacketQueue {
     fn push(&self, packet: RtpPacket) {
-        let arrived = Arrived { at: Instant::now(), packet };
+        let arrived = Arrived {
+            at: Instant::now(),
+            packet,
+        };
         {
             let mut packets = self.packets.lock();
             if packets.len() >= CAPACITY {

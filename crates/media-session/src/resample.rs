@@ -36,13 +36,29 @@ impl Resampler {
         let parameters = SincInterpolationParameters::new(TAPS * down, WindowFunction::BlackmanHarris2)
             .oversampling_factor((128 / down).max(16));
         let chunk = (from as usize / 100).max(1);
-        let filter = Async::new_sinc(ratio, 1.0, &parameters, chunk, 1, FixedAsync::Input).map_err(|error| {
-            Error::new(Fault::ConfigInvalid, "resample audio", format!("{from} Hz cannot become {to} Hz"))
+        let filter =
+            Async::new_sinc(ratio, 1.0, &parameters, chunk, 1, FixedAsync::Input).map_err(|error| {
+                Error::new(
+                    Fault::ConfigInvalid,
+                    "resample audio",
+                    format!("{from} Hz cannot become {to} Hz"),
+                )
                 .caused_by(error)
-        })?;
+            })?;
         let delay = filter.output_delay();
         let output = vec![0.0; filter.output_frames_max()];
-        Ok(Resampler { inner: Some(Inner { filter, chunk, waiting: Vec::new(), output, skip: delay, ratio, taken: 0, given: 0 }) })
+        Ok(Resampler {
+            inner: Some(Inner {
+                filter,
+                chunk,
+                waiting: Vec::new(),
+                output,
+                skip: delay,
+                ratio,
+                taken: 0,
+                given: 0,
+            }),
+        })
     }
 
     /// Takes samples and appends those that are ready.
@@ -60,7 +76,10 @@ impl Resampler {
             let missing = wanted.saturating_sub(inner.given) as usize;
             let end = out.len() + missing;
             let held = (missing as f64 / inner.ratio).ceil() as usize;
-            inner.push(&vec![0.0; held + 2 * inner.chunk + inner.filter.output_delay()], out);
+            inner.push(
+                &vec![0.0; held + 2 * inner.chunk + inner.filter.output_delay()],
+                out,
+            );
             out.truncate(end);
         }
     }
@@ -82,8 +101,8 @@ impl Inner {
         let capacity = self.output.len();
         let input = InterleavedSlice::new(&self.waiting[at..at + self.chunk], 1, self.chunk)
             .expect("BUG: the slice is one chunk long");
-        let mut output =
-            InterleavedSlice::new_mut(&mut self.output, 1, capacity).expect("BUG: the slice is as long as said");
+        let mut output = InterleavedSlice::new_mut(&mut self.output, 1, capacity)
+            .expect("BUG: the slice is as long as said");
         let (_, written) = self
             .filter
             .process_into_buffer(&input, &mut output, Some(&Indexing::new()))
@@ -102,7 +121,10 @@ mod tests {
     use crate::signal::{delayed_correlation, tone};
 
     fn through(from: u32, to: u32, hz: f64) -> Vec<i16> {
-        let input: Vec<f32> = tone(from, hz, 1.0).iter().map(|&sample| f32::from(sample) / 32_768.0).collect();
+        let input: Vec<f32> = tone(from, hz, 1.0)
+            .iter()
+            .map(|&sample| f32::from(sample) / 32_768.0)
+            .collect();
         let mut resampler = Resampler::new(from, to).unwrap();
         let mut out = Vec::new();
         for piece in input.chunks(777) {
@@ -117,9 +139,14 @@ mod tests {
         for from in [8_000, 11_025, 16_000, 22_050, 44_100, 44_101, 48_000, 96_000] {
             for to in [8_000, 16_000, 48_000] {
                 let out = through(from, to, 440.0);
-                assert!(out.len().abs_diff(to as usize) <= 2, "{from} to {to}: {}", out.len());
+                assert!(
+                    out.len().abs_diff(to as usize) <= 2,
+                    "{from} to {to}: {}",
+                    out.len()
+                );
                 let truth = tone(to, 440.0, 1.0);
-                let correlation = delayed_correlation(&truth, &out, 1).max(delayed_correlation(&out, &truth, 1));
+                let correlation =
+                    delayed_correlation(&truth, &out, 1).max(delayed_correlation(&out, &truth, 1));
                 assert!(correlation > 0.98, "{from} to {to}: {correlation}");
             }
         }
@@ -128,7 +155,11 @@ mod tests {
     #[test]
     fn what_the_lower_rate_cannot_hold_does_not_fold_back() {
         let out = through(48_000, 8_000, 6_000.0);
-        let loudest = out[100..out.len() - 100].iter().map(|sample| sample.unsigned_abs()).max().unwrap();
+        let loudest = out[100..out.len() - 100]
+            .iter()
+            .map(|sample| sample.unsigned_abs())
+            .max()
+            .unwrap();
         assert!(loudest < 160, "{loudest} of 16000");
     }
 }

@@ -18,9 +18,7 @@ pub(crate) fn speech(rate: u32, seconds: f64) -> Vec<i16> {
 /// A sine at half of full scale.
 pub(crate) fn tone(rate: u32, hz: f64, seconds: f64) -> Vec<i16> {
     (0..(f64::from(rate) * seconds) as usize)
-        .map(|index| {
-            ((index as f64 * std::f64::consts::TAU * hz / f64::from(rate)).sin() * 16_000.0) as i16
-        })
+        .map(|index| ((index as f64 * std::f64::consts::TAU * hz / f64::from(rate)).sin() * 16_000.0) as i16)
         .collect()
 }
 

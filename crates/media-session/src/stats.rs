@@ -117,7 +117,11 @@ impl Reception {
         let before_first = stream.expected() <= u64::from(behind);
         if stream.window & bit != 0 || before_first {
             self.duplicates += u64::from(stream.window & bit != 0);
-            return if before_first { Verdict::Stray } else { Verdict::Duplicate };
+            return if before_first {
+                Verdict::Stray
+            } else {
+                Verdict::Duplicate
+            };
         }
         stream.window |= bit;
         stream.received += 1;
@@ -149,7 +153,11 @@ impl Stream {
         }
         self.highest = sequence;
         self.received += 1;
-        self.window = if ahead >= 128 { 1 } else { (self.window << ahead) | 1 };
+        self.window = if ahead >= 128 {
+            1
+        } else {
+            (self.window << ahead) | 1
+        };
         self.suspicious = None;
     }
 

@@ -23,7 +23,12 @@ impl NatAgent {
 
     /// An agent whose I/O runs on `runtime` and who reports changes to `events`.
     pub fn new(config: NatConfig, runtime: tokio::runtime::Handle, events: Recipient<NatEvent>) -> Self {
-        NatAgent { config, runtime, events, calls: None }
+        NatAgent {
+            config,
+            runtime,
+            events,
+            calls: None,
+        }
     }
 }
 
@@ -34,7 +39,8 @@ impl Actor for NatAgent {
         ctx.set_mailbox_capacity(Self::MAILBOX);
         let (sender, receiver) = mpsc::channel(Self::MAILBOX);
         self.calls = Some(sender);
-        self.runtime.spawn(Driver::run(self.config.clone(), self.events.clone(), receiver));
+        self.runtime
+            .spawn(Driver::run(self.config.clone(), self.events.clone(), receiver));
     }
 }
 
@@ -43,7 +49,10 @@ impl Handler<PlanCall> for NatAgent {
 
     fn handle(&mut self, _: PlanCall, _: &mut Self::Context) -> Self::Result {
         let (reply, plan) = oneshot::channel();
-        let is_sent = self.calls.as_ref().is_some_and(|calls| calls.try_send(reply).is_ok());
+        let is_sent = self
+            .calls
+            .as_ref()
+            .is_some_and(|calls| calls.try_send(reply).is_ok());
         Box::pin(async move {
             if !is_sent {
                 return Err(failed("too many calls wait for their plan").advice("try again"));

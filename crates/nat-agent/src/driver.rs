@@ -38,8 +38,16 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Runs until every sender of `calls` is gone.
-    pub(crate) async fn run(config: NatConfig, events: Recipient<NatEvent>, mut calls: mpsc::Receiver<Reply>) {
-        let v6 = if config.interfaces.ipv6 { bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))).await } else { None };
+    pub(crate) async fn run(
+        config: NatConfig,
+        events: Recipient<NatEvent>,
+        mut calls: mpsc::Receiver<Reply>,
+    ) {
+        let v6 = if config.interfaces.ipv6 {
+            bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))).await
+        } else {
+            None
+        };
         let mut driver = Driver {
             machine: Machine::new(&config),
             config,
@@ -54,7 +62,10 @@ impl Driver {
         let (mut packet4, mut packet6) = ([0; MAX_PACKET], [0; MAX_PACKET]);
         loop {
             let now = Instant::now();
-            let wake = driver.machine.poll_timeout().map_or(now + IDLE, Instant::from_std);
+            let wake = driver
+                .machine
+                .poll_timeout()
+                .map_or(now + IDLE, Instant::from_std);
             tokio::select! {
                 call = calls.recv() => match call {
                     Some(reply) => driver.call(reply).await,
@@ -108,7 +119,9 @@ impl Driver {
     }
 
     fn reply(&mut self, id: u64, result: Result<Plan>) {
-        let Some(reply) = self.replies.remove(&id) else { return };
+        let Some(reply) = self.replies.remove(&id) else {
+            return;
+        };
         let plan = result.and_then(|plan| {
             let addresses = host_addresses(&self.config.interfaces)?;
             let ice = IceConfig {
@@ -117,7 +130,10 @@ impl Driver {
                 policy: self.config.policy,
                 gather_budget: self.config.gather_budget,
             };
-            Ok(CallPlan { ice, servers: plan.reports })
+            Ok(CallPlan {
+                ice,
+                servers: plan.reports,
+            })
         });
         // A caller that no longer waits is gone, and so is its call.
         let _ = reply.send(plan);
@@ -164,13 +180,18 @@ fn choose(found: Vec<SocketAddr>, ipv6: bool) -> Result<SocketAddr, String> {
 }
 
 async fn bind(addr: SocketAddr) -> Option<UdpSocket> {
-    UdpSocket::bind(addr).await.inspect_err(|error| tracing::warn!(%addr, %error, "no socket for probes")).ok()
+    UdpSocket::bind(addr)
+        .await
+        .inspect_err(|error| tracing::warn!(%addr, %error, "no socket for probes"))
+        .ok()
 }
 
 /// The next datagram; never, without a socket. An ICMP error shows up here as an error of the socket: it says nothing
 /// that silence does not say.
 async fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> (usize, SocketAddr) {
-    let Some(socket) = socket else { return std::future::pending().await };
+    let Some(socket) = socket else {
+        return std::future::pending().await;
+    };
     loop {
         match socket.recv_from(buffer).await {
             Ok(received) => return received,

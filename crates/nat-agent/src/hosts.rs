@@ -28,10 +28,17 @@ pub struct InterfaceFilter {
 /// `ConfigInvalid` when none is left, with all that there were; `Backend` when the system does not tell.
 pub fn host_addresses(filter: &InterfaceFilter) -> Result<Vec<IpAddr>> {
     let interfaces = if_addrs::get_if_addrs().map_err(|error| {
-        Error::new(Fault::Backend, "list interfaces", "the system does not tell its addresses").caused_by(error)
+        Error::new(
+            Fault::Backend,
+            "list interfaces",
+            "the system does not tell its addresses",
+        )
+        .caused_by(error)
     })?;
-    let found: Vec<(String, IpAddr)> =
-        interfaces.into_iter().map(|interface| (interface.name.clone(), interface.ip())).collect();
+    let found: Vec<(String, IpAddr)> = interfaces
+        .into_iter()
+        .map(|interface| (interface.name.clone(), interface.ip()))
+        .collect();
     select(filter, &found)
 }
 
@@ -47,7 +54,11 @@ fn select(filter: &InterfaceFilter, found: &[(String, IpAddr)]) -> Result<Vec<Ip
     }
     addresses.sort_by_key(IpAddr::is_ipv6);
     if addresses.len() > MAX_ADDRESSES {
-        tracing::warn!(count = addresses.len(), MAX_ADDRESSES, "too many addresses: the last ones are left out");
+        tracing::warn!(
+            count = addresses.len(),
+            MAX_ADDRESSES,
+            "too many addresses: the last ones are left out"
+        );
         addresses.truncate(MAX_ADDRESSES);
     }
     Ok(addresses)
@@ -73,7 +84,14 @@ fn passes(filter: &InterfaceFilter, name: &str, ip: IpAddr) -> bool {
 
 fn nothing_left(filter: &InterfaceFilter, found: &[(String, IpAddr)]) -> Error {
     let all: Vec<String> = found.iter().map(|(name, ip)| format!("{name} {ip}")).collect();
-    let message = format!("no address is left of: {}", if all.is_empty() { "none".to_owned() } else { all.join(", ") });
+    let message = format!(
+        "no address is left of: {}",
+        if all.is_empty() {
+            "none".to_owned()
+        } else {
+            all.join(", ")
+        }
+    );
     let only_loopback = !filter.loopback && !found.is_empty() && found.iter().all(|(_, ip)| ip.is_loopback());
     let advice = if only_loopback {
         "there is only loopback: bring a network up, or set ice.interfaces.loopback = true"
@@ -105,7 +123,11 @@ mod tests {
     fn chosen(change: impl FnOnce(&mut InterfaceFilter)) -> Vec<String> {
         let mut filter = InterfaceFilter::default();
         change(&mut filter);
-        select(&filter, &found()).unwrap().iter().map(IpAddr::to_string).collect()
+        select(&filter, &found())
+            .unwrap()
+            .iter()
+            .map(IpAddr::to_string)
+            .collect()
     }
 
     #[test]
@@ -115,16 +137,34 @@ mod tests {
 
     #[test]
     fn each_switch_lets_its_kind_in_and_ipv4_comes_first() {
-        assert_eq!(chosen(|filter| filter.ipv6 = true), ["192.0.2.5", "198.51.100.7", "2001:db8::5"]);
-        assert_eq!(chosen(|filter| filter.loopback = true), ["127.0.0.1", "192.0.2.5", "198.51.100.7"]);
-        assert_eq!(chosen(|filter| filter.link_local = true), ["192.0.2.5", "198.51.100.7", "169.254.3.4"]);
+        assert_eq!(
+            chosen(|filter| filter.ipv6 = true),
+            ["192.0.2.5", "198.51.100.7", "2001:db8::5"]
+        );
+        assert_eq!(
+            chosen(|filter| filter.loopback = true),
+            ["127.0.0.1", "192.0.2.5", "198.51.100.7"]
+        );
+        assert_eq!(
+            chosen(|filter| filter.link_local = true),
+            ["192.0.2.5", "198.51.100.7", "169.254.3.4"]
+        );
     }
 
     #[test]
     fn an_interface_or_an_address_can_be_allowed_and_denied() {
-        assert_eq!(chosen(|filter| filter.allow = vec!["wlan0".to_owned()]), ["198.51.100.7"]);
-        assert_eq!(chosen(|filter| filter.allow = vec!["2001:db8::5".to_owned()]), ["2001:db8::5"]);
-        assert_eq!(chosen(|filter| filter.deny = vec!["eth0".to_owned()]), ["198.51.100.7"]);
+        assert_eq!(
+            chosen(|filter| filter.allow = vec!["wlan0".to_owned()]),
+            ["198.51.100.7"]
+        );
+        assert_eq!(
+            chosen(|filter| filter.allow = vec!["2001:db8::5".to_owned()]),
+            ["2001:db8::5"]
+        );
+        assert_eq!(
+            chosen(|filter| filter.deny = vec!["eth0".to_owned()]),
+            ["198.51.100.7"]
+        );
         let both = |filter: &mut InterfaceFilter| {
             filter.allow = vec!["eth0".to_owned(), "wlan0".to_owned()];
             filter.deny = vec!["192.0.2.5".to_owned()];
@@ -134,11 +174,17 @@ mod tests {
 
     #[test]
     fn when_nothing_is_left_the_error_names_all_there_was() {
-        let filter = InterfaceFilter { allow: vec!["eth9".to_owned()], ..InterfaceFilter::default() };
+        let filter = InterfaceFilter {
+            allow: vec!["eth9".to_owned()],
+            ..InterfaceFilter::default()
+        };
         let error = select(&filter, &found()).unwrap_err();
         assert_eq!(error.fault(), Fault::ConfigInvalid);
         assert!(error.to_string().contains("wlan0 198.51.100.7"), "{error}");
         let error = select(&InterfaceFilter::default(), &found()[..2]).unwrap_err();
-        assert!(error.to_string().contains("ice.interfaces.loopback = true"), "{error}");
+        assert!(
+            error.to_string().contains("ice.interfaces.loopback = true"),
+            "{error}"
+        );
     }
 }

@@ -32,7 +32,10 @@ pub(crate) enum Input<'a> {
     /// A call asks; it is answered under this id.
     Plan { id: u64 },
     /// A name has an address, or has none for this reason.
-    Resolved { index: usize, result: Result<SocketAddr, String> },
+    Resolved {
+        index: usize,
+        result: Result<SocketAddr, String>,
+    },
     /// Nothing but time.
     Tick,
 }
@@ -111,7 +114,11 @@ struct Waiter {
 impl Machine {
     pub(crate) fn new(config: &NatConfig) -> Self {
         if config.servers.len() > MAX_SERVERS {
-            tracing::warn!(count = config.servers.len(), MAX_SERVERS, "too many ice.servers: the last ones are left out");
+            tracing::warn!(
+                count = config.servers.len(),
+                MAX_SERVERS,
+                "too many ice.servers: the last ones are left out"
+            );
         }
         let entry = |server: &IceServer| Entry {
             server: server.clone(),
@@ -147,10 +154,16 @@ impl Machine {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let probes = self.entries.iter().flat_map(|entry| match &entry.probe {
-            Some(probe) => [Some(probe.give_up), probe.transaction.as_ref().map(|transaction| transaction.resend)],
+            Some(probe) => [
+                Some(probe.give_up),
+                probe.transaction.as_ref().map(|transaction| transaction.resend),
+            ],
             None => [entry.next_probe, None],
         });
-        probes.flatten().chain(self.waiting.iter().map(|waiter| waiter.deadline)).min()
+        probes
+            .flatten()
+            .chain(self.waiting.iter().map(|waiter| waiter.deadline))
+            .min()
     }
 
     /// Whether the machine expects anything from this address: others need not be listened to.
@@ -159,7 +172,9 @@ impl Machine {
     }
 
     fn transactions(&self) -> impl Iterator<Item = &Transaction> {
-        self.entries.iter().filter_map(|entry| entry.probe.as_ref()?.transaction.as_ref())
+        self.entries
+            .iter()
+            .filter_map(|entry| entry.probe.as_ref()?.transaction.as_ref())
     }
 
     fn plan(&mut self, now: Instant, id: u64) {
@@ -168,15 +183,24 @@ impl Machine {
                 self.begin(now, index);
             }
         }
-        let budget = if self.waiting.len() < MAX_WAITING { self.probe_timeout } else { Duration::ZERO };
-        self.waiting.push(Waiter { id, deadline: now + budget });
+        let budget = if self.waiting.len() < MAX_WAITING {
+            self.probe_timeout
+        } else {
+            Duration::ZERO
+        };
+        self.waiting.push(Waiter {
+            id,
+            deadline: now + budget,
+        });
     }
 
     /// Nothing is known, or the last good news is too old. Old bad news is good enough not to wait for.
     fn is_stale(&self, now: Instant, index: usize) -> bool {
         match &self.entries[index].known {
             None => true,
-            Some((at, state)) => state.is_alive() && now.saturating_duration_since(*at) >= self.probe_interval,
+            Some((at, state)) => {
+                state.is_alive() && now.saturating_duration_since(*at) >= self.probe_interval
+            }
         }
     }
 
@@ -221,10 +245,16 @@ impl Machine {
             .filter_map(|report| {
                 let addr = report.addr?;
                 let kind = report.server.kind.clone();
-                Some(IceServer { host: addr.ip().to_string(), port: addr.port(), kind })
+                Some(IceServer {
+                    host: addr.ip().to_string(),
+                    port: addr.port(),
+                    kind,
+                })
             })
             .collect();
-        let has_relay = live.iter().any(|server| matches!(server.kind, IceServerKind::Turn { .. }));
+        let has_relay = live
+            .iter()
+            .any(|server| matches!(server.kind, IceServerKind::Turn { .. }));
         if self.policy == IcePolicy::Relay && !has_relay {
             return Err(no_relay(&reports));
         }
@@ -233,8 +263,16 @@ impl Machine {
 
     fn report(&self, index: usize) -> ServerReport {
         let entry = &self.entries[index];
-        let state = entry.known.as_ref().map_or(ServerState::Silent, |(_, state)| state.clone());
-        ServerReport { index, server: entry.server.clone(), addr: entry.addr, state }
+        let state = entry
+            .known
+            .as_ref()
+            .map_or(ServerState::Silent, |(_, state)| state.clone());
+        ServerReport {
+            index,
+            server: entry.server.clone(),
+            addr: entry.addr,
+            state,
+        }
     }
 
     fn begin(&mut self, now: Instant, index: usize) {
@@ -256,8 +294,14 @@ impl Machine {
     }
 
     fn resolved(&mut self, now: Instant, index: usize, result: Result<SocketAddr, String>) {
-        let Some(entry) = self.entries.get_mut(index) else { return };
-        if !entry.probe.as_ref().is_some_and(|probe| probe.step == Step::Resolve) {
+        let Some(entry) = self.entries.get_mut(index) else {
+            return;
+        };
+        if !entry
+            .probe
+            .as_ref()
+            .is_some_and(|probe| probe.step == Step::Resolve)
+        {
             return;
         }
         match result {
@@ -276,7 +320,9 @@ impl Machine {
     /// Sends what `step` asks.
     fn ask(&mut self, now: Instant, index: usize, step: Step) {
         let entry = &mut self.entries[index];
-        let (Some(probe), Some(to)) = (entry.probe.as_mut(), entry.addr) else { return };
+        let (Some(probe), Some(to)) = (entry.probe.as_mut(), entry.addr) else {
+            return;
+        };
         let ask = match step {
             Step::Allocate | Step::AllocateWithCredentials => Ask::Allocate,
             Step::Binding | Step::Resolve => Ask::Binding,
@@ -287,32 +333,50 @@ impl Machine {
             return self.settle(now, index, ServerState::Refused { code: 400, reason }, None);
         };
         probe.step = step;
-        probe.transaction = Some(Transaction { ask, id, to, data: data.clone(), sent: now, resend: now + RTO, rto: RTO });
+        probe.transaction = Some(Transaction {
+            ask,
+            id,
+            to,
+            data: data.clone(),
+            sent: now,
+            resend: now + RTO,
+            rto: RTO,
+        });
         self.outputs.push_back(Output::Send { to, data });
     }
 
     fn packet(&mut self, now: Instant, from: SocketAddr, data: &[u8]) {
-        let Some(mut answer) = Answer::read(data) else { return };
+        let Some(mut answer) = Answer::read(data) else {
+            return;
+        };
         let Some(index) = self.entries.iter().position(|entry| {
             let transaction = entry.probe.as_ref().and_then(|probe| probe.transaction.as_ref());
-            transaction.is_some_and(|asked| asked.id == answer.id && asked.to == from && answer.answers(asked.ask))
+            transaction
+                .is_some_and(|asked| asked.id == answer.id && asked.to == from && answer.answers(asked.ask))
         }) else {
             return;
         };
-        let Some(probe) = self.entries[index].probe.as_mut() else { return };
+        let Some(probe) = self.entries[index].probe.as_mut() else {
+            return;
+        };
         let outcome = answer.outcome();
         // RFC 8489 section 9.2.5: a success that is not signed is as if it never came.
         let is_success = matches!(outcome, Outcome::Success { .. });
         if is_success && probe.auth.as_ref().is_some_and(|auth| !answer.is_signed_by(auth)) {
             return;
         }
-        let sent = probe.transaction.take().map_or(now, |transaction| transaction.sent);
+        let sent = probe
+            .transaction
+            .take()
+            .map_or(now, |transaction| transaction.sent);
         let round_trip = now.saturating_duration_since(sent);
         self.outcome(now, index, outcome, round_trip);
     }
 
     fn outcome(&mut self, now: Instant, index: usize, outcome: Outcome, round_trip: Duration) {
-        let Some(probe) = self.entries[index].probe.as_mut() else { return };
+        let Some(probe) = self.entries[index].probe.as_mut() else {
+            return;
+        };
         let step = probe.step;
         match (step, outcome) {
             (Step::Free, _) => self.entries[index].probe = None,
@@ -321,23 +385,54 @@ impl Machine {
                 self.settle(now, index, ServerState::Alive { round_trip, mapped }, None);
             }
             (Step::AllocateWithCredentials, Outcome::Success { mapped: Some(mapped) }) => {
-                self.settle(now, index, ServerState::Alive { round_trip, mapped }, Some(Step::Free));
+                self.settle(
+                    now,
+                    index,
+                    ServerState::Alive { round_trip, mapped },
+                    Some(Step::Free),
+                );
             }
             (Step::Allocate, Outcome::Success { .. }) => {
                 // A TURN server without passwords: nothing that we could check, and nothing that we could count on.
                 let reason = "it relays for everybody and asks for no password".to_owned();
-                self.settle(now, index, ServerState::Refused { code: 0, reason }, Some(Step::Free));
+                self.settle(
+                    now,
+                    index,
+                    ServerState::Refused { code: 0, reason },
+                    Some(Step::Free),
+                );
             }
             (_, Outcome::Success { .. }) => {
                 let reason = "its answer lacks XOR-MAPPED-ADDRESS".to_owned();
                 self.settle(now, index, ServerState::Refused { code: 0, reason }, None);
             }
-            (_, Outcome::Error { code, reason, challenge }) => self.refused(now, index, code, reason, challenge),
+            (
+                _,
+                Outcome::Error {
+                    code,
+                    reason,
+                    challenge,
+                },
+            ) => self.refused(now, index, code, reason, challenge),
         }
     }
 
-    fn refused(&mut self, now: Instant, index: usize, code: u16, reason: String, challenge: Option<(String, String)>) {
-        let Entry { server, probe: Some(probe), .. } = &mut self.entries[index] else { return };
+    fn refused(
+        &mut self,
+        now: Instant,
+        index: usize,
+        code: u16,
+        reason: String,
+        challenge: Option<(String, String)>,
+    ) {
+        let Entry {
+            server,
+            probe: Some(probe),
+            ..
+        } = &mut self.entries[index]
+        else {
+            return;
+        };
         let is_challenge = (probe.step == Step::Allocate && code == 401)
             || (probe.step == Step::AllocateWithCredentials && code == 438 && probe.retries < MAX_RETRIES);
         if let (true, Some((realm, nonce)), IceServerKind::Turn { username, password }) =
@@ -359,10 +454,15 @@ impl Machine {
     fn settle(&mut self, now: Instant, index: usize, state: ServerState, then: Option<Step>) {
         let entry = &mut self.entries[index];
         let before = entry.known.replace((now, state.clone()));
-        let is_news = before.is_none_or(|(_, before)| std::mem::discriminant(&before) != std::mem::discriminant(&state));
+        let is_news = before
+            .is_none_or(|(_, before)| std::mem::discriminant(&before) != std::mem::discriminant(&state));
         if is_news {
             let report = self.report(index);
-            let event = if state.is_alive() { NatEvent::ServerUp(report) } else { NatEvent::ServerDown(report) };
+            let event = if state.is_alive() {
+                NatEvent::ServerUp(report)
+            } else {
+                NatEvent::ServerDown(report)
+            };
             self.outputs.push_back(Output::Event(event));
         }
         match then {
@@ -396,25 +496,52 @@ impl Machine {
                 _ => self.settle(now, index, ServerState::Silent, None),
             };
         }
-        if let Some(transaction) = probe.transaction.as_mut().filter(|transaction| transaction.resend <= now) {
+        if let Some(transaction) = probe
+            .transaction
+            .as_mut()
+            .filter(|transaction| transaction.resend <= now)
+        {
             transaction.rto *= 2;
             transaction.sent = now;
             transaction.resend = now + transaction.rto;
-            self.outputs.push_back(Output::Send { to: transaction.to, data: transaction.data.clone() });
+            self.outputs.push_back(Output::Send {
+                to: transaction.to,
+                data: transaction.data.clone(),
+            });
         }
     }
 }
 
 fn no_relay(reports: &[ServerReport]) -> Error {
-    let turn: Vec<&ServerReport> =
-        reports.iter().filter(|report| matches!(report.server.kind, IceServerKind::Turn { .. })).collect();
+    let turn: Vec<&ServerReport> = reports
+        .iter()
+        .filter(|report| matches!(report.server.kind, IceServerKind::Turn { .. }))
+        .collect();
     if turn.is_empty() {
-        return Error::new(Fault::ConfigInvalid, "plan call", "ice.policy = \"relay\" without any TURN server")
-            .advice("add one to ice.servers, or set ice.policy = \"all\"");
+        return Error::new(
+            Fault::ConfigInvalid,
+            "plan call",
+            "ice.policy = \"relay\" without any TURN server",
+        )
+        .advice("add one to ice.servers, or set ice.policy = \"all\"");
     }
     let is_silent = turn.iter().any(|report| report.state == ServerState::Silent);
-    let fault = if is_silent { Fault::TimedOut } else { Fault::ConfigInvalid };
+    let fault = if is_silent {
+        Fault::TimedOut
+    } else {
+        Fault::ConfigInvalid
+    };
     let told: Vec<String> = turn.iter().map(ToString::to_string).collect();
-    Error::new(fault, "plan call", format!("ice.policy = \"relay\", and no TURN server works: {}", told.join("; ")))
-        .advice("or set ice.policy = \"all\"")
+    Error::new(
+        fault,
+        "plan call",
+        format!(
+            "ice.policy = \"relay\", and no TURN server works: {}",
+            told.join("; ")
+        ),
+    )
+    .advice("or set ice.policy = \"all\"")
 }
+
+#[cfg(test)]
+mod tests;

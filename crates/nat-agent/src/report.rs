@@ -66,25 +66,47 @@ impl fmt::Display for ServerReport {
         }
         match &self.state {
             ServerState::Alive { round_trip, mapped } => {
-                write!(f, " answers in {:.1} ms and sees us as {mapped}", round_trip.as_secs_f64() * 1e3)
+                write!(
+                    f,
+                    " answers in {:.1} ms and sees us as {mapped}",
+                    round_trip.as_secs_f64() * 1e3
+                )
             }
             ServerState::Refused { code: 401, .. } => {
-                write!(f, " refuses user {user} (401): check ice.servers[{index}].username/password")
+                write!(
+                    f,
+                    " refuses user {user} (401): check ice.servers[{index}].username/password"
+                )
             }
             ServerState::Refused { code: 300, reason } => {
-                write!(f, " sends us to another server (300 {reason}): put that one into ice.servers[{index}].host")
+                write!(
+                    f,
+                    " sends us to another server (300 {reason}): put that one into ice.servers[{index}].host"
+                )
             }
             ServerState::Refused { code, reason } if user.is_empty() => {
-                write!(f, " refuses us ({code} {reason}): ask its operator, or change ice.servers[{index}]")
+                write!(
+                    f,
+                    " refuses us ({code} {reason}): ask its operator, or change ice.servers[{index}]"
+                )
             }
             ServerState::Refused { code, reason } => {
-                write!(f, " refuses user {user} ({code} {reason}): ask its operator, or change ice.servers[{index}]")
+                write!(
+                    f,
+                    " refuses user {user} ({code} {reason}): ask its operator, or change ice.servers[{index}]"
+                )
             }
             ServerState::Silent => {
-                write!(f, " does not answer: check that it runs and that no firewall stops UDP to port {port}")
+                write!(
+                    f,
+                    " does not answer: check that it runs and that no firewall stops UDP to port {port}"
+                )
             }
             ServerState::Unresolvable(why) => {
-                write!(f, " has no usable address ({why}): check ice.servers[{index}].host and the DNS")
+                write!(
+                    f,
+                    " has no usable address ({why}): check ice.servers[{index}].host and the DNS"
+                )
             }
         }
     }
@@ -95,15 +117,32 @@ mod tests {
     use super::*;
 
     fn told(kind: IceServerKind, state: ServerState) -> String {
-        let server = IceServer { host: "192.0.2.1".to_owned(), port: 3478, kind };
-        ServerReport { index: 0, server, addr: "192.0.2.1:3478".parse().ok(), state }.to_string()
+        let server = IceServer {
+            host: "192.0.2.1".to_owned(),
+            port: 3478,
+            kind,
+        };
+        ServerReport {
+            index: 0,
+            server,
+            addr: "192.0.2.1:3478".parse().ok(),
+            state,
+        }
+        .to_string()
     }
 
     #[test]
     fn a_wrong_password_points_at_its_line_in_the_configuration() {
-        let kind = IceServerKind::Turn { username: "alice".to_owned(), password: "secret".to_owned() };
-        let state = ServerState::Refused { code: 401, reason: "Unauthorized".to_owned() };
-        let text = "TURN server 192.0.2.1:3478 refuses user alice (401): check ice.servers[0].username/password";
+        let kind = IceServerKind::Turn {
+            username: "alice".to_owned(),
+            password: "secret".to_owned(),
+        };
+        let state = ServerState::Refused {
+            code: 401,
+            reason: "Unauthorized".to_owned(),
+        };
+        let text =
+            "TURN server 192.0.2.1:3478 refuses user alice (401): check ice.servers[0].username/password";
         assert_eq!(told(kind, state), text);
     }
 

@@ -1,7 +1,8 @@
 //! The STUN messages of a probe (RFC 8489, RFC 8656), over rtc-stun.
 
 use rtc_stun::attributes::{
-    ATTR_LIFETIME, ATTR_NONCE, ATTR_REALM, ATTR_REQUESTED_TRANSPORT, ATTR_USERNAME, ATTR_XORMAPPED_ADDRESS, AttrType,
+    ATTR_LIFETIME, ATTR_NONCE, ATTR_REALM, ATTR_REQUESTED_TRANSPORT, ATTR_USERNAME, ATTR_XORMAPPED_ADDRESS,
+    AttrType,
 };
 use rtc_stun::crypto::{RTCCryptoProvider, default_provider};
 use rtc_stun::error_code::ErrorCodeAttribute;
@@ -39,7 +40,13 @@ impl Auth {
             crypto.crypto(),
         )
         .ok()?;
-        Some(Auth { username: username.to_owned(), realm, nonce, key, crypto })
+        Some(Auth {
+            username: username.to_owned(),
+            realm,
+            nonce,
+            key,
+            crypto,
+        })
     }
 }
 
@@ -76,14 +83,25 @@ pub(crate) fn request(ask: Ask, auth: Option<&Auth>) -> Option<Request> {
         Ask::Free => message.add(ATTR_LIFETIME, &0_u32.to_be_bytes()),
     }
     if let Some(auth) = auth {
-        let texts = [(ATTR_USERNAME, &auth.username), (ATTR_REALM, &auth.realm), (ATTR_NONCE, &auth.nonce)];
+        let texts = [
+            (ATTR_USERNAME, &auth.username),
+            (ATTR_REALM, &auth.realm),
+            (ATTR_NONCE, &auth.nonce),
+        ];
         for (attribute, text) in texts {
-            TextAttribute::new(attribute, text.clone()).add_to(&mut message).ok()?;
+            TextAttribute::new(attribute, text.clone())
+                .add_to(&mut message)
+                .ok()?;
         }
         let key = auth.key.clone();
-        MessageIntegrity::new_raw_integrity_with_provider(key, auth.crypto.crypto()).add_to(&mut message).ok()?;
+        MessageIntegrity::new_raw_integrity_with_provider(key, auth.crypto.crypto())
+            .add_to(&mut message)
+            .ok()?;
     }
-    Some(Request { id: message.transaction_id, data: message.raw })
+    Some(Request {
+        id: message.transaction_id,
+        data: message.raw,
+    })
 }
 
 /// An answer.
@@ -95,8 +113,14 @@ pub(crate) struct Answer {
 /// What an answer says.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
-    Error { code: u16, reason: String, challenge: Option<(String, String)> },
-    Success { mapped: Option<SocketAddr> },
+    Error {
+        code: u16,
+        reason: String,
+        challenge: Option<(String, String)>,
+    },
+    Success {
+        mapped: Option<SocketAddr>,
+    },
 }
 
 impl Answer {
@@ -108,8 +132,10 @@ impl Answer {
         let mut message = Message::new();
         message.unmarshal_binary(data).ok()?;
         let class = message.typ.class;
-        (class == CLASS_SUCCESS_RESPONSE || class == CLASS_ERROR_RESPONSE)
-            .then_some(Answer { id: message.transaction_id, message })
+        (class == CLASS_SUCCESS_RESPONSE || class == CLASS_ERROR_RESPONSE).then_some(Answer {
+            id: message.transaction_id,
+            message,
+        })
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
@@ -117,14 +143,28 @@ impl Answer {
         if message.typ.class == CLASS_SUCCESS_RESPONSE {
             let mut mapped = XorMappedAddress::default();
             let is_there = mapped.get_from_as(message, ATTR_XORMAPPED_ADDRESS).is_ok();
-            return Outcome::Success { mapped: is_there.then(|| SocketAddr::new(mapped.ip, mapped.port)) };
+            return Outcome::Success {
+                mapped: is_there.then(|| SocketAddr::new(mapped.ip, mapped.port)),
+            };
         }
         let mut error = ErrorCodeAttribute::default();
         let code = error.get_from(message).map_or(0, |()| error.code.0);
         let reason = String::from_utf8_lossy(&error.reason);
-        let reason = reason.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
-        let text = |attribute: AttrType| TextAttribute::get_from_as(message, attribute).ok().map(|found| found.text);
-        Outcome::Error { code, reason, challenge: text(ATTR_REALM).zip(text(ATTR_NONCE)) }
+        let reason = reason
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_REASON)
+            .collect();
+        let text = |attribute: AttrType| {
+            TextAttribute::get_from_as(message, attribute)
+                .ok()
+                .map(|found| found.text)
+        };
+        Outcome::Error {
+            code,
+            reason,
+            challenge: text(ATTR_REALM).zip(text(ATTR_NONCE)),
+        }
     }
 
     /// Whether the answer comes from somebody who knows the password (RFC 8489 section 9.2.5).

@@ -15,7 +15,8 @@ use tracing::{debug, info, warn};
 
 /// Keeps one address-of-record registered over a stack: an actor, see the crate's documentation.
 ///
-/// Stopping it without [`Unregister`] sends nothing and waits for nothing: the binding ends when it expires.
+/// It ends when its last address is dropped. Without [`Unregister`] before, that sends nothing and waits for nothing:
+/// the binding ends when it expires.
 pub struct RegistrarClient {
     config_error: Option<Arc<Error>>,
     events: Recipient<RegistrationEvent>,
@@ -63,7 +64,7 @@ impl RegistrarClient {
             match output {
                 Output::Left(result) => self.left(result),
                 Output::Report(event) => self.report(event),
-                Output::Send { tx, request, route } => self.send(tx, request, route, ctx),
+                Output::Send { tx, request, route } => self.send(tx, *request, route, ctx),
             }
         }
         self.arm(ctx);
@@ -128,6 +129,10 @@ impl RegistrarClient {
             let wait = at.saturating_duration_since(Instant::now().into_std());
             let handle = ctx.run_later(wait, |actor, ctx| {
                 actor.timer = None;
+                // A timer keeps an actix actor alive after its last address is gone: nobody could stop it any more.
+                if !ctx.connected() {
+                    return ctx.stop();
+                }
                 actor.input(Input::Timeout, ctx);
             });
             (at, handle)

@@ -34,7 +34,7 @@ pub(crate) enum Output {
     /// Send it.
     Send {
         tx: TxId,
-        request: SipRequest,
+        request: Box<SipRequest>,
         route: Route,
     },
 }

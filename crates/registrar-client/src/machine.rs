@@ -225,7 +225,7 @@ impl Machine {
         self.exchanges += 1;
         let expires = if purpose == Purpose::Bind { self.expires } else { 0 };
         let cnonce = self.entropy.token();
-        let request = self.author.write(expires, &mut self.keys, &cnonce);
+        let request = Box::new(self.author.write(expires, &mut self.keys, &cnonce));
         let tx = self.ids.mint();
         self.state = State::Asking {
             tx,

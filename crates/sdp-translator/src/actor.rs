@@ -44,7 +44,10 @@ impl Handler<AnswerToSip> for SdpTranslator {
     type Result = Result<Translation>;
 
     fn handle(&mut self, message: AnswerToSip, _: &mut Self::Context) -> Self::Result {
-        told("answer to SIP", crate::answer_to_sip(&message.offer, &message.answer))
+        told(
+            "answer to SIP",
+            crate::answer_to_sip(&message.offer, &message.answer),
+        )
     }
 }
 
@@ -52,7 +55,10 @@ impl Handler<AnswerToWebrtc> for SdpTranslator {
     type Result = Result<Translation>;
 
     fn handle(&mut self, message: AnswerToWebrtc, _: &mut Self::Context) -> Self::Result {
-        told("answer to WebRTC", crate::answer_to_webrtc(&message.offer, &message.answer))
+        told(
+            "answer to WebRTC",
+            crate::answer_to_webrtc(&message.offer, &message.answer),
+        )
     }
 }
 

@@ -13,19 +13,29 @@ use std::net::IpAddr;
 /// assert_eq!(siprtc_sdp_translator::candidates(sdp)[0].port, 40000);
 /// ```
 pub fn candidates(sdp: &str) -> Vec<Candidate> {
-    let Ok(sdp) = Sdp::parse(sdp) else { return Vec::new() };
-    let Some(media) = sdp.media.iter().find(|media| media.is_live()) else { return Vec::new() };
+    let Ok(sdp) = Sdp::parse(sdp) else {
+        return Vec::new();
+    };
+    let Some(media) = sdp.media.iter().find(|media| media.is_live()) else {
+        return Vec::new();
+    };
     of(media).collect()
 }
 
 pub(crate) fn of(section: &Section<'_>) -> impl Iterator<Item = Candidate> {
-    section.attributes("candidate").filter_map(|value| value.parse().ok())
+    section
+        .attributes("candidate")
+        .filter_map(|value| value.parse().ok())
 }
 
 /// Whether the engine can take it: it fails on the whole description otherwise.
 pub(crate) fn is_usable(value: &str) -> bool {
-    let Ok(candidate) = value.parse::<Candidate>() else { return false };
-    let transport_is_known = ["udp", "tcp"].iter().any(|name| candidate.transport.eq_ignore_ascii_case(name));
+    let Ok(candidate) = value.parse::<Candidate>() else {
+        return false;
+    };
+    let transport_is_known = ["udp", "tcp"]
+        .iter()
+        .any(|name| candidate.transport.eq_ignore_ascii_case(name));
     let words: Vec<&str> = value.split_ascii_whitespace().collect();
     let related_is_whole = words.get(8) != Some(&"raddr") || candidate.related.is_some();
     transport_is_known && related_is_whole && candidate.host.parse::<IpAddr>().is_ok()
@@ -33,7 +43,10 @@ pub(crate) fn is_usable(value: &str) -> bool {
 
 /// An mDNS name hides the address of a host in the same network; nobody else can use it.
 pub(crate) fn is_mdns(value: &str) -> bool {
-    value.split_ascii_whitespace().nth(4).is_some_and(|host| host.to_ascii_lowercase().ends_with(".local"))
+    value
+        .split_ascii_whitespace()
+        .nth(4)
+        .is_some_and(|host| host.to_ascii_lowercase().ends_with(".local"))
 }
 
 /// The default candidate: the one most likely to work with whoever knows no ICE. Among equals IPv4, which more of

@@ -34,15 +34,21 @@ pub(crate) fn fits(offer: &str, answer: &str) -> Result<()> {
     let (offer, answer) = (Sdp::parse(offer)?, Sdp::parse(answer)?);
     let (asked, given) = (offer.media.len(), answer.media.len());
     if asked != given {
-        return Err(misbehaved(format!("the offer has {asked} m-lines, the answer {given}")));
+        return Err(misbehaved(format!(
+            "the offer has {asked} m-lines, the answer {given}"
+        )));
     }
     for (index, (asked, given)) in offer.media.iter().zip(&answer.media).enumerate() {
         let (was, is) = (asked.media_line().media, given.media_line().media);
         if was != is {
-            return Err(misbehaved(format!("m-line {index} is {was} in the offer and {is} in the answer")));
+            return Err(misbehaved(format!(
+                "m-line {index} is {was} in the offer and {is} in the answer"
+            )));
         }
         if given.is_live() && !asked.is_live() {
-            return Err(misbehaved(format!("m-line {index} is rejected in the offer and accepted in the answer")));
+            return Err(misbehaved(format!(
+                "m-line {index} is rejected in the offer and accepted in the answer"
+            )));
         }
     }
     Ok(())

@@ -31,21 +31,48 @@ impl Rejected {
 
     /// The mid that stands for it in m-line number `index`; unique, because of the index.
     pub(crate) fn to_mid(&self, index: usize) -> String {
-        let words = [&self.media, &self.proto, &self.format, self.mid.as_deref().unwrap_or_default()];
-        words.iter().fold(format!("{PREFIX}{index}"), |mid, word| mid + "!" + &escape(word))
+        let words = [
+            &self.media,
+            &self.proto,
+            &self.format,
+            self.mid.as_deref().unwrap_or_default(),
+        ];
+        words
+            .iter()
+            .fold(format!("{PREFIX}{index}"), |mid, word| mid + "!" + &escape(word))
     }
 
     pub(crate) fn from_mid(mid: &str) -> Option<Self> {
-        let words: Vec<String> = mid.strip_prefix(PREFIX)?.split('!').map(unescape).collect::<Option<_>>()?;
+        let words: Vec<String> = mid
+            .strip_prefix(PREFIX)?
+            .split('!')
+            .map(unescape)
+            .collect::<Option<_>>()?;
         let [_, media, proto, format, mid] = <[String; 5]>::try_from(words).ok()?;
-        Some(Rejected { media, proto, format, mid: Some(mid).filter(|mid| !mid.is_empty()) })
+        Some(Rejected {
+            media,
+            proto,
+            format,
+            mid: Some(mid).filter(|mid| !mid.is_empty()),
+        })
     }
 
     /// The m= line for the wire. At least one format must stand there, whichever (RFC 3264 section 6).
     pub(crate) fn media_line(&self) -> String {
         let format = if self.format.is_empty() { "0" } else { &self.format };
-        let proto = if self.proto.is_empty() { "RTP/AVP" } else { &self.proto };
-        format!("m={} 0 {proto} {format}", if self.media.is_empty() { "audio" } else { &self.media })
+        let proto = if self.proto.is_empty() {
+            "RTP/AVP"
+        } else {
+            &self.proto
+        };
+        format!(
+            "m={} 0 {proto} {format}",
+            if self.media.is_empty() {
+                "audio"
+            } else {
+                &self.media
+            }
+        )
     }
 }
 
@@ -74,7 +101,9 @@ fn unescape(text: &str) -> Option<String> {
         rest = &rest[2..];
     }
     // A line end here would make two lines of one.
-    String::from_utf8(bytes).ok().filter(|word| !word.contains(|c: char| c.is_control() || c.is_whitespace()))
+    String::from_utf8(bytes)
+        .ok()
+        .filter(|word| !word.contains(|c: char| c.is_control() || c.is_whitespace()))
 }
 
 #[cfg(test)]

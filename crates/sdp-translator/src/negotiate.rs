@@ -29,7 +29,10 @@ pub fn negotiated_audio(local: &str, remote: &str) -> Result<NegotiatedAudio> {
     let (local, remote) = (Sdp::parse(local)?, Sdp::parse(remote)?);
     let pairs = local.media.iter().zip(&remote.media);
     let is_audio = |media: &Section<'_>| media.is_live() && media.media_line().media == "audio";
-    let Some((ours, theirs)) = pairs.into_iter().find(|(ours, theirs)| is_audio(ours) && is_audio(theirs)) else {
+    let Some((ours, theirs)) = pairs
+        .into_iter()
+        .find(|(ours, theirs)| is_audio(ours) && is_audio(theirs))
+    else {
         return Err(no_audio("no m-line is audio on both sides", &local, &remote));
     };
     let (offered, accepted) = (ours.encodings(), theirs.encodings());
@@ -39,10 +42,18 @@ pub fn negotiated_audio(local: &str, remote: &str) -> Result<NegotiatedAudio> {
         (&accepted, &offered)
     };
     let has = |list: &[Encoding<'_>], codec| list.iter().any(|encoding| codec_of(encoding) == Some(codec));
-    let Some(codec) = first.iter().filter_map(codec_of).find(|&codec| has(second, codec)) else {
+    let Some(codec) = first
+        .iter()
+        .filter_map(codec_of)
+        .find(|&codec| has(second, codec))
+    else {
         return Err(no_audio("no codec is on both sides", &local, &remote));
     };
-    let payload_type = |list: &[Encoding<'_>]| list.iter().find(|encoding| codec_of(encoding) == Some(codec)).map(|e| e.payload_type);
+    let payload_type = |list: &[Encoding<'_>]| {
+        list.iter()
+            .find(|encoding| codec_of(encoding) == Some(codec))
+            .map(|e| e.payload_type)
+    };
     Ok(NegotiatedAudio {
         codec,
         payload_type: payload_type(&accepted).unwrap_or(codec.payload_type()),
@@ -71,11 +82,21 @@ fn local_is_answer(local: &Sdp<'_>, ours: &Section<'_>, remote: &Sdp<'_>, theirs
 fn telephone_event(ours: &[Encoding<'_>], theirs: &[Encoding<'_>], codec: Codec) -> Option<(u8, u32)> {
     let events = |list: &[Encoding<'_>]| -> Vec<(u8, u32)> {
         let is_event = |encoding: &&Encoding<'_>| encoding.name.eq_ignore_ascii_case("telephone-event");
-        list.iter().filter(is_event).map(|event| (event.payload_type, event.clock_rate)).collect()
+        list.iter()
+            .filter(is_event)
+            .map(|event| (event.payload_type, event.clock_rate))
+            .collect()
     };
     let (ours, theirs) = (events(ours), events(theirs));
-    let common = || theirs.iter().filter(|(_, clock)| ours.iter().any(|(_, other)| other == clock));
-    common().find(|(_, clock)| *clock == codec.clock_rate()).or_else(|| common().next()).copied()
+    let common = || {
+        theirs
+            .iter()
+            .filter(|(_, clock)| ours.iter().any(|(_, other)| other == clock))
+    };
+    common()
+        .find(|(_, clock)| *clock == codec.clock_rate())
+        .or_else(|| common().next())
+        .copied()
 }
 
 fn direction(local: &Sdp<'_>, ours: &Section<'_>, remote: &Sdp<'_>, theirs: &Section<'_>) -> Direction {
@@ -92,19 +113,39 @@ fn direction(local: &Sdp<'_>, ours: &Section<'_>, remote: &Sdp<'_>, theirs: &Sec
 fn ptime(remote: &Sdp<'_>, theirs: &Section<'_>) -> u32 {
     let number = |name| -> Option<u32> { remote.attribute(theirs, name)?.parse().ok() };
     let longest = number("maxptime").unwrap_or(*PTIME.end());
-    number("ptime").unwrap_or(DEFAULT_PTIME).min(longest).clamp(*PTIME.start(), *PTIME.end())
+    number("ptime")
+        .unwrap_or(DEFAULT_PTIME)
+        .min(longest)
+        .clamp(*PTIME.start(), *PTIME.end())
 }
 
 fn no_audio(what: &str, local: &Sdp<'_>, remote: &Sdp<'_>) -> Error {
-    let message = format!("{what}: we have {}, the peer has {}", codecs(local), codecs(remote));
+    let message = format!(
+        "{what}: we have {}, the peer has {}",
+        codecs(local),
+        codecs(remote)
+    );
     Error::new(Fault::PeerIncompatible, "negotiate audio", message)
         .advice("add one of the peer's codecs to media.codecs, or one of ours to the peer")
 }
 
 fn codecs(sdp: &Sdp<'_>) -> String {
-    let audio = sdp.media.iter().filter(|media| media.is_live() && media.media_line().media == "audio");
+    let audio = sdp
+        .media
+        .iter()
+        .filter(|media| media.is_live() && media.media_line().media == "audio");
     let names: Vec<String> = audio
-        .flat_map(|media| media.encodings().iter().map(|e| format!("{}/{}", e.name, e.clock_rate)).collect::<Vec<_>>())
+        .flat_map(|media| {
+            media
+                .encodings()
+                .iter()
+                .map(|e| format!("{}/{}", e.name, e.clock_rate))
+                .collect::<Vec<_>>()
+        })
         .collect();
-    if names.is_empty() { "no audio".to_owned() } else { names.join(" ") }
+    if names.is_empty() {
+        "no audio".to_owned()
+    } else {
+        names.join(" ")
+    }
 }

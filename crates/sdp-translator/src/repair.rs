@@ -24,17 +24,32 @@ fn line_ends(work: &mut Work<'_>) {
 
 fn invalid_lines(work: &mut Work<'_>) {
     for place in work.places() {
-        let known: &[u8] = if place.is_none() { b"vosiuepcbtrzka" } else { b"micbka" };
-        work.remove(Rule::LineInvalid, place, |line| !line.letter().is_some_and(|letter| known.contains(&letter)));
+        let known: &[u8] = if place.is_none() {
+            b"vosiuepcbtrzka"
+        } else {
+            b"micbka"
+        };
+        work.remove(Rule::LineInvalid, place, |line| {
+            !line.letter().is_some_and(|letter| known.contains(&letter))
+        });
     }
 }
 
+/// Whether a line's value can be read.
+type IsFine = fn(&str) -> bool;
+
 fn missing_lines(work: &mut Work<'_>) {
-    const MANDATORY: [(u8, &str, fn(&str) -> bool); 4] = [
+    const MANDATORY: [(u8, &str, IsFine); 4] = [
         (b'v', "v=0", |value| value == "0"),
         (b'o', "o=- 0 0 IN IP4 0.0.0.0", is_origin),
         (b's', "s=-", |value| !value.is_empty()),
-        (b't', "t=0 0", |value| value.split_ascii_whitespace().filter(|time| time.parse::<u64>().is_ok()).count() == 2),
+        (b't', "t=0 0", |value| {
+            value
+                .split_ascii_whitespace()
+                .filter(|time| time.parse::<u64>().is_ok())
+                .count()
+                == 2
+        }),
     ];
     for (rank, (letter, text, is_fine)) in MANDATORY.into_iter().enumerate() {
         let lines = &work.sdp.session.lines;
@@ -57,23 +72,41 @@ fn is_origin(value: &str) -> bool {
 
 fn order(work: &mut Work<'_>) {
     for place in work.places() {
-        let ranks = if place.is_none() { SESSION_ORDER } else { MEDIA_ORDER };
-        let Some(section) = work.section_mut(place) else { continue };
+        let ranks = if place.is_none() {
+            SESSION_ORDER
+        } else {
+            MEDIA_ORDER
+        };
+        let Some(section) = work.section_mut(place) else {
+            continue;
+        };
         if let Some(moved) = sort(section, ranks) {
-            work.notes.push(Rule::LineOrder, place, Some(moved.clone()), Some(moved));
+            work.notes
+                .push(Rule::LineOrder, place, Some(moved.clone()), Some(moved));
         }
     }
 }
 
 /// An r= line belongs to the t= line before it: they share a rank and stay as they stand.
-const SESSION_ORDER: &[&[u8]] =
-    &[b"v", b"o", b"s", b"i", b"u", b"e", b"p", b"c", b"b", b"tr", b"z", b"k", b"a"];
+const SESSION_ORDER: &[&[u8]] = &[
+    b"v", b"o", b"s", b"i", b"u", b"e", b"p", b"c", b"b", b"tr", b"z", b"k", b"a",
+];
 const MEDIA_ORDER: &[&[u8]] = &[b"m", b"i", b"c", b"b", b"k", b"a"];
 
 /// The first line that stood in a wrong place.
 fn sort(section: &mut Section<'_>, ranks: &[&[u8]]) -> Option<String> {
-    let rank = |line: &Line<'_>| ranks.iter().position(|set| line.letter().is_some_and(|letter| set.contains(&letter)));
-    let wrong = section.lines.windows(2).find(|pair| rank(&pair[0]) > rank(&pair[1]))?[1].0.clone().into_owned();
+    let rank = |line: &Line<'_>| {
+        ranks
+            .iter()
+            .position(|set| line.letter().is_some_and(|letter| set.contains(&letter)))
+    };
+    let wrong = section
+        .lines
+        .windows(2)
+        .find(|pair| rank(&pair[0]) > rank(&pair[1]))?[1]
+        .0
+        .clone()
+        .into_owned();
     section.lines.sort_by_key(rank);
     Some(wrong)
 }

@@ -160,6 +160,12 @@ impl Notes {
         before: Option<String>,
         after: Option<String>,
     ) {
-        self.0.push(Change { rule, media, before, after, why: rule.why() });
+        self.0.push(Change {
+            rule,
+            media,
+            before,
+            after,
+            why: rule.why(),
+        });
     }
 }

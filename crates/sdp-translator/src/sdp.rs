@@ -41,7 +41,12 @@ impl<'a> Line<'a> {
 
     /// The value, when this is the attribute `name`.
     pub(crate) fn attribute_value(&self, name: &str) -> Option<&str> {
-        self.attribute().filter(|(key, _)| *key == name).map(|(_, value)| value)
+        let rest = self.0.strip_prefix("a=")?.trim_start().strip_prefix(name)?.trim();
+        if rest.is_empty() {
+            Some(rest)
+        } else {
+            rest.strip_prefix(':').map(str::trim_start)
+        }
     }
 }
 
@@ -79,7 +84,12 @@ pub(crate) struct Section<'a> {
 
 impl<'a> Section<'a> {
     pub(crate) fn media_line(&self) -> MediaLine<'_> {
-        let mut words = self.lines.first().map(Line::value).unwrap_or_default().split_ascii_whitespace();
+        let mut words = self
+            .lines
+            .first()
+            .map(Line::value)
+            .unwrap_or_default()
+            .split_ascii_whitespace();
         MediaLine {
             media: words.next().unwrap_or_default(),
             port: words.next().unwrap_or_default(),
@@ -90,7 +100,9 @@ impl<'a> Section<'a> {
 
     /// The values of every attribute `name`.
     pub(crate) fn attributes<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> {
-        self.lines.iter().filter_map(move |line| line.attribute_value(name))
+        self.lines
+            .iter()
+            .filter_map(move |line| line.attribute_value(name))
     }
 
     /// The first attribute `name`.
@@ -100,7 +112,9 @@ impl<'a> Section<'a> {
 
     /// Where the first attribute `name` stands.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
-        self.lines.iter().position(|line| line.attribute_value(name).is_some())
+        self.lines
+            .iter()
+            .position(|line| line.attribute_value(name).is_some())
     }
 
     /// The first line of the type `letter`.
@@ -118,30 +132,49 @@ impl<'a> Section<'a> {
         use Direction::*;
         self.lines.iter().find_map(|line| {
             let (name, _) = line.attribute()?;
-            [Inactive, RecvOnly, SendOnly, SendRecv].into_iter().find(|direction| direction.as_str() == name)
+            [Inactive, RecvOnly, SendOnly, SendRecv]
+                .into_iter()
+                .find(|direction| direction.as_str() == name)
         })
     }
 
-    /// Every payload type's encoding: `(payload type, name, clock rate)` in the m-line's order, from `a=rtpmap` or
-    /// from RFC 3551's static table. Payload types with neither are left out.
+    /// Every payload type's encoding, in the m-line's order, from `a=rtpmap` or from RFC 3551's static table. Payload
+    /// types with neither are left out.
     pub(crate) fn encodings(&self) -> Vec<Encoding<'_>> {
-        self.media_line()
-            .formats
-            .iter()
-            .filter_map(|format| {
-                let payload_type = format.parse().ok()?;
-                self.rtpmap(format).or_else(|| static_encoding(payload_type)).map(|text| (payload_type, text))
-            })
-            .filter_map(|(payload_type, text)| Encoding::read(payload_type, text))
-            .collect()
+        let maps = self.rtpmaps();
+        let formats = self.media_line().formats;
+        let encoding = |format: &&str| {
+            let payload_type = format.parse().ok()?;
+            let text = maps.of(format).or_else(|| static_encoding(payload_type))?;
+            Encoding::read(payload_type, text)
+        };
+        formats.iter().filter_map(encoding).collect()
     }
 
+    /// Every `a=rtpmap` that can be read.
+    pub(crate) fn rtpmaps(&self) -> RtpMaps<'_> {
+        let pairs = self
+            .attributes("rtpmap")
+            .filter_map(|value| value.split_once(' '));
+        RtpMaps(
+            pairs
+                .filter(|(_, encoding)| Encoding::read(0, encoding).is_some())
+                .collect(),
+        )
+    }
+}
+
+/// The `a=rtpmap` lines of one m-line.
+#[derive(Debug)]
+pub(crate) struct RtpMaps<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> RtpMaps<'a> {
     /// `name/clock[/channels]` of a format.
-    pub(crate) fn rtpmap(&self, format: &str) -> Option<&str> {
-        self.attributes("rtpmap").find_map(|value| {
-            let (payload_type, encoding) = value.split_once(' ')?;
-            (payload_type == format && Encoding::read(0, encoding).is_some()).then_some(encoding.trim())
-        })
+    pub(crate) fn of(&self, format: &str) -> Option<&'a str> {
+        self.0
+            .iter()
+            .find(|(payload_type, _)| *payload_type == format)
+            .map(|(_, encoding)| encoding.trim())
     }
 }
 
@@ -157,7 +190,11 @@ impl<'a> Encoding<'a> {
     fn read(payload_type: u8, text: &'a str) -> Option<Self> {
         let mut parts = text.trim().split('/');
         let name = parts.next().filter(|name| !name.is_empty())?;
-        Some(Encoding { payload_type, name, clock_rate: parts.next()?.parse().ok()? })
+        Some(Encoding {
+            payload_type,
+            name,
+            clock_rate: parts.next()?.parse().ok()?,
+        })
     }
 }
 
@@ -205,7 +242,10 @@ impl<'a> Sdp<'a> {
     /// Splits `text` into lines. Only what cannot be repaired is an error: no SDP at all, or too much of it.
     pub(crate) fn parse(text: &'a str) -> Result<Self> {
         if text.len() > MAX_SDP {
-            return Err(misbehaved(format!("it has {} octets, more than {MAX_SDP}", text.len())));
+            return Err(misbehaved(format!(
+                "it has {} octets, more than {MAX_SDP}",
+                text.len()
+            )));
         }
         let mut sdp = Sdp::default();
         let mut count = 0;
@@ -236,13 +276,21 @@ impl<'a> Sdp<'a> {
             }
             self.media.push(Section::default());
         }
-        self.media.last_mut().unwrap_or(&mut self.session).lines.push(line);
+        self.media
+            .last_mut()
+            .unwrap_or(&mut self.session)
+            .lines
+            .push(line);
         Ok(())
     }
 
     /// The text, with CRLF after every line.
     pub(crate) fn to_text(&self) -> String {
-        let sections = || std::iter::once(&self.session).chain(&self.media).flat_map(|section| &section.lines);
+        let sections = || {
+            std::iter::once(&self.session)
+                .chain(&self.media)
+                .flat_map(|section| &section.lines)
+        };
         let mut text = String::with_capacity(sections().map(|line| line.0.len() + 2).sum());
         for line in sections() {
             text.push_str(&line.0);
@@ -258,7 +306,10 @@ impl<'a> Sdp<'a> {
 
     /// The direction of an m-line (RFC 8866 section 6.7: the session's, and sendrecv by default).
     pub(crate) fn direction(&self, media: &Section<'_>) -> Direction {
-        media.direction().or_else(|| self.session.direction()).unwrap_or_default()
+        media
+            .direction()
+            .or_else(|| self.session.direction())
+            .unwrap_or_default()
     }
 
     /// The mids of every BUNDLE group.
@@ -271,16 +322,22 @@ impl<'a> Sdp<'a> {
 
     /// The connection address that counts for an m-line: its own `c=` line, or the session's.
     pub(crate) fn connection_address<'s>(&'s self, media: &'s Section<'_>) -> Option<&'s str> {
-        let line = media.line(b'c').map(Line::value).or_else(|| self.session.line(b'c').map(Line::value))?;
+        let line = media
+            .line(b'c')
+            .map(Line::value)
+            .or_else(|| self.session.line(b'c').map(Line::value))?;
         line.split_ascii_whitespace().nth(2)?.split('/').next()
     }
 }
 
 /// The address that stands for none: hold in old endpoints, "not known yet" in WebRTC.
 pub(crate) fn is_unspecified(address: &str) -> bool {
-    address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_unspecified())
+    address
+        .parse::<std::net::IpAddr>()
+        .is_ok_and(|address| address.is_unspecified())
 }
 
 fn misbehaved(what: String) -> Error {
-    Error::new(Fault::PeerMisbehaved, "read SDP", what).advice("RFC 8866 says what a session description looks like")
+    Error::new(Fault::PeerMisbehaved, "read SDP", what)
+        .advice("RFC 8866 says what a session description looks like")
 }

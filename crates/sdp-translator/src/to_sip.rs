@@ -55,29 +55,44 @@ fn fit(work: &mut Work<'_>, offer: &Sdp<'_>) {
         let line = work.sdp.media[index].media_line();
         let proto = asked.media_line().proto;
         if line.proto != proto {
-            let text = format!("m={} {} {proto} {}", line.media, line.port, line.formats.join(" "));
+            let text = format!(
+                "m={} {} {proto} {}",
+                line.media,
+                line.port,
+                line.formats.join(" ")
+            );
             work.replace(Rule::AnswerFit, Some(index), 0, text);
         }
         for name in ["mid", "rtcp-mux"] {
             if asked.position(name).is_none() {
-                work.remove(Rule::AnswerFit, Some(index), |line| line.attribute_value(name).is_some());
+                work.remove(Rule::AnswerFit, Some(index), |line| {
+                    line.attribute_value(name).is_some()
+                });
             }
         }
     }
     if offer.session.position("group").is_none() {
-        work.remove(Rule::AnswerFit, None, |line| line.attribute_value("group").is_some());
+        work.remove(Rule::AnswerFit, None, |line| {
+            line.attribute_value("group").is_some()
+        });
     }
 }
 
 fn rejected_lines(work: &mut Work<'_>) {
     for index in 0..work.sdp.media.len() {
         let media = &work.sdp.media[index];
-        let Some(line) = media.attribute("mid").and_then(Rejected::from_mid).filter(|_| !media.is_live()) else {
+        let Some(line) = media
+            .attribute("mid")
+            .and_then(Rejected::from_mid)
+            .filter(|_| !media.is_live())
+        else {
             continue;
         };
         work.replace(Rule::RejectedLine, Some(index), 0, line.media_line());
         // A rejected m-line needs nothing more (RFC 3264 section 6); what stands here is of the disguise.
-        work.remove(Rule::RejectedLine, Some(index), |line| !matches!(line.letter(), Some(b'm' | b'c')));
+        work.remove(Rule::RejectedLine, Some(index), |line| {
+            !matches!(line.letter(), Some(b'm' | b'c'))
+        });
         if let Some(mid) = line.mid {
             work.append(Rule::RejectedLine, Some(index), format!("a=mid:{mid}"));
         }
@@ -90,11 +105,15 @@ fn candidate_place(work: &mut Work<'_>) {
     if work.sdp.media[live].position("candidate").is_some() {
         return;
     }
-    let is_candidate = |text: &str| text.starts_with("a=candidate:") || text.starts_with("a=end-of-candidates");
+    let is_candidate =
+        |text: &str| text.starts_with("a=candidate:") || text.starts_with("a=end-of-candidates");
     for index in 0..live {
         let lines = &work.sdp.media[index].lines;
-        let moved: Vec<String> =
-            lines.iter().filter(|line| is_candidate(&line.0)).map(|line| line.0.clone().into_owned()).collect();
+        let moved: Vec<String> = lines
+            .iter()
+            .filter(|line| is_candidate(&line.0))
+            .map(|line| line.0.clone().into_owned())
+            .collect();
         work.remove(Rule::CandidatePlace, Some(index), |line| is_candidate(&line.0));
         for text in moved {
             work.append(Rule::CandidatePlace, Some(live), text);
@@ -114,10 +133,14 @@ fn candidate_component(work: &mut Work<'_>) {
             .map(|candidate| (candidate.host, candidate.port))
             .collect();
         work.remove(Rule::CandidateComponent, Some(index), |line| {
-            let Some(value) = line.attribute_value("candidate") else { return false };
-            value.parse::<siprtc_core::ice::Candidate>().is_ok_and(|candidate| {
-                candidate.component == 2 && rtp.contains(&(candidate.host, candidate.port))
-            })
+            let Some(value) = line.attribute_value("candidate") else {
+                return false;
+            };
+            value
+                .parse::<siprtc_core::ice::Candidate>()
+                .is_ok_and(|candidate| {
+                    candidate.component == 2 && rtp.contains(&(candidate.host, candidate.port))
+                })
         });
     }
 }
@@ -125,7 +148,10 @@ fn candidate_component(work: &mut Work<'_>) {
 /// mDNS names stop some SIP servers; they go unless there is nothing else.
 fn candidate_unusable(work: &mut Work<'_>) {
     for index in work.live() {
-        if work.sdp.media[index].attributes("candidate").any(|value| !candidate::is_mdns(value)) {
+        if work.sdp.media[index]
+            .attributes("candidate")
+            .any(|value| !candidate::is_mdns(value))
+        {
             work.remove(Rule::CandidateUnusable, Some(index), |line| {
                 line.attribute_value("candidate").is_some_and(candidate::is_mdns)
             });
@@ -135,12 +161,26 @@ fn candidate_unusable(work: &mut Work<'_>) {
 
 fn trickle(work: &mut Work<'_>) {
     for place in work.places() {
-        let Some(section) = work.section(place) else { continue };
-        let Some(at) = section.position("ice-options") else { continue };
-        let options: Vec<&str> = section.attribute("ice-options").unwrap_or_default().split_ascii_whitespace().collect();
-        let kept: Vec<&str> = options.iter().copied().filter(|option| *option != "trickle").collect();
+        let Some(section) = work.section(place) else {
+            continue;
+        };
+        let Some(at) = section.position("ice-options") else {
+            continue;
+        };
+        let options: Vec<&str> = section
+            .attribute("ice-options")
+            .unwrap_or_default()
+            .split_ascii_whitespace()
+            .collect();
+        let kept: Vec<&str> = options
+            .iter()
+            .copied()
+            .filter(|option| *option != "trickle")
+            .collect();
         if kept.is_empty() {
-            work.remove(Rule::Trickle, place, |line| line.attribute_value("ice-options") == Some("trickle"));
+            work.remove(Rule::Trickle, place, |line| {
+                line.attribute_value("ice-options") == Some("trickle")
+            });
         } else if kept.len() < options.len() {
             let text = format!("a=ice-options:{}", kept.join(" "));
             work.replace(Rule::Trickle, place, at, text);
@@ -152,8 +192,15 @@ fn mono_channel(work: &mut Work<'_>) {
     for index in 0..work.sdp.media.len() {
         for at in 0..work.sdp.media[index].lines.len() {
             let line = &work.sdp.media[index].lines[at];
-            let Some(value) = line.attribute_value("rtpmap") else { continue };
-            let Some(short) = value.strip_suffix("/1").filter(|short| short.matches('/').count() == 1) else { continue };
+            let Some(value) = line.attribute_value("rtpmap") else {
+                continue;
+            };
+            let Some(short) = value
+                .strip_suffix("/1")
+                .filter(|short| short.matches('/').count() == 1)
+            else {
+                continue;
+            };
             let text = format!("a=rtpmap:{short}");
             work.replace(Rule::MonoChannel, Some(index), at, text);
         }
@@ -162,7 +209,12 @@ fn mono_channel(work: &mut Work<'_>) {
 
 fn default_candidate(work: &mut Work<'_>) {
     let live = work.live();
-    let Some(shared) = live.first().and_then(|&first| candidate::default_of(&work.sdp.media[first])) else { return };
+    let Some(shared) = live
+        .first()
+        .and_then(|&first| candidate::default_of(&work.sdp.media[first]))
+    else {
+        return;
+    };
     for index in live {
         let media = &work.sdp.media[index];
         let line = media.media_line();
@@ -172,11 +224,20 @@ fn default_candidate(work: &mut Work<'_>) {
             continue;
         }
         let (address, port) = candidate::default_of(media).unwrap_or(shared);
-        let text = format!("m={} {port} {} {}", line.media, line.proto, line.formats.join(" "));
+        let text = format!(
+            "m={} {port} {} {}",
+            line.media,
+            line.proto,
+            line.formats.join(" ")
+        );
         let family = if address.is_ipv4() { "IP4" } else { "IP6" };
         let connection = format!("c=IN {family} {address}");
         let at = media.lines.iter().position(|line| line.letter() == Some(b'c'));
-        let behind_title = media.lines.iter().take_while(|line| matches!(line.letter(), Some(b'm' | b'i'))).count();
+        let behind_title = media
+            .lines
+            .iter()
+            .take_while(|line| matches!(line.letter(), Some(b'm' | b'i')))
+            .count();
         work.replace(Rule::DefaultCandidate, Some(index), 0, text);
         match at {
             Some(at) => work.replace(Rule::DefaultCandidate, Some(index), at, connection),
@@ -190,7 +251,10 @@ fn rtcp_line(work: &mut Work<'_>) {
     for index in work.live() {
         let media = &work.sdp.media[index];
         let port = media.media_line().port.to_owned();
-        let Some(at) = media.position("rtcp").filter(|_| media.position("rtcp-mux").is_some() && port != "0") else {
+        let Some(at) = media
+            .position("rtcp")
+            .filter(|_| media.position("rtcp-mux").is_some() && port != "0")
+        else {
             continue;
         };
         let asked = media.attribute("rtcp").unwrap_or_default();

@@ -79,8 +79,10 @@ fn translate(mut work: Work<'_>) -> Result<Translation> {
 fn set_attribute(work: &mut Work<'_>, rule: Rule, index: usize, name: &str, value: &str) {
     let text = format!("a={name}:{value}");
     match work.sdp.media[index].position(name) {
-        Some(at) if work.sdp.media[index].attribute(name) == Some(value) => drop(at),
-        Some(at) => work.replace(rule, Some(index), at, text),
+        Some(at) if work.sdp.media[index].attribute(name) != Some(value) => {
+            work.replace(rule, Some(index), at, text)
+        }
+        Some(_) => {}
         None => work.append(rule, Some(index), text),
     }
 }
@@ -93,10 +95,21 @@ fn mids(work: &mut Work<'_>) {
             taken.push(mid.to_owned());
             continue;
         }
-        let others: Vec<&str> = work.sdp.media.iter().filter_map(|media| media.attribute("mid")).collect();
+        let others: Vec<&str> = work
+            .sdp
+            .media
+            .iter()
+            .filter_map(|media| media.attribute("mid"))
+            .collect();
         // The engine numbers its own m-lines so too, which makes an answer without mids fit.
         let fresh = (0..=work.sdp.media.len())
-            .map(|extra| if extra == 0 { index.to_string() } else { format!("{index}.{extra}") })
+            .map(|extra| {
+                if extra == 0 {
+                    index.to_string()
+                } else {
+                    format!("{index}.{extra}")
+                }
+            })
             .find(|mid| !others.contains(&mid.as_str()) && !taken.contains(mid))
             .unwrap_or_else(|| format!("m{index}"));
         set_attribute(work, Rule::Mid, index, "mid", &fresh);
@@ -105,12 +118,16 @@ fn mids(work: &mut Work<'_>) {
 }
 
 fn rejected_lines(work: &mut Work<'_>) {
-    for index in (0..work.carried.len()).filter(|&index| !work.carried[index]).collect::<Vec<_>>() {
+    for index in (0..work.carried.len())
+        .filter(|&index| !work.carried[index])
+        .collect::<Vec<_>>()
+    {
         let media = &work.sdp.media[index];
         // A video m-line keeps its mid, so that it stays the same m-line when it is rejected later on.
-        let had_mid = !work.notes.0.iter().any(|change| {
-            change.rule == Rule::Mid && change.media == Some(index) && change.before.is_none()
-        });
+        let had_mid =
+            !work.notes.0.iter().any(|change| {
+                change.rule == Rule::Mid && change.media == Some(index) && change.before.is_none()
+            });
         let is_video = media.media_line().media == "video";
         let mid = match media.attribute("mid") {
             Some(mid) if is_video && had_mid => mid.to_owned(),
@@ -121,7 +138,12 @@ fn rejected_lines(work: &mut Work<'_>) {
             }
         };
         set_attribute(work, Rule::RejectedLine, index, "mid", &mid);
-        work.replace(Rule::RejectedLine, Some(index), 0, "m=video 0 UDP/TLS/RTP/SAVPF 0".to_owned());
+        work.replace(
+            Rule::RejectedLine,
+            Some(index),
+            0,
+            "m=video 0 UDP/TLS/RTP/SAVPF 0".to_owned(),
+        );
         work.remove(Rule::RejectedLine, Some(index), |line| {
             line.letter() != Some(b'm')
                 && line.attribute_value("mid").is_none()
@@ -147,9 +169,12 @@ fn bundle_group(work: &mut Work<'_>) {
         }
     }
     let is_group = |line: &Line<'_>| {
-        line.attribute_value("group").is_some_and(|value| value.split_ascii_whitespace().next() == Some("BUNDLE"))
+        line.attribute_value("group")
+            .is_some_and(|value| value.split_ascii_whitespace().next() == Some("BUNDLE"))
     };
-    let is_right = |group: &[&str]| group.len() == wanted.len() && wanted.iter().all(|mid| group.contains(&mid.as_str()));
+    let is_right = |group: &[&str]| {
+        group.len() == wanted.len() && wanted.iter().all(|mid| group.contains(&mid.as_str()))
+    };
     let groups: Vec<Vec<&str>> = work.sdp.bundles().collect();
     if matches!(groups.as_slice(), [group] if is_right(group)) {
         return;
@@ -165,18 +190,31 @@ fn bundle_group(work: &mut Work<'_>) {
 }
 
 fn one_fingerprint(work: &mut Work<'_>) {
-    let candidates = [Some(work.kept), None].into_iter().chain(work.carried().into_iter().map(Some));
-    let mut values = candidates.filter_map(|place| work.section(place)).flat_map(|section| section.attributes("fingerprint"));
-    let Some(chosen) = values.find(|value| is_sha256(value)) else { return };
+    let candidates = [Some(work.kept), None]
+        .into_iter()
+        .chain(work.carried().into_iter().map(Some));
+    let mut values = candidates
+        .filter_map(|place| work.section(place))
+        .flat_map(|section| section.attributes("fingerprint"));
+    let Some(chosen) = values.find(|value| is_sha256(value)) else {
+        return;
+    };
     let (plain, lower) = (squeeze(chosen), normal_fingerprint(chosen));
     drop(values);
     work.remove_everywhere(Rule::FingerprintSingle, |line| {
-        line.attribute_value("fingerprint").is_some_and(|value| !squeeze(value).eq_ignore_ascii_case(&plain))
+        line.attribute_value("fingerprint")
+            .is_some_and(|value| !squeeze(value).eq_ignore_ascii_case(&plain))
     });
     for place in work.places() {
-        let Some(section) = work.section(place) else { continue };
+        let Some(section) = work.section(place) else {
+            continue;
+        };
         let at: Vec<usize> = (0..section.lines.len())
-            .filter(|&at| section.lines[at].attribute_value("fingerprint").is_some_and(|value| value != lower))
+            .filter(|&at| {
+                section.lines[at]
+                    .attribute_value("fingerprint")
+                    .is_some_and(|value| value != lower)
+            })
             .collect();
         for at in at {
             work.replace(Rule::FingerprintHash, place, at, format!("a=fingerprint:{lower}"));
@@ -198,9 +236,12 @@ fn normal_fingerprint(value: &str) -> String {
 fn one_set_of_ice_credentials(work: &mut Work<'_>) {
     for name in ["ice-ufrag", "ice-pwd"] {
         let tagged = &work.sdp.media[work.kept];
-        let others = || work.carried().into_iter().find_map(|index| work.sdp.media[index].attribute(name));
-        let Some(chosen) = work.sdp.attribute(tagged, name).or_else(others).map(str::to_owned) else { continue };
-        work.remove_everywhere(Rule::IceSingle, |line| line.attribute_value(name).is_some_and(|value| value != chosen));
+        let Some(chosen) = work.sdp.attribute(tagged, name).map(str::to_owned) else {
+            continue;
+        };
+        work.remove_everywhere(Rule::IceSingle, |line| {
+            line.attribute_value(name).is_some_and(|value| value != chosen)
+        });
     }
 }
 
@@ -208,15 +249,24 @@ fn candidate_place(work: &mut Work<'_>) {
     if work.sdp.media[work.kept].position("candidate").is_none() {
         return;
     }
-    for index in work.carried().into_iter().filter(|&index| index != work.kept).collect::<Vec<_>>() {
-        work.remove(Rule::CandidatePlace, Some(index), |line| line.attribute_value("candidate").is_some());
+    for index in work
+        .carried()
+        .into_iter()
+        .filter(|&index| index != work.kept)
+        .collect::<Vec<_>>()
+    {
+        work.remove(Rule::CandidatePlace, Some(index), |line| {
+            line.attribute_value("candidate").is_some()
+        });
     }
 }
 
 fn candidate_component(work: &mut Work<'_>) {
     for index in work.carried() {
         work.remove(Rule::CandidateComponent, Some(index), |line| {
-            let component = line.attribute_value("candidate").and_then(|value| value.split_ascii_whitespace().nth(1));
+            let component = line
+                .attribute_value("candidate")
+                .and_then(|value| value.split_ascii_whitespace().nth(1));
             component.is_some_and(|component| component != "1")
         });
     }
@@ -224,12 +274,19 @@ fn candidate_component(work: &mut Work<'_>) {
 
 fn candidate_unusable(work: &mut Work<'_>) {
     work.remove_everywhere(Rule::CandidateUnusable, |line| {
-        line.attribute_value("candidate").is_some_and(|value| !candidate::is_usable(value))
+        line.attribute_value("candidate")
+            .is_some_and(|value| !candidate::is_usable(value))
     });
 }
 
 fn setup(work: &mut Work<'_>) {
-    let Some(role) = work.sdp.attribute(&work.sdp.media[work.kept], "setup").map(str::to_owned) else { return };
+    let mut said = std::iter::once(work.kept).chain(work.carried());
+    let Some(role) = said
+        .find_map(|index| work.sdp.attribute(&work.sdp.media[index], "setup"))
+        .map(str::to_owned)
+    else {
+        return;
+    };
     for index in work.carried() {
         set_attribute(work, Rule::SessionSetup, index, "setup", &role);
     }
@@ -253,12 +310,21 @@ fn payloads(work: &mut Work<'_>) {
         if line.is_data_channel() {
             continue;
         }
+        let maps = media.rtpmaps();
         let is_mapped = |format: &&str| {
-            format.parse::<u8>().is_ok_and(|pt| media.rtpmap(format).is_some() || static_encoding(pt).is_some())
+            format
+                .parse::<u8>()
+                .is_ok_and(|pt| maps.of(format).is_some() || static_encoding(pt).is_some())
         };
         let formats: Vec<&str> = line.formats.iter().copied().filter(is_mapped).collect();
         if formats.len() < line.formats.len() {
-            let text = format!("m={} {} {} {}", line.media, line.port, line.proto, formats.join(" "));
+            let text = format!(
+                "m={} {} {} {}",
+                line.media,
+                line.port,
+                line.proto,
+                formats.join(" ")
+            );
             work.replace(Rule::PayloadUnmapped, Some(index), 0, text);
         }
     }
@@ -267,9 +333,15 @@ fn payloads(work: &mut Work<'_>) {
 fn rtpmaps(work: &mut Work<'_>) {
     for index in work.carried() {
         let media = &work.sdp.media[index];
+        let maps = media.rtpmaps();
         let missing: Vec<String> = (media.media_line().formats.iter())
-            .filter(|format| media.rtpmap(format).is_none())
-            .filter_map(|format| Some(format!("a=rtpmap:{format} {}", static_encoding(format.parse().ok()?)?)))
+            .filter(|format| maps.of(format).is_none())
+            .filter_map(|format| {
+                Some(format!(
+                    "a=rtpmap:{format} {}",
+                    static_encoding(format.parse().ok()?)?
+                ))
+            })
             .collect();
         for text in missing {
             work.append(Rule::RtpmapStatic, Some(index), text);
@@ -280,12 +352,18 @@ fn rtpmaps(work: &mut Work<'_>) {
 fn extmaps(work: &mut Work<'_>) {
     let is_whole = |value: &str| {
         let mut words = value.split_ascii_whitespace();
-        let id = words.next().and_then(|id| id.split('/').next()?.parse::<u16>().ok());
-        let scheme = words.next().and_then(|uri| uri.split_once(':')).map(|(scheme, _)| scheme);
+        let id = words
+            .next()
+            .and_then(|id| id.split('/').next()?.parse::<u16>().ok());
+        let scheme = words
+            .next()
+            .and_then(|uri| uri.split_once(':'))
+            .map(|(scheme, _)| scheme);
         id.is_some() && scheme.is_some_and(|scheme| scheme.starts_with(|c: char| c.is_ascii_alphabetic()))
     };
     work.remove_everywhere(Rule::ExtmapInvalid, |line| {
-        line.attribute_value("extmap").is_some_and(|value| !is_whole(value))
+        line.attribute_value("extmap")
+            .is_some_and(|value| !is_whole(value))
     });
 }
 

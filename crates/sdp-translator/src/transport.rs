@@ -15,36 +15,53 @@ pub(crate) struct Transport {
 impl Transport {
     /// Chooses the first audio m-line that can be carried, else the first of any kind, and those bundled with it.
     pub(crate) fn choose(sdp: &Sdp<'_>) -> Result<Self> {
-        let live: Vec<usize> = (0..sdp.media.len()).filter(|&index| sdp.media[index].is_live()).collect();
+        let live: Vec<usize> = (0..sdp.media.len())
+            .filter(|&index| sdp.media[index].is_live())
+            .collect();
         let fits = |index: &&usize| obstacle(sdp, **index).is_none();
         let is_audio = |index: &&usize| sdp.media[**index].media_line().media == "audio";
         let audio = live.iter().filter(is_audio).find(fits);
         let Some(&kept) = audio.or_else(|| live.iter().find(fits)) else {
             let first = live.iter().find(is_audio).or(live.first());
             return Err(match first {
-                Some(&index) => obstacle(sdp, index).unwrap_or(Obstacle::Medium).into_error(sdp, index),
+                Some(&index) => obstacle(sdp, index)
+                    .unwrap_or(Obstacle::Medium)
+                    .into_error(sdp, index),
                 None if sdp.media.is_empty() => incompatible("the description has no m-line".to_owned()),
                 None => incompatible("every m-line of the description is rejected (port 0)".to_owned()),
             });
         };
         let group = group_of(sdp, kept);
         let carried: Vec<bool> = (0..sdp.media.len())
-            .map(|index| index == kept || (group.contains(&index) && live.contains(&index) && can_join(sdp, index)))
+            .map(|index| {
+                index == kept || (group.contains(&index) && live.contains(&index) && can_join(sdp, index))
+            })
             .collect();
-        let names_transport = |index: &usize| {
-            let media = &sdp.media[*index];
-            carried[*index] && media.attribute("ice-ufrag").is_some() && sdp.attribute(media, "fingerprint").is_some()
+        let in_order = || group.iter().copied().filter(|&index| carried[index]);
+        let is_whole = |index: &usize| {
+            has_ice(sdp, *index) && sdp.attribute(&sdp.media[*index], "fingerprint").is_some()
         };
-        let tagged = group.iter().copied().find(names_transport).unwrap_or(kept);
+        let tagged = in_order()
+            .find(is_whole)
+            .or_else(|| in_order().find(|&index| has_ice(sdp, index)));
+        let tagged = tagged.unwrap_or(kept);
         Ok(Transport { carried, tagged })
     }
 }
 
 /// The m-lines of the BUNDLE group that `index` is in, in the group's order; itself, if it is in none.
 fn group_of(sdp: &Sdp<'_>, index: usize) -> Vec<usize> {
-    let Some(mid) = sdp.media[index].attribute("mid") else { return vec![index] };
-    let Some(group) = sdp.bundles().find(|mids| mids.contains(&mid)) else { return vec![index] };
-    let place = |mid: &&str| sdp.media.iter().position(|media| media.attribute("mid") == Some(mid));
+    let Some(mid) = sdp.media[index].attribute("mid") else {
+        return vec![index];
+    };
+    let Some(group) = sdp.bundles().find(|mids| mids.contains(&mid)) else {
+        return vec![index];
+    };
+    let place = |mid: &&str| {
+        sdp.media
+            .iter()
+            .position(|media| media.attribute("mid") == Some(mid))
+    };
     group.iter().filter_map(place).collect()
 }
 
@@ -65,14 +82,22 @@ fn obstacle(sdp: &Sdp<'_>, index: usize) -> Option<Obstacle> {
     if !is_known(media) {
         return Some(Obstacle::Medium);
     }
-    let group = group_of(sdp, index);
+    let is_mate = |mate: &usize| *mate == index || (sdp.media[*mate].is_live() && can_join(sdp, *mate));
+    let group: Vec<usize> = group_of(sdp, index).into_iter().filter(is_mate).collect();
     let somewhere = |name: &str| {
-        sdp.session.attribute(name).is_some() || group.iter().any(|&mate| sdp.media[mate].attribute(name).is_some())
+        sdp.session.attribute(name).is_some()
+            || group
+                .iter()
+                .any(|&mate| sdp.media[mate].attribute(name).is_some())
     };
     if !somewhere("fingerprint") {
-        return Some(if media.attribute("crypto").is_some() { Obstacle::Sdes } else { Obstacle::Plain });
+        return Some(if media.attribute("crypto").is_some() {
+            Obstacle::Sdes
+        } else {
+            Obstacle::Plain
+        });
     }
-    if !somewhere("ice-ufrag") || !somewhere("ice-pwd") {
+    if !group.iter().any(|&mate| has_ice(sdp, mate)) {
         return Some(Obstacle::Ice);
     }
     let fingerprints = |section: &Section<'_>| section.attributes("fingerprint").any(is_sha256);
@@ -80,6 +105,12 @@ fn obstacle(sdp: &Sdp<'_>, index: usize) -> Option<Obstacle> {
         return Some(Obstacle::Hash);
     }
     (line.is_rtp() && media.encodings().is_empty()).then_some(Obstacle::Encodings)
+}
+
+/// Both of them, in one place: a user fragment of one m-line and a password of another open nothing.
+fn has_ice(sdp: &Sdp<'_>, index: usize) -> bool {
+    let media = &sdp.media[index];
+    sdp.attribute(media, "ice-ufrag").is_some() && sdp.attribute(media, "ice-pwd").is_some()
 }
 
 /// What the engine can carry beside the first m-line. Plain RTP in a BUNDLE group with DTLS is a contradiction that
@@ -99,7 +130,10 @@ fn is_known(media: &Section<'_>) -> bool {
 }
 
 pub(crate) fn is_sha256(fingerprint: &str) -> bool {
-    fingerprint.split_ascii_whitespace().next().is_some_and(|hash| hash.eq_ignore_ascii_case("sha-256"))
+    fingerprint
+        .split_ascii_whitespace()
+        .next()
+        .is_some_and(|hash| hash.eq_ignore_ascii_case("sha-256"))
 }
 
 impl Obstacle {

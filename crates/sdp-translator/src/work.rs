@@ -17,12 +17,20 @@ pub(crate) struct Work<'a> {
 
 impl<'a> Work<'a> {
     pub(crate) fn new(text: &'a str) -> Result<Self> {
-        Ok(Work { sdp: Sdp::parse(text)?, notes: Notes::default(), kept: 0, carried: Vec::new() })
+        Ok(Work {
+            sdp: Sdp::parse(text)?,
+            notes: Notes::default(),
+            kept: 0,
+            carried: Vec::new(),
+        })
     }
 
     pub(crate) fn finish(self) -> Translation {
         let changes: Vec<Change> = self.notes.0;
-        Translation { sdp: self.sdp.to_text(), changes }
+        Translation {
+            sdp: self.sdp.to_text(),
+            changes,
+        }
     }
 
     /// The session for `None`, an m-line else.
@@ -47,21 +55,31 @@ impl<'a> Work<'a> {
 
     /// The m-lines that are not rejected.
     pub(crate) fn live(&self) -> Vec<usize> {
-        (0..self.sdp.media.len()).filter(|&index| self.sdp.media[index].is_live()).collect()
+        (0..self.sdp.media.len())
+            .filter(|&index| self.sdp.media[index].is_live())
+            .collect()
     }
 
     /// The m-lines that the engine carries.
     pub(crate) fn carried(&self) -> Vec<usize> {
-        (0..self.carried.len()).filter(|&index| self.carried[index]).collect()
+        (0..self.carried.len())
+            .filter(|&index| self.carried[index])
+            .collect()
     }
 
     pub(crate) fn replace(&mut self, rule: Rule, media: Option<usize>, at: usize, text: String) {
-        let Some(line) = self.section_mut(media).and_then(|section| section.lines.get_mut(at)) else { return };
+        let Some(line) = self
+            .section_mut(media)
+            .and_then(|section| section.lines.get_mut(at))
+        else {
+            return;
+        };
         if line.0 == text {
             return;
         }
         let before = std::mem::replace(line, Line::new(text.clone()));
-        self.notes.push(rule, media, Some(before.0.into_owned()), Some(text));
+        self.notes
+            .push(rule, media, Some(before.0.into_owned()), Some(text));
     }
 
     pub(crate) fn append(&mut self, rule: Rule, media: Option<usize>, text: String) {
@@ -70,15 +88,24 @@ impl<'a> Work<'a> {
     }
 
     pub(crate) fn insert(&mut self, rule: Rule, media: Option<usize>, at: usize, text: String) {
-        let Some(section) = self.section_mut(media) else { return };
+        let Some(section) = self.section_mut(media) else {
+            return;
+        };
         let at = at.min(section.lines.len());
         section.lines.insert(at, Line::new(text.clone()));
         self.notes.push(rule, media, None, Some(text));
     }
 
     /// Takes out every line for which `unwanted` is true.
-    pub(crate) fn remove(&mut self, rule: Rule, media: Option<usize>, mut unwanted: impl FnMut(&Line<'_>) -> bool) {
-        let Some(section) = self.section_mut(media) else { return };
+    pub(crate) fn remove(
+        &mut self,
+        rule: Rule,
+        media: Option<usize>,
+        mut unwanted: impl FnMut(&Line<'_>) -> bool,
+    ) {
+        let Some(section) = self.section_mut(media) else {
+            return;
+        };
         let mut gone = Vec::new();
         section.lines.retain(|line| {
             let out = unwanted(line);

@@ -45,14 +45,21 @@ pub(crate) fn registry() -> rtc::shared::error::Result<CodecRegistry> {
 pub(crate) fn formats(codecs: &[Codec]) -> Vec<Format> {
     let mut formats: Vec<Format> = Vec::new();
     for codec in codecs {
-        if !formats.iter().any(|other| other.payload_type == codec.payload_type()) {
+        if !formats
+            .iter()
+            .any(|other| other.payload_type == codec.payload_type())
+        {
             formats.push(format(*codec));
         }
     }
     for (payload_type, clock_rate) in TELEPHONE_EVENTS {
         if codecs.iter().any(|codec| codec.clock_rate() == clock_rate) {
             let encoding = format!("{TELEPHONE_EVENT}/{clock_rate}");
-            formats.push(Format { payload_type, encoding, fmtp: "0-16".to_owned() });
+            formats.push(Format {
+                payload_type,
+                encoding,
+                fmtp: "0-16".to_owned(),
+            });
         }
     }
     formats
@@ -65,10 +72,16 @@ pub(crate) fn common(ours: &[Format], theirs: &[Format]) -> Option<Vec<Format>> 
         .iter()
         .filter_map(|theirs| {
             let ours = ours.iter().find(|ours| ours.is_same(theirs))?;
-            Some(Format { payload_type: theirs.payload_type, ..ours.clone() })
+            Some(Format {
+                payload_type: theirs.payload_type,
+                ..ours.clone()
+            })
         })
         .collect();
-    common.iter().any(|format| format.name() != TELEPHONE_EVENT).then_some(common)
+    common
+        .iter()
+        .any(|format| format.name() != TELEPHONE_EVENT)
+        .then_some(common)
 }
 
 /// What to offer when `current` is in use: that first and under its numbers, then the rest of ours, for RFC 3264
@@ -82,7 +95,10 @@ pub(crate) fn offer(ours: &[Format], current: &[Format]) -> Vec<Format> {
         let taken = |payload_type: u8| offer.iter().any(|offered| offered.payload_type == payload_type);
         let own = Some(format.payload_type).filter(|own| !taken(*own));
         if let Some(payload_type) = own.or_else(|| (96..128).rev().find(|free| !taken(*free))) {
-            offer.push(Format { payload_type, ..format.clone() });
+            offer.push(Format {
+                payload_type,
+                ..format.clone()
+            });
         }
     }
     offer
@@ -91,19 +107,30 @@ pub(crate) fn offer(ours: &[Format], current: &[Format]) -> Vec<Format> {
 /// The clock rate in Hz by which jitter can be told, zero for telephone-event, whose packets repeat a timestamp.
 pub(crate) fn clock_rates(formats: &[Format]) -> impl Iterator<Item = (u8, u32)> {
     formats.iter().map(|format| {
-        let clock = if format.name() == TELEPHONE_EVENT { 0 } else { format.clock_rate() };
+        let clock = if format.name() == TELEPHONE_EVENT {
+            0
+        } else {
+            format.clock_rate()
+        };
         (format.payload_type, clock)
     })
 }
 
 /// RFC 3551's static payload types that need no `a=rtpmap`.
 pub(crate) fn of_static_payload_type(payload_type: u8) -> Option<Format> {
-    [Codec::G722, Codec::Pcma, Codec::Pcmu].into_iter().find(|codec| codec.payload_type() == payload_type).map(format)
+    [Codec::G722, Codec::Pcma, Codec::Pcmu]
+        .into_iter()
+        .find(|codec| codec.payload_type() == payload_type)
+        .map(format)
 }
 
 fn format(codec: Codec) -> Format {
     // RFC 7587 section 7: Opus is always announced as 48000/2. A single channel is left out (RFC 8866 section 6.6).
-    let (channels, fmtp) = if codec == Codec::Opus { ("/2", OPUS_FMTP) } else { ("", "") };
+    let (channels, fmtp) = if codec == Codec::Opus {
+        ("/2", OPUS_FMTP)
+    } else {
+        ("", "")
+    };
     Format {
         payload_type: codec.payload_type(),
         encoding: format!("{codec}/{}{channels}", codec.clock_rate()),
@@ -120,12 +147,19 @@ mod tests {
     }
 
     fn theirs(payload_type: u8, encoding: &str) -> Format {
-        Format { payload_type, encoding: encoding.to_owned(), fmtp: "theirs=1".to_owned() }
+        Format {
+            payload_type,
+            encoding: encoding.to_owned(),
+            fmtp: "theirs=1".to_owned(),
+        }
     }
 
     #[test]
     fn telephone_event_comes_last_at_every_clock_rate_in_use() {
-        assert_eq!(payload_types(&formats(&[Codec::Pcma, Codec::Opus])), [8, 111, 101, 110]);
+        assert_eq!(
+            payload_types(&formats(&[Codec::Pcma, Codec::Opus])),
+            [8, 111, 101, 110]
+        );
         assert_eq!(payload_types(&formats(&[Codec::Opus])), [111, 110]);
         assert_eq!(payload_types(&formats(&[Codec::G722, Codec::Pcmu])), [9, 0, 101]);
     }
@@ -140,7 +174,12 @@ mod tests {
         let ours = formats(&Codec::ALL);
         let common = common(
             &ours,
-            &[theirs(3, "GSM/8000"), theirs(0, "pcmu/8000"), theirs(96, "OPUS/48000/2"), theirs(97, "telephone-event/48000")],
+            &[
+                theirs(3, "GSM/8000"),
+                theirs(0, "pcmu/8000"),
+                theirs(96, "OPUS/48000/2"),
+                theirs(97, "telephone-event/48000"),
+            ],
         )
         .unwrap();
         assert_eq!(payload_types(&common), [0, 96, 97]);

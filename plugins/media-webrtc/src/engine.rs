@@ -13,9 +13,7 @@ use rtc::ice::mdns::MulticastDnsMode;
 use rtc::interceptor::Slot;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::transport::RTCDtlsRole;
-use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
-};
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use siprtc_core::ice::{IceConfig, IcePolicy, IceServer, IceServerKind};
 use siprtc_core::media::{IceMode, MediaEngine, MediaPeer, PeerConfig};
@@ -55,13 +53,25 @@ impl MediaEngine for Engine {
     async fn create_peer(&self, config: PeerConfig) -> Result<Arc<dyn MediaPeer>> {
         check(&config)?;
         let handle = Handle::try_current().map_err(|error| {
-            misuse("there is no tokio runtime here").caused_by(error).advice("call it from within the media runtime")
+            misuse("there is no tokio runtime here")
+                .caused_by(error)
+                .advice("call it from within the media runtime")
         })?;
         let ssrc = rand::random();
         let now = tokio::time::Instant::now().into_std();
         let cname = format!("{:032x}", rand::random::<u128>());
         let reports = Arc::new(Mutex::new(Reports::new(now, SystemTime::now(), ssrc, cname)));
-        let shared = Arc::new(Shared::new(handle.clone(), reports.clone(), config.events.clone()));
+        let relay = config
+            .ice
+            .servers
+            .iter()
+            .any(|server| matches!(server.kind, IceServerKind::Turn { .. }));
+        let shared = Arc::new(Shared::new(
+            handle.clone(),
+            reports.clone(),
+            relay,
+            config.events.clone(),
+        ));
         let formats = codecs::formats(&config.codecs);
         reports.lock().set_clock_rates(codecs::clock_rates(&formats));
         let role = config.remote_offer.as_deref().and_then(answering_role);
@@ -76,8 +86,14 @@ impl MediaEngine for Engine {
             .with_configuration(configuration(&config.ice))
             .with_media_engine(codecs::registry().map_err(backend)?)
             .with_setting_engine(settings(config.ice.policy, role))
-            .with_interceptor_registry(Registry::new().with(Slot::ReceiverReport, Tap::new(config.packets, reports)))
-            .with_runtime(Arc::new(PeerRuntime::new(handle, driver_ended)))
+            .with_interceptor_registry(
+                Registry::new().with(Slot::ReceiverReport, Tap::new(config.packets, reports)),
+            )
+            .with_runtime(Arc::new(PeerRuntime::new(
+                handle,
+                shared.relay.clone(),
+                driver_ended,
+            )))
             .with_handler(Arc::new(Callbacks(shared.clone())))
             .with_udp_addrs(config.ice.bind.clone())
             // Without it a connection that is dropped and not closed keeps its task and its sockets for ever.
@@ -85,7 +101,10 @@ impl MediaEngine for Engine {
             .build()
             .await
             .map_err(|error| {
-                backend(error).advice(format!("check that these addresses are local and free: {:?}", config.ice.bind))
+                backend(error).advice(format!(
+                    "check that these addresses are local and free: {:?}",
+                    config.ice.bind
+                ))
             })?;
         let connection: Arc<dyn PeerConnection> = Arc::new(connection);
         let track = Arc::new(TrackLocalStaticRTP::new(track(ssrc)));
@@ -94,11 +113,21 @@ impl MediaEngine for Engine {
             streams: Vec::new(),
             send_encodings: Vec::new(),
         };
-        let transceiver =
-            connection.add_transceiver_from_track(track.clone(), Some(init)).await.map_err(backend)?;
+        let transceiver = connection
+            .add_transceiver_from_track(track.clone(), Some(init))
+            .await
+            .map_err(backend)?;
         let negotiation = Negotiation::new(formats, role);
         let _ = shared.connection.set(Arc::downgrade(&connection));
-        Ok(Arc::new(Peer::new(connection, transceiver, track, shared, ssrc, negotiation, config.ice.gather_budget)))
+        Ok(Arc::new(Peer::new(
+            connection,
+            transceiver,
+            track,
+            shared,
+            ssrc,
+            negotiation,
+            config.ice.gather_budget,
+        )))
     }
 }
 
@@ -107,7 +136,9 @@ fn check(config: &PeerConfig) -> Result<()> {
         return Err(misuse("there is no codec to offer").advice("name at least one in media.codecs"));
     }
     if config.ice.bind.is_empty() {
-        return Err(misuse("there is no local address to bind").advice("give IceConfig::bind at least one address"));
+        return Err(
+            misuse("there is no local address to bind").advice("give IceConfig::bind at least one address")
+        );
     }
     Ok(())
 }
@@ -123,7 +154,9 @@ fn backend(error: rtc::shared::error::Error) -> Error {
 /// Which role the answer to this offer must take. The library answers `active` to everything but an ICE-lite peer,
 /// and `passive` to that; both are wrong when the offer leaves no choice (RFC 8842 section 5.3).
 fn answering_role(offer: &str) -> Option<Setup> {
-    sdp::setup(offer).filter(|setup| *setup != Setup::Actpass).map(Setup::reversed)
+    sdp::setup(offer)
+        .filter(|setup| *setup != Setup::Actpass)
+        .map(Setup::reversed)
 }
 
 fn configuration(ice: &IceConfig) -> RTCConfiguration {
@@ -141,11 +174,19 @@ fn server(server: &IceServer) -> RTCIceServer {
         IceServerKind::Stun => Default::default(),
         IceServerKind::Turn { username, password } => (username.clone(), password.clone()),
     };
-    RTCIceServer { urls: vec![server.url()], username, credential }
+    RTCIceServer {
+        urls: vec![server.url()],
+        username,
+        credential,
+    }
 }
 
 fn settings(policy: IcePolicy, role: Option<Setup>) -> SettingEngine {
-    let relay = if policy == IcePolicy::Relay { Duration::ZERO } else { RELAY_PATIENCE };
+    let relay = if policy == IcePolicy::Relay {
+        Duration::ZERO
+    } else {
+        RELAY_PATIENCE
+    };
     let settings = SettingEngineBuilder::new()
         // No socket for names that SIP peers do not have; candidates that are names are left out.
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
@@ -164,10 +205,19 @@ fn settings(policy: IcePolicy, role: Option<Setup>) -> SettingEngine {
 /// One stream for the peer's lifetime. Its codec is a formality: the payload type is each packet's own.
 fn track(ssrc: u32) -> MediaStreamTrack {
     let coding = RTCRtpEncodingParameters {
-        rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() },
+        rtp_coding_parameters: RTCRtpCodingParameters {
+            ssrc: Some(ssrc),
+            ..Default::default()
+        },
         codec: codecs::shown_to_library().rtp_codec,
         ..Default::default()
     };
     let id = |name: &str| format!("{name}-{ssrc:08x}");
-    MediaStreamTrack::new(id("siprtc"), id("audio"), "audio".to_owned(), RtpCodecKind::Audio, vec![coding])
+    MediaStreamTrack::new(
+        id("siprtc"),
+        id("audio"),
+        "audio".to_owned(),
+        RtpCodecKind::Audio,
+        vec![coding],
+    )
 }

@@ -3,15 +3,20 @@
 use crate::reports::Reports;
 use crate::stats;
 use parking_lot::Mutex;
-use siprtc_core::ice::IceState;
+use siprtc_core::ice::{CandidateKind, IceState};
 use siprtc_core::media::{MediaEvent, MediaEventSink};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionEventHandler, RTCIceConnectionState, RTCIceGatheringState, RTCPeerConnectionState,
+    PeerConnection, PeerConnectionEventHandler, RTCIceConnectionState, RTCIceGatheringState,
+    RTCPeerConnectionState,
 };
+
+/// From ICE's success on. RFC 6347 section 4.2.4 sends the first flight again after 1, 3 and 7 seconds.
+const DTLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a peer, its callbacks and its tasks share. It does not keep the connection alive.
 pub(crate) struct Shared {
@@ -22,13 +27,23 @@ pub(crate) struct Shared {
     connected: AtomicBool,
     closed: AtomicBool,
     ice: Mutex<IceState>,
+    /// Whether datagrams may go through a TURN server: until a pair is selected when there is one, then as it says.
+    pub(crate) relay: Arc<AtomicBool>,
+    has_relay: bool,
+    /// DTLS is up, or never will be.
+    handshake_over: watch::Sender<bool>,
     /// How many times gathering was completed.
     gathered: watch::Sender<u64>,
     events: Arc<dyn MediaEventSink>,
 }
 
 impl Shared {
-    pub(crate) fn new(handle: Handle, reports: Arc<Mutex<Reports>>, events: Arc<dyn MediaEventSink>) -> Self {
+    pub(crate) fn new(
+        handle: Handle,
+        reports: Arc<Mutex<Reports>>,
+        has_relay: bool,
+        events: Arc<dyn MediaEventSink>,
+    ) -> Self {
         Shared {
             handle,
             reports,
@@ -36,6 +51,9 @@ impl Shared {
             connected: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             ice: Mutex::new(IceState::New),
+            relay: Arc::new(AtomicBool::new(has_relay)),
+            has_relay,
+            handshake_over: watch::Sender::new(false),
             gathered: watch::Sender::new(0),
             events,
         }
@@ -51,6 +69,7 @@ impl Shared {
 
     /// Marks the peer closed; `true` for whoever was first.
     pub(crate) fn begin_close(&self) -> bool {
+        self.handshake_over.send_replace(true);
         !self.closed.swap(true, Ordering::AcqRel)
     }
 
@@ -66,7 +85,9 @@ impl Shared {
     pub(crate) fn driver_ended(&self) {
         self.gathered.send_modify(|count| *count += 1);
         self.connected.store(false, Ordering::Release);
-        self.emit(MediaEvent::Failed("the connection's task ended unexpectedly; its log says why".to_owned()));
+        self.emit(MediaEvent::Failed(
+            "the connection's task ended unexpectedly; its log says why".to_owned(),
+        ));
     }
 
     fn emit(&self, event: MediaEvent) {
@@ -80,18 +101,43 @@ impl Shared {
             return;
         }
         self.emit(MediaEvent::Ice(state));
+        if state == IceState::Checking {
+            self.relay.store(self.has_relay, Ordering::Release);
+        }
         if state == IceState::Connected {
             self.tell_selected_pair();
+            self.watch_dtls();
         }
+    }
+
+    /// The library never says that a handshake failed: not even when the certificate is the wrong one.
+    fn watch_dtls(self: &Arc<Self>) {
+        if self.is_connected() {
+            return;
+        }
+        let (shared, mut over) = (Arc::downgrade(self), self.handshake_over.subscribe());
+        self.handle.spawn(async move {
+            let waited = tokio::time::timeout(DTLS_TIMEOUT, over.wait_for(|over| *over)).await;
+            if let (Err(_), Some(shared)) = (waited, shared.upgrade()) {
+                shared.failed();
+            }
+        });
     }
 
     /// The library has no event for it, and its statistics must not be asked for on its own task.
     fn tell_selected_pair(self: &Arc<Self>) {
         let shared = self.clone();
         self.handle.spawn(async move {
-            let Some(connection) = shared.connection.get().and_then(Weak::upgrade) else { return };
+            let Some(connection) = shared.connection.get().and_then(Weak::upgrade) else {
+                return;
+            };
             match stats::selected_pair(&*connection).await {
-                Some(pair) => shared.emit(MediaEvent::Selected(pair)),
+                Some(pair) => {
+                    shared
+                        .relay
+                        .store(pair.local.kind == CandidateKind::Relayed, Ordering::Release);
+                    shared.emit(MediaEvent::Selected(pair));
+                }
                 None => tracing::debug!("ICE is connected, but no pair is selected any more"),
             }
         });
@@ -134,6 +180,7 @@ impl PeerConnectionEventHandler for Callbacks {
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         match state {
             RTCPeerConnectionState::Connected => {
+                self.0.handshake_over.send_replace(true);
                 if !self.0.connected.swap(true, Ordering::AcqRel) {
                     self.0.emit(MediaEvent::Connected);
                 }

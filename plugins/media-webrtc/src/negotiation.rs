@@ -23,8 +23,10 @@ pub(crate) struct Negotiation {
     answer: Vec<Format>,
     /// In use, under the peer's numbers.
     current: Vec<Format>,
-    /// Of the description set last.
-    pub(crate) remote_fingerprints: Vec<String>,
+    /// Of the remote offer that waits for our answer.
+    offered_fingerprints: Vec<String>,
+    /// Of the association, from the first negotiation on.
+    remote_fingerprints: Vec<String>,
     /// The description made last: as the library knows it, and as we gave it out.
     pub(crate) created: Option<Created>,
     /// Of our description that was set last (RFC 3264 section 8: one more for each).
@@ -49,6 +51,7 @@ impl Negotiation {
             ours,
             answer: Vec::new(),
             current: Vec::new(),
+            offered_fingerprints: Vec::new(),
             remote_fingerprints: Vec::new(),
             created: None,
             version: 0,
@@ -59,7 +62,10 @@ impl Negotiation {
     /// Remembers a description that the library made; returns what the user gets to see.
     pub(crate) fn created(&mut self, original: String, is_answer: bool) -> String {
         let given = self.given(&original, self.version + 1, is_answer);
-        self.created = Some(Created { original, given: given.clone() });
+        self.created = Some(Created {
+            original,
+            given: given.clone(),
+        });
         given
     }
 
@@ -72,7 +78,8 @@ impl Negotiation {
             return sdp::with_version(&sdp::from_library(original, &formats), version);
         }
         let given = sdp::with_version(&sdp::from_library(original, &self.answer), version);
-        self.role.map_or(given.clone(), |role| sdp::with_setup(&given, role))
+        self.role
+            .map_or(given.clone(), |role| sdp::with_setup(&given, role))
     }
 
     /// The library's own version of a description that we gave out.
@@ -85,22 +92,36 @@ impl Negotiation {
 
     /// What is common with the peer's formats. Refuses what the library cannot do with a remote description, before
     /// it is touched.
-    pub(crate) fn check_remote(&self, operation: &'static str, sdp: &str, is_offer: bool) -> Result<Vec<Format>> {
+    pub(crate) fn check_remote(
+        &self,
+        operation: &'static str,
+        sdp: &str,
+        is_offer: bool,
+    ) -> Result<Vec<Format>> {
         let fingerprints = sdp::fingerprints(sdp);
         if fingerprints.is_empty() {
-            return Err(incompatible(operation, "the peer's SDP has no a=fingerprint, so it speaks no DTLS-SRTP")
-                .advice("carry this call with the media engine \"rtp\""));
+            return Err(incompatible(
+                operation,
+                "the peer's SDP has no a=fingerprint, so it speaks no DTLS-SRTP",
+            )
+            .advice("carry this call with the media engine \"rtp\""));
         }
         // RFC 8842 section 5.1: a new fingerprint is a new DTLS association. The library has one for its lifetime.
         if !self.remote_fingerprints.is_empty() && self.remote_fingerprints != fingerprints {
-            return Err(incompatible(operation, "the peer's a=fingerprint changed within the call")
-                .advice("make a new media peer for this description"));
+            return Err(
+                incompatible(operation, "the peer's a=fingerprint changed within the call")
+                    .advice("make a new media peer for this description"),
+            );
         }
-        let common = codecs::common(&self.ours, &sdp::formats(sdp)).filter(|_| sdp::has_audio(sdp)).ok_or_else(|| {
-            incompatible(operation, "the peer's SDP has no audio, or no audio codec that we have").advice(
-                "add one of the peer's codecs to media.codecs; known are opus, G722, PCMU and PCMA",
-            )
-        })?;
+        let common = codecs::common(&self.ours, &sdp::formats(sdp))
+            .filter(|_| sdp::has_audio(sdp))
+            .ok_or_else(|| {
+                incompatible(
+                    operation,
+                    "the peer's SDP has no audio, or no audio codec that we have",
+                )
+                .advice("add one of the peer's codecs to media.codecs; known are opus, G722, PCMU and PCMA")
+            })?;
         let unanswerable = self.answers_as.is_none_or(|role| role == Setup::Active);
         if is_offer && self.role.is_none() && sdp::setup(sdp) == Some(Setup::Active) && unanswerable {
             return Err(Error::new(
@@ -115,8 +136,9 @@ impl Negotiation {
     }
 
     /// The remote offer is set: it waits for an answer.
-    pub(crate) fn offered(&mut self, direction: Direction, common: Vec<Format>) {
-        self.remote_offer = Some(direction);
+    pub(crate) fn offered(&mut self, sdp: &str, common: Vec<Format>) {
+        self.remote_offer = Some(sdp::direction(sdp));
+        self.offered_fingerprints = sdp::fingerprints(sdp);
         self.answer = common;
     }
 
@@ -124,12 +146,15 @@ impl Negotiation {
     pub(crate) fn answered(&mut self, setup: Option<Setup>, kind: SdpKind) {
         self.role.get_or_insert(setup.unwrap_or(Setup::Active));
         self.current.clone_from(&self.answer);
+        self.remote_fingerprints.clone_from(&self.offered_fingerprints);
         self.remote_offer = self.remote_offer.filter(|_| kind == SdpKind::Pranswer);
     }
 
     /// An answer of the peer's is set. RFC 8842 section 5.3: one that does not say its role is active.
-    pub(crate) fn was_answered(&mut self, setup: Option<Setup>, common: Vec<Format>) {
-        self.role.get_or_insert(setup.unwrap_or(Setup::Active).reversed());
+    pub(crate) fn was_answered(&mut self, sdp: &str, common: Vec<Format>) {
+        self.role
+            .get_or_insert(sdp::setup(sdp).unwrap_or(Setup::Active).reversed());
+        self.remote_fingerprints = sdp::fingerprints(sdp);
         self.current = common;
     }
 
@@ -148,24 +173,43 @@ pub(crate) fn failed(fault: Fault, operation: &'static str, error: LibraryError)
     use LibraryError::*;
     let (fault, advice) = match &error {
         ErrConnectionClosed => (Fault::ApiMisuse, "the media peer is closed: make a new one"),
-        ErrIncorrectSignalingState | ErrNoRemoteDescription | ErrSDPDoesNotMatchAnswer | ErrSDPDoesNotMatchOffer => {
-            (Fault::ApiMisuse, "set the descriptions in the order of RFC 9429 section 4.1 and unchanged")
-        }
+        ErrIncorrectSignalingState
+        | ErrNoRemoteDescription
+        | ErrSDPDoesNotMatchAnswer
+        | ErrSDPDoesNotMatchOffer => (
+            Fault::ApiMisuse,
+            "set the descriptions in the order of RFC 9429 section 4.1 and unchanged",
+        ),
         ErrPeerConnStateChangeInvalid
         | ErrPeerConnStateChangeUnhandled
         | ErrSignalingStateCannotRollback
-        | ErrSignalingStateProposedTransitionInvalid(_) => {
-            (Fault::ApiMisuse, "answer or roll back the offer that is pending first")
-        }
-        _ if fault == Fault::PeerMisbehaved => (fault, "the peer's SDP breaks RFC 8866 or RFC 9429; its text is in the log"),
+        | ErrSignalingStateProposedTransitionInvalid(_) => (
+            Fault::ApiMisuse,
+            "answer or roll back the offer that is pending first",
+        ),
+        ErrICETransportNotInNew => (
+            Fault::Unsupported,
+            "a first offer cannot be taken back and replaced: make a new media peer for this one",
+        ),
+        _ if fault == Fault::PeerMisbehaved => (
+            fault,
+            "the peer's SDP breaks RFC 8866 or RFC 9429; its text is in the log",
+        ),
         _ => (fault, "the log of the webrtc crate says more"),
     };
-    Error::new(fault, operation, "the webrtc crate refused").backend(crate::NAME).caused_by(error).advice(advice)
+    Error::new(fault, operation, "the webrtc crate refused")
+        .backend(crate::NAME)
+        .caused_by(error)
+        .advice(advice)
 }
 
 /// A panic of the library's while it read what the peer sent.
 pub(crate) fn panicked(operation: &'static str) -> Error {
-    Error::new(Fault::PeerMisbehaved, operation, "the webrtc crate panicked on the peer's SDP")
-        .backend(crate::NAME)
-        .advice("close this media peer, and report the SDP to its maintainers")
+    Error::new(
+        Fault::PeerMisbehaved,
+        operation,
+        "the webrtc crate panicked on the peer's SDP",
+    )
+    .backend(crate::NAME)
+    .advice("close this media peer, and report the SDP to its maintainers")
 }

@@ -76,18 +76,28 @@ impl Peer {
             Direction::SendOnly => RTCRtpTransceiverDirection::Sendonly,
             Direction::SendRecv => RTCRtpTransceiverDirection::Sendrecv,
         };
-        self.transceiver.set_direction(direction).await.map_err(|error| failed(Fault::Backend, operation, error))
+        self.transceiver
+            .set_direction(direction)
+            .await
+            .map_err(|error| failed(Fault::Backend, operation, error))
     }
 
     async fn apply_remote(&self, kind: SdpKind, sdp: String) -> Result<()> {
         const OPERATION: &str = "set remote description";
         let description =
             description(kind, sdp).map_err(|error| failed(Fault::PeerMisbehaved, OPERATION, error))?;
-        let result = match AssertUnwindSafe(self.connection.set_remote_description(description)).catch_unwind().await {
+        let result = match AssertUnwindSafe(self.connection.set_remote_description(description))
+            .catch_unwind()
+            .await
+        {
             Ok(result) => result.map_err(|error| failed(Fault::PeerMisbehaved, OPERATION, error)),
             Err(_) => Err(negotiation::panicked(OPERATION)),
         };
-        if kind == SdpKind::Offer && result.as_ref().is_err_and(|error| error.fault() != Fault::ApiMisuse) {
+        if kind == SdpKind::Offer
+            && result
+                .as_ref()
+                .is_err_and(|error| error.fault() != Fault::ApiMisuse)
+        {
             // The library keeps an offer that it failed to read, and would refuse every other.
             if let Ok(rollback) = RTCSessionDescription::rollback(None) {
                 let _ = self.connection.set_remote_description(rollback).await;
@@ -97,12 +107,20 @@ impl Peer {
     }
 
     /// Waits until gathering is complete, or its budget ends, once for each ICE generation.
-    async fn gather(&self, state: &mut Negotiation, sdp: &str, mut gathered: tokio::sync::watch::Receiver<u64>) {
+    async fn gather(
+        &self,
+        state: &mut Negotiation,
+        sdp: &str,
+        mut gathered: tokio::sync::watch::Receiver<u64>,
+    ) {
         let generation = sdp::ufrag(sdp).map(str::to_owned);
         if generation == state.gathered {
             return;
         }
-        if tokio::time::timeout(self.gather_budget, gathered.changed()).await.is_err() {
+        if tokio::time::timeout(self.gather_budget, gathered.changed())
+            .await
+            .is_err()
+        {
             tracing::debug!(budget = ?self.gather_budget, "gathering goes on; the SDP has what is there");
         }
         state.gathered = generation;
@@ -110,10 +128,15 @@ impl Peer {
 
     /// These formats are in use from now on.
     fn use_formats(&self, formats: &[Format]) {
-        let bits = formats.iter().fold(0_u128, |bits, format| bits | 1 << (format.payload_type & 0x7f));
+        let bits = formats
+            .iter()
+            .fold(0_u128, |bits, format| bits | 1 << (format.payload_type & 0x7f));
         self.payload_types[0].store(bits as u64, Ordering::Release);
         self.payload_types[1].store((bits >> 64) as u64, Ordering::Release);
-        self.shared.reports.lock().set_clock_rates(codecs::clock_rates(formats));
+        self.shared
+            .reports
+            .lock()
+            .set_clock_rates(codecs::clock_rates(formats));
     }
 
     fn may_send(&self, payload_type: u8) -> bool {
@@ -129,8 +152,11 @@ impl MediaPeer for Peer {
         self.check_open(OPERATION)?;
         let mut state = self.negotiation.lock().await;
         self.direct(OPERATION, state.wanted).await?;
-        let offer =
-            self.connection.create_offer(None).await.map_err(|error| failed(Fault::Backend, OPERATION, error))?;
+        let offer = self
+            .connection
+            .create_offer(None)
+            .await
+            .map_err(|error| failed(Fault::Backend, OPERATION, error))?;
         Ok(state.created(offer.sdp, false))
     }
 
@@ -164,7 +190,11 @@ impl MediaPeer for Peer {
         self.gather(&mut state, sdp, gathered).await;
         self.check_open(OPERATION)?;
         state.version += 1;
-        let local = self.connection.local_description().await.map_or_else(|| sdp.to_owned(), |local| local.sdp);
+        let local = self
+            .connection
+            .local_description()
+            .await
+            .map_or_else(|| sdp.to_owned(), |local| local.sdp);
         let is_answer = kind != SdpKind::Offer;
         if is_answer {
             state.answered(sdp::setup(sdp), kind);
@@ -183,12 +213,12 @@ impl MediaPeer for Peer {
             // The library takes only a sendrecv transceiver for the sendrecv offer that it is shown.
             self.direct(OPERATION, Direction::SendRecv).await?;
         }
-        self.apply_remote(kind, sdp::for_library(sdp, codecs::shown())).await?;
-        state.remote_fingerprints = sdp::fingerprints(sdp);
+        self.apply_remote(kind, sdp::for_library(sdp, codecs::shown()))
+            .await?;
         if is_offer {
-            state.offered(sdp::direction(sdp), common);
+            state.offered(sdp, common);
         } else {
-            state.was_answered(sdp::setup(sdp), common);
+            state.was_answered(sdp, common);
             self.use_formats(state.current());
         }
         Ok(())
@@ -217,7 +247,10 @@ impl MediaPeer for Peer {
     async fn restart_ice(&self) -> Result<()> {
         const OPERATION: &str = "restart ICE";
         self.check_open(OPERATION)?;
-        self.connection.restart_ice().await.map_err(|error| failed(Fault::Backend, OPERATION, error))
+        self.connection
+            .restart_ice()
+            .await
+            .map_err(|error| failed(Fault::Backend, OPERATION, error))
     }
 
     async fn send(&self, packet: RtpPacket) -> Result<()> {
@@ -241,8 +274,14 @@ impl MediaPeer for Peer {
             ssrc: self.ssrc,
             ..Default::default()
         };
-        let packet = rtp::Packet { header, payload: packet.payload };
-        self.track.write_rtp(packet).await.map_err(|error| failed(Fault::Backend, OPERATION, error))
+        let packet = rtp::Packet {
+            header,
+            payload: packet.payload,
+        };
+        self.track
+            .write_rtp(packet)
+            .await
+            .map_err(|error| failed(Fault::Backend, OPERATION, error))
     }
 
     async fn stats(&self) -> TransportStats {

@@ -8,28 +8,70 @@ use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::ReadBuf;
 use tokio::runtime::Handle;
 use webrtc::runtime::{
-    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, RecvMeta, Runtime, TokioRuntime,
-    Transmit,
+    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, RecvMeta, Runtime,
+    TokioRuntime, Transmit,
 };
 
 type BoxedFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Rounds that the driver makes after each wake when a relay is in use. In one round it sends what the TURN client
+/// has, gives to that client what ICE, DTLS and RTP have to send, takes what came through the relay, and sleeps: what
+/// is to be sent would lie with the client until the next timer or packet, 20 to 200 ms later. The longest chain is
+/// that of the check that completes ICE: taken, told as an event, answered with DTLS's first flight, given to the
+/// client, sent.
+const RELAY_ROUNDS: u8 = 4;
 
 /// Spawns, sleeps and opens sockets on one tokio runtime, whoever asks.
 pub(crate) struct PeerRuntime {
     handle: Handle,
     /// Called when the connection's driver task has ended, for whatever reason.
     driver_ended: Arc<dyn Fn() + Send + Sync>,
+    driver: OnceLock<tokio::task::Id>,
+    /// Whether datagrams may go through a TURN server.
+    relay: Arc<AtomicBool>,
+    /// How many more rounds the driver makes before it really sleeps.
+    rounds: AtomicU8,
 }
 
 impl PeerRuntime {
-    pub(crate) fn new(handle: Handle, driver_ended: Arc<dyn Fn() + Send + Sync>) -> Self {
-        PeerRuntime { handle, driver_ended }
+    pub(crate) fn new(
+        handle: Handle,
+        relay: Arc<AtomicBool>,
+        driver_ended: Arc<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        PeerRuntime {
+            handle,
+            driver_ended,
+            driver: OnceLock::new(),
+            relay,
+            rounds: AtomicU8::new(RELAY_ROUNDS),
+        }
+    }
+
+    /// How long a sleep may be: none at all while the driver has rounds left to make.
+    fn nap(&self, duration: Duration) -> Duration {
+        let from_driver = tokio::task::try_id().is_some_and(|task| self.driver.get() == Some(&task));
+        if !from_driver || !self.relay.load(Ordering::Acquire) {
+            return duration;
+        }
+        // Only the driver comes here, so there is nothing to race with.
+        match self.rounds.load(Ordering::Acquire) {
+            0 => {
+                self.rounds.store(RELAY_ROUNDS, Ordering::Release);
+                duration
+            }
+            left => {
+                self.rounds.store(left - 1, Ordering::Release);
+                Duration::ZERO
+            }
+        }
     }
 }
 
@@ -48,16 +90,19 @@ impl Runtime for PeerRuntime {
     /// does dropping a connection without closing it end the driver; we give it a task and not a thread.
     fn spawn_reactor(&self, _pool_size: usize, future: BoxedFuture<'static, ()>) -> Box<dyn JoinHandle> {
         let ended = CallOnDrop(self.driver_ended.clone());
-        Box::new(Task(self.handle.spawn(async move {
+        let task = self.handle.spawn(async move {
             let _ended = ended;
             future.await;
-        })))
+        });
+        let _ = self.driver.set(task.id());
+        Box::new(Task(task))
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let _runtime = self.handle.enter();
         socket.set_nonblocking(true)?;
-        Ok(Arc::new(Socket(tokio::net::UdpSocket::from_std(socket)?)))
+        let socket = tokio::net::UdpSocket::from_std(socket)?;
+        Ok(Arc::new(Socket(socket)))
     }
 
     fn wrap_tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
@@ -79,7 +124,7 @@ impl Runtime for PeerRuntime {
 
     fn sleep(&self, duration: Duration) -> BoxedFuture<'static, ()> {
         let _runtime = self.handle.enter();
-        Box::pin(tokio::time::sleep(duration))
+        Box::pin(tokio::time::sleep(self.nap(duration)))
     }
 
     fn interval(&self, period: Duration) -> Box<dyn AsyncInterval> {
@@ -99,7 +144,9 @@ impl Runtime for PeerRuntime {
 /// The library writes a TURN server's IPv6 address and port without brackets.
 fn bracketed(host: &str) -> String {
     match host.rsplit_once(':') {
-        Some((address, port)) if address.contains(':') && !address.starts_with('[') => format!("[{address}]:{port}"),
+        Some((address, port)) if address.contains(':') && !address.starts_with('[') => {
+            format!("[{address}]:{port}")
+        }
         _ => host.to_owned(),
     }
 }
@@ -166,6 +213,67 @@ impl AsyncUdpSocket for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn runtime(relay: bool) -> Arc<PeerRuntime> {
+        Arc::new(PeerRuntime::new(
+            Handle::current(),
+            Arc::new(AtomicBool::new(relay)),
+            Arc::new(|| {}),
+        ))
+    }
+
+    /// How often a driver's sleep is cut short before one is not.
+    async fn rounds_before_sleep(runtime: Arc<PeerRuntime>) -> u32 {
+        let (tell, mut told) = tokio::sync::mpsc::channel(100);
+        let clock = runtime.clone();
+        let driver = runtime.spawn_reactor(
+            1,
+            Box::pin(async move {
+                while tell.send(()).await.is_ok() {
+                    clock.sleep(Duration::from_secs(3600)).await;
+                }
+            }),
+        );
+        let mut rounds = 0;
+        while tokio::time::timeout(Duration::from_millis(500), told.recv())
+            .await
+            .is_ok()
+        {
+            rounds += 1;
+            assert!(rounds < 10, "the driver never sleeps");
+        }
+        driver.abort();
+        rounds - 1
+    }
+
+    #[tokio::test]
+    async fn with_a_relay_the_driver_makes_more_rounds_before_it_sleeps() {
+        assert_eq!(rounds_before_sleep(runtime(true)).await, u32::from(RELAY_ROUNDS));
+        assert_eq!(rounds_before_sleep(runtime(false)).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_sleep_that_is_not_the_drivers_is_never_cut_short() {
+        let runtime = runtime(true);
+        let sleep = runtime.sleep(Duration::from_secs(3600));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(100), sleep)
+                .await
+                .is_err()
+        );
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_driver_is_told() {
+        let ended = Arc::new(tokio::sync::Notify::new());
+        let tell = ended.clone();
+        let relay = Arc::new(AtomicBool::new(false));
+        let runtime = PeerRuntime::new(Handle::current(), relay, Arc::new(move || tell.notify_one()));
+        runtime.spawn_reactor(1, Box::pin(async { panic!("as a library may") }));
+        tokio::time::timeout(Duration::from_secs(10), ended.notified())
+            .await
+            .unwrap();
+    }
 
     #[test]
     fn an_ipv6_address_gets_its_brackets_and_nothing_else_changes() {

@@ -38,7 +38,9 @@ impl Setup {
 /// The lines that hold for the first audio section: those of the session, then its own.
 fn audio_lines(sdp: &str) -> impl Iterator<Item = &str> {
     let mut sections = Sections::default();
-    sdp.lines().map(str::trim_end).filter(move |line| sections.in_audio(line))
+    sdp.lines()
+        .map(str::trim_end)
+        .filter(move |line| sections.in_audio(line))
 }
 
 /// Where in a description we are.
@@ -63,19 +65,28 @@ impl Sections {
 
 /// A section's own line wins over the session's, so the last one counts.
 fn last_value<'a>(sdp: &'a str, prefix: &str) -> Option<&'a str> {
-    audio_lines(sdp).filter_map(|line| line.strip_prefix(prefix)).last().map(str::trim)
+    audio_lines(sdp)
+        .filter_map(|line| line.strip_prefix(prefix))
+        .last()
+        .map(str::trim)
 }
 
 /// `a=setup`, if there is one that we know.
 pub(crate) fn setup(sdp: &str) -> Option<Setup> {
     let word = last_value(sdp, "a=setup:")?;
-    [Setup::Active, Setup::Actpass, Setup::Passive].into_iter().find(|setup| setup.as_str() == word)
+    [Setup::Active, Setup::Actpass, Setup::Passive]
+        .into_iter()
+        .find(|setup| setup.as_str() == word)
 }
 
 /// The same description with every `a=setup` line saying `setup`.
 pub(crate) fn with_setup(sdp: &str, setup: Setup) -> String {
     map_lines(sdp, |line| {
-        Some(if line.starts_with("a=setup:") { format!("a=setup:{}", setup.as_str()) } else { line.to_owned() })
+        Some(if line.starts_with("a=setup:") {
+            format!("a=setup:{}", setup.as_str())
+        } else {
+            line.to_owned()
+        })
     })
 }
 
@@ -83,7 +94,9 @@ pub(crate) fn with_setup(sdp: &str, setup: Setup) -> String {
 pub(crate) fn with_version(sdp: &str, version: u64) -> String {
     let version = version.to_string();
     map_lines(sdp, |line| {
-        let Some(origin) = line.strip_prefix("o=") else { return Some(line.to_owned()) };
+        let Some(origin) = line.strip_prefix("o=") else {
+            return Some(line.to_owned());
+        };
         let mut words: Vec<&str> = origin.split(' ').collect();
         if let Some(word) = words.get_mut(2) {
             *word = &version;
@@ -97,7 +110,11 @@ pub(crate) fn direction(sdp: &str) -> Direction {
     use Direction::*;
     audio_lines(sdp)
         .filter_map(|line| line.strip_prefix("a="))
-        .filter_map(|word| [Inactive, RecvOnly, SendOnly, SendRecv].into_iter().find(|d| d.as_str() == word))
+        .filter_map(|word| {
+            [Inactive, RecvOnly, SendOnly, SendRecv]
+                .into_iter()
+                .find(|d| d.as_str() == word)
+        })
         .last()
         .unwrap_or(SendRecv)
 }
@@ -109,8 +126,10 @@ pub(crate) fn ufrag(sdp: &str) -> Option<&str> {
 
 /// `a=fingerprint`, every one, sorted and in lower case so that two descriptions can be compared.
 pub(crate) fn fingerprints(sdp: &str) -> Vec<String> {
-    let mut all: Vec<String> =
-        audio_lines(sdp).filter_map(|l| l.strip_prefix("a=fingerprint:")).map(str::to_ascii_lowercase).collect();
+    let mut all: Vec<String> = audio_lines(sdp)
+        .filter_map(|l| l.strip_prefix("a=fingerprint:"))
+        .map(str::to_ascii_lowercase)
+        .collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -137,7 +156,11 @@ pub(crate) struct Format {
 impl Format {
     /// The format of a number without `a=rtpmap`.
     fn numbered(payload_type: u8) -> Self {
-        let unknown = || Format { payload_type, encoding: String::new(), fmtp: String::new() };
+        let unknown = || Format {
+            payload_type,
+            encoding: String::new(),
+            fmtp: String::new(),
+        };
         codecs::of_static_payload_type(payload_type).unwrap_or_else(unknown)
     }
 
@@ -154,7 +177,11 @@ impl Format {
     }
 
     pub(crate) fn clock_rate(&self) -> u32 {
-        self.encoding.split('/').nth(1).and_then(|clock| clock.parse().ok()).unwrap_or_default()
+        self.encoding
+            .split('/')
+            .nth(1)
+            .and_then(|clock| clock.parse().ok())
+            .unwrap_or_default()
     }
 
     /// Whether both name the same codec, whatever the number and the parameters.
@@ -168,10 +195,18 @@ pub(crate) fn formats(sdp: &str) -> Vec<Format> {
     let mut formats: Vec<Format> = Vec::new();
     for line in audio_lines(sdp) {
         if let Some(rest) = line.strip_prefix("m=audio ") {
-            let numbers = rest.split_whitespace().skip(2).filter_map(|number| number.parse().ok());
+            let numbers = rest
+                .split_whitespace()
+                .skip(2)
+                .filter_map(|number| number.parse().ok());
             formats = numbers.map(Format::numbered).collect();
-        } else if let Some((number, encoding)) = line.strip_prefix("a=rtpmap:").and_then(|map| map.split_once(' ')) {
-            for format in formats.iter_mut().filter(|format| number.parse() == Ok(format.payload_type)) {
+        } else if let Some((number, encoding)) =
+            line.strip_prefix("a=rtpmap:").and_then(|map| map.split_once(' '))
+        {
+            for format in formats
+                .iter_mut()
+                .filter(|format| number.parse() == Ok(format.payload_type))
+            {
                 format.encoding = encoding.trim().to_owned();
             }
         }
@@ -181,7 +216,10 @@ pub(crate) fn formats(sdp: &str) -> Vec<Format> {
 
 /// The same description with these formats, and only these, in its first audio section.
 pub(crate) fn with_formats(sdp: &str, formats: &[Format]) -> String {
-    let numbers: String = formats.iter().map(|format| format!(" {}", format.payload_type)).collect();
+    let numbers: String = formats
+        .iter()
+        .map(|format| format!(" {}", format.payload_type))
+        .collect();
     let mut sections = Sections::default();
     let mut described = false;
     map_lines(sdp, |line| {
@@ -192,7 +230,9 @@ pub(crate) fn with_formats(sdp: &str, formats: &[Format]) -> String {
             let head: Vec<&str> = line.split_whitespace().take(3).collect();
             return Some(format!("{}{numbers}", head.join(" ")));
         }
-        let about_formats = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"].iter().any(|prefix| line.starts_with(prefix));
+        let about_formats = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"]
+            .iter()
+            .any(|prefix| line.starts_with(prefix));
         let mut out = String::new();
         if line.starts_with("a=") && !std::mem::replace(&mut described, true) {
             formats.iter().for_each(|format| out.push_str(&format.lines()));
@@ -213,7 +253,11 @@ pub(crate) fn for_library(sdp: &str, shown: Format) -> String {
     let sdp = with_formats(&with_usable_candidates(sdp), &[shown]);
     map_lines(&sdp, |line| {
         let narrowed = matches!(line, "a=sendonly" | "a=recvonly" | "a=inactive");
-        Some(if sections.in_audio(line) && narrowed { "a=sendrecv".to_owned() } else { line.to_owned() })
+        Some(if sections.in_audio(line) && narrowed {
+            "a=sendrecv".to_owned()
+        } else {
+            line.to_owned()
+        })
     })
 }
 
@@ -240,7 +284,9 @@ fn with_usable_candidates(sdp: &str) -> String {
         let usable = candidate.component == 1
             && candidate.transport.eq_ignore_ascii_case("udp")
             && candidate.port != 0
-            && candidate.socket_addr().is_some_and(|addr| !addr.ip().is_unspecified())
+            && candidate
+                .socket_addr()
+                .is_some_and(|addr| !addr.ip().is_unspecified())
             && seen.len() < MAX_REMOTE_CANDIDATES;
         let place = (candidate.host, candidate.port);
         if !usable || seen.contains(&place) {
@@ -253,7 +299,12 @@ fn with_usable_candidates(sdp: &str) -> String {
 
 fn map_lines(sdp: &str, mut line: impl FnMut(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(sdp.len());
-    for text in sdp.lines().map(str::trim_end).filter(|text| !text.is_empty()).filter_map(&mut line) {
+    for text in sdp
+        .lines()
+        .map(str::trim_end)
+        .filter(|text| !text.is_empty())
+        .filter_map(&mut line)
+    {
         if !text.is_empty() {
             out.push_str(&text);
             out.push_str("\r\n");
@@ -291,8 +342,16 @@ mod tests {
         let sdp = "v=0\r\nm=audio 9 X 0 96\r\nc=IN IP4 0.0.0.0\r\na=rtcp-fb:96 nack\r\na=rtpmap:96 x/1\r\na=mid:0\r\n\
             a=fmtp:96 y\r\nm=audio 9 X 3\r\na=rtpmap:3 GSM/8000\r\n";
         let formats = [
-            Format { payload_type: 7, encoding: "a/8000".to_owned(), fmtp: "z=1".to_owned() },
-            Format { payload_type: 8, encoding: "b/8000".to_owned(), fmtp: String::new() },
+            Format {
+                payload_type: 7,
+                encoding: "a/8000".to_owned(),
+                fmtp: "z=1".to_owned(),
+            },
+            Format {
+                payload_type: 8,
+                encoding: "b/8000".to_owned(),
+                fmtp: String::new(),
+            },
         ];
         let expected = "v=0\r\nm=audio 9 X 7 8\r\nc=IN IP4 0.0.0.0\r\na=rtpmap:7 a/8000\r\na=fmtp:7 z=1\r\n\
             a=rtpmap:8 b/8000\r\na=mid:0\r\nm=audio 9 X 3\r\na=rtpmap:3 GSM/8000\r\n";
@@ -318,7 +377,12 @@ mod tests {
         }
         let out = with_usable_candidates(&sdp);
         assert_eq!(out.matches("a=candidate:").count(), MAX_REMOTE_CANDIDATES);
-        assert!(!out.contains("rubbish") && !out.contains("tcp") && !out.contains("local") && out.contains("6000"));
+        assert!(
+            !out.contains("rubbish")
+                && !out.contains("tcp")
+                && !out.contains("local")
+                && out.contains("6000")
+        );
     }
 
     #[test]
@@ -331,13 +395,20 @@ mod tests {
 
     #[test]
     fn the_version_is_the_third_word_of_the_origin() {
-        assert_eq!(with_version("o=- 7 99 IN IP4 0.0.0.0\r\ns=-\r\n", 3), "o=- 7 3 IN IP4 0.0.0.0\r\ns=-\r\n");
+        assert_eq!(
+            with_version("o=- 7 99 IN IP4 0.0.0.0\r\ns=-\r\n", 3),
+            "o=- 7 3 IN IP4 0.0.0.0\r\ns=-\r\n"
+        );
         assert_eq!(with_version("o=- 7\r\n", 3), "o=- 7\r\n");
     }
 
     #[test]
     fn only_the_first_component_of_ours_is_told() {
-        let sdp = "a=candidate:1 1 udp 1 192.0.2.1 5 typ host\r\na=candidate:1 2 udp 1 192.0.2.1 5 typ host\r\n";
-        assert_eq!(from_library(sdp, &[]), "a=candidate:1 1 udp 1 192.0.2.1 5 typ host\r\n");
+        let sdp =
+            "a=candidate:1 1 udp 1 192.0.2.1 5 typ host\r\na=candidate:1 2 udp 1 192.0.2.1 5 typ host\r\n";
+        assert_eq!(
+            from_library(sdp, &[]),
+            "a=candidate:1 1 udp 1 192.0.2.1 5 typ host\r\n"
+        );
     }
 }

@@ -25,7 +25,11 @@ pub(crate) struct Tap {
 
 impl Tap {
     pub(crate) fn new(packets: Arc<dyn PacketSink>, reports: Arc<Mutex<Reports>>) -> Self {
-        Tap { packets, reports, writes: VecDeque::new() }
+        Tap {
+            packets,
+            reports,
+            writes: VecDeque::new(),
+        }
     }
 }
 
@@ -108,4 +112,90 @@ impl Interceptor for Tap {
     fn unbind_local_stream(&mut self, _: &StreamInfo) {}
     fn bind_remote_stream(&mut self, _: &StreamInfo) {}
     fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use rtc::rtp;
+    use std::time::UNIX_EPOCH;
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<RtpPacket>>);
+
+    impl PacketSink for Seen {
+        fn push(&self, packet: RtpPacket) {
+            self.0.lock().push(packet);
+        }
+    }
+
+    fn tap() -> (Tap, Arc<Seen>, Instant) {
+        let now = tokio::time::Instant::now().into_std();
+        let seen = Arc::new(Seen::default());
+        let reports = Arc::new(Mutex::new(Reports::new(now, UNIX_EPOCH, 7, "us".to_owned())));
+        (Tap::new(seen.clone(), reports), seen, now)
+    }
+
+    fn rtp(now: Instant, ssrc: u32, payload_type: u8, csrc: Vec<u32>) -> TaggedPacket {
+        let header = rtp::header::Header {
+            version: 2,
+            ssrc,
+            payload_type,
+            csrc,
+            ..Default::default()
+        };
+        let packet = rtp::Packet {
+            header,
+            payload: Bytes::from_static(b"sound"),
+        };
+        let message = AttributedPacket::new(Packet::Rtp(packet));
+        TaggedPacket {
+            now,
+            transport: TransportContext::default(),
+            message,
+        }
+    }
+
+    #[test]
+    fn every_stream_and_payload_type_arrives_even_when_the_source_changes_in_the_call() {
+        let (mut tap, seen, now) = tap();
+        for (ssrc, payload_type) in [(1, 0), (2, 0), (1, 101), (3, 77)] {
+            tap.handle_read(rtp(now, ssrc, payload_type, Vec::new())).unwrap();
+        }
+        let seen: Vec<(u32, u8)> = seen
+            .0
+            .lock()
+            .iter()
+            .map(|packet| (packet.ssrc, packet.payload_type))
+            .collect();
+        assert_eq!(seen, [(1, 0), (2, 0), (1, 101), (3, 77)]);
+        assert!(tap.poll_read().is_none(), "the library gets none of it");
+    }
+
+    #[test]
+    fn an_outbound_packet_gets_its_payload_type_and_loses_the_mark_that_told_it() {
+        let (mut tap, _, now) = tap();
+        tap.handle_write(rtp(now, 7, 0, vec![111])).unwrap();
+        let Some(Packet::Rtp(packet)) = tap.poll_write().map(|written| written.message.packet) else {
+            panic!("nothing was written");
+        };
+        assert_eq!(
+            (packet.header.payload_type, packet.header.csrc),
+            (111, Vec::new())
+        );
+    }
+
+    #[test]
+    fn a_report_is_written_a_second_after_the_first_packet() {
+        let (mut tap, _, now) = tap();
+        tap.handle_write(rtp(now, 7, 0, vec![0])).unwrap();
+        tap.poll_write().unwrap();
+        let due = tap.poll_timeout().unwrap();
+        tap.handle_timeout(due).unwrap();
+        assert!(
+            matches!(tap.poll_write().unwrap().message.packet, Packet::Rtcp(report) if report.len() == 2)
+        );
+        assert!(tap.poll_write().is_none());
+    }
 }

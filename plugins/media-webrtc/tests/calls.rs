@@ -1,5 +1,7 @@
 //! Two peers in a call: codecs, telephone-event, hold, re-offers, ICE restart, reports.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use common::*;
@@ -32,7 +34,10 @@ async fn every_codec_and_telephone_event_pass_both_ways_on_one_stream() {
 async fn each_codec_alone_passes_whichever_side_prefers_another() {
     for codec in Codec::ALL {
         let everything_backwards: Vec<Codec> = Codec::ALL.into_iter().rev().collect();
-        for (caller, callee) in [(vec![codec], everything_backwards.clone()), (everything_backwards, vec![codec])] {
+        for (caller, callee) in [
+            (vec![codec], everything_backwards.clone()),
+            (everything_backwards, vec![codec]),
+        ] {
             let (mut a, mut b) = connect(codecs(&caller), codecs(&callee)).await;
             a.reaches(&mut b, codec.payload_type()).await;
             b.reaches(&mut a, codec.payload_type()).await;
@@ -46,8 +51,14 @@ async fn an_offer_lists_our_codecs_in_our_order_and_then_telephone_event() {
     let offer = end.offer().await;
     assert_eq!(payload_types(&offer), [8, 111, 0, 101, 110]);
     assert_eq!(line(&offer, "a=rtpmap:101 "), "a=rtpmap:101 telephone-event/8000");
-    assert_eq!(line(&offer, "a=rtpmap:110 "), "a=rtpmap:110 telephone-event/48000");
-    assert_eq!(line(&offer, "a=fmtp:111 "), "a=fmtp:111 minptime=10;useinbandfec=1");
+    assert_eq!(
+        line(&offer, "a=rtpmap:110 "),
+        "a=rtpmap:110 telephone-event/48000"
+    );
+    assert_eq!(
+        line(&offer, "a=fmtp:111 "),
+        "a=fmtp:111 minptime=10;useinbandfec=1"
+    );
 }
 
 #[tokio::test]
@@ -55,7 +66,10 @@ async fn an_answer_keeps_the_offers_order_and_payload_types() {
     let offer = |sdp: String| {
         sdp.replace("SAVPF 8 111 101 110", "SAVPF 8 96 126 100")
             .replace("a=rtpmap:111 ", "a=rtpmap:96 ")
-            .replace("a=fmtp:111 minptime=10;useinbandfec=1", "a=fmtp:96 maxplaybackrate=16000;useinbandfec=0")
+            .replace(
+                "a=fmtp:111 minptime=10;useinbandfec=1",
+                "a=fmtp:96 maxplaybackrate=16000;useinbandfec=0",
+            )
             .replace("a=rtpmap:110 ", "a=rtpmap:126 ")
             .replace("a=fmtp:110 ", "a=fmtp:126 ")
             .replace("a=rtpmap:101 ", "a=rtpmap:100 ")
@@ -64,16 +78,33 @@ async fn an_answer_keeps_the_offers_order_and_payload_types() {
     let caller = codecs(&[Codec::Pcma, Codec::Opus]);
     let a = End::new(caller).await;
     let offer = offer(a.offer().await);
-    let mut b = End::new(Setup { offer: Some(offer.clone()), ..Setup::default() }).await;
+    let mut b = End::new(Setup {
+        offer: Some(offer.clone()),
+        ..Setup::default()
+    })
+    .await;
     let answer = b.answer(&offer).await;
     assert_eq!(payload_types(&offer), [8, 96, 126, 100]);
     assert_eq!(payload_types(&answer), [8, 96, 126, 100]);
-    assert_eq!(line(&answer, "a=rtpmap:126 "), "a=rtpmap:126 telephone-event/48000");
-    assert_eq!(line(&answer, "a=rtpmap:100 "), "a=rtpmap:100 telephone-event/8000");
-    assert_eq!(line(&answer, "a=fmtp:96 "), "a=fmtp:96 minptime=10;useinbandfec=1");
+    assert_eq!(
+        line(&answer, "a=rtpmap:126 "),
+        "a=rtpmap:126 telephone-event/48000"
+    );
+    assert_eq!(
+        line(&answer, "a=rtpmap:100 "),
+        "a=rtpmap:100 telephone-event/8000"
+    );
+    assert_eq!(
+        line(&answer, "a=fmtp:96 "),
+        "a=fmtp:96 minptime=10;useinbandfec=1"
+    );
     let packet = b.packet(96);
     let error = b.peer.send(packet).await.unwrap_err();
-    assert_eq!(error.fault(), Fault::ApiMisuse, "nothing can be sent before the path is up");
+    assert_eq!(
+        error.fault(),
+        Fault::ApiMisuse,
+        "nothing can be sent before the path is up"
+    );
 }
 
 #[tokio::test]
@@ -107,12 +138,19 @@ async fn a_payload_type_that_was_not_negotiated_is_refused() {
 async fn the_events_of_a_call_come_in_their_order() {
     let mut a = End::new(Setup::default()).await;
     let offer = a.offer().await;
-    let b = End::new(Setup { offer: Some(offer.clone()), ..Setup::default() }).await;
+    let b = End::new(Setup {
+        offer: Some(offer.clone()),
+        ..Setup::default()
+    })
+    .await;
     a.accept(&b.answer(&offer).await).await;
     let mut seen = Vec::new();
     let mut pair = None;
     while pair.is_none() || !seen.contains(&"connected") {
-        let event = tokio::time::timeout(PATIENCE, a.events.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(PATIENCE, a.events.recv())
+            .await
+            .unwrap()
+            .unwrap();
         match event {
             MediaEvent::Ice(IceState::Checking) => seen.push("checking"),
             MediaEvent::Ice(IceState::Connected) => seen.push("ice"),
@@ -125,7 +163,8 @@ async fn the_events_of_a_call_come_in_their_order() {
     assert_eq!(pair, a.peer.selected_pair().await);
     assert_eq!(pair.unwrap().local.kind, CandidateKind::Host);
     a.peer.close().await;
-    a.event(|event| matches!(event, MediaEvent::Closed).then_some(())).await;
+    a.event(|event| matches!(event, MediaEvent::Closed).then_some(()))
+        .await;
     assert!(a.events.try_recv().is_err(), "nothing follows Closed");
 }
 
@@ -146,7 +185,10 @@ async fn hold_and_resume_are_said_and_media_goes_on_after_them() {
         a.peer.set_direction(offered).await.unwrap();
         let (offer, answer) = renegotiate(&a, &b).await;
         assert!(offer.contains(&format!("a={offered}\r\n")), "{offer}");
-        assert!(answer.contains(&format!("{answered}\r\n")), "{offered} was answered with {answer}");
+        assert!(
+            answer.contains(&format!("{answered}\r\n")),
+            "{offered} was answered with {answer}"
+        );
         if offered.sends() {
             a.reaches(&mut b, 0).await;
         }
@@ -163,19 +205,33 @@ async fn the_answerer_may_hold_too() {
     let (_, answer) = renegotiate(&a, &b).await;
     assert!(answer.contains("a=sendonly\r\n"), "{answer}");
     let (offer, answer) = renegotiate(&b, &a).await;
-    assert!(offer.contains("a=sendonly\r\n") && answer.contains("a=recvonly\r\n"), "{offer}{answer}");
+    assert!(
+        offer.contains("a=sendonly\r\n") && answer.contains("a=recvonly\r\n"),
+        "{offer}{answer}"
+    );
 }
 
 #[tokio::test]
 async fn a_call_that_begins_on_hold_can_be_resumed() {
     use Direction::*;
-    for (direction, answered) in [(Inactive, "a=inactive"), (SendOnly, "a=recvonly"), (RecvOnly, "a=sendonly")] {
+    for (direction, answered) in [
+        (Inactive, "a=inactive"),
+        (SendOnly, "a=recvonly"),
+        (RecvOnly, "a=sendonly"),
+    ] {
         let mut a = End::new(Setup::default()).await;
         a.peer.set_direction(direction).await.unwrap();
         let offer = a.offer().await;
-        let mut b = End::new(Setup { offer: Some(offer.clone()), ..Setup::default() }).await;
+        let mut b = End::new(Setup {
+            offer: Some(offer.clone()),
+            ..Setup::default()
+        })
+        .await;
         let answer = b.answer(&offer).await;
-        assert!(answer.contains(&format!("{answered}\r\n")), "{direction}: {answer}");
+        assert!(
+            answer.contains(&format!("{answered}\r\n")),
+            "{direction}: {answer}"
+        );
         a.accept(&answer).await;
         a.connected().await;
         b.connected().await;
@@ -190,7 +246,8 @@ async fn a_call_that_begins_on_hold_can_be_resumed() {
 
 #[tokio::test]
 async fn a_reoffer_from_either_side_keeps_roles_credentials_and_media() {
-    let (mut a, mut b, first_offer, first_answer) = connect_with(Setup::default(), Setup::default(), same, same).await;
+    let (mut a, mut b, first_offer, first_answer) =
+        connect_with(Setup::default(), Setup::default(), same, same).await;
     assert_eq!(line(&first_answer, "a=setup:"), "a=setup:active");
     let (offer, answer) = renegotiate(&a, &b).await;
     assert_eq!(line(&offer, "a=setup:"), "a=setup:actpass");
@@ -212,7 +269,10 @@ async fn the_version_of_our_descriptions_goes_up_by_one() {
     let session = |sdp: &str| line(sdp, "o=").split(' ').nth(1).unwrap().to_owned();
     assert_eq!((version(&offer), version(&answer)), (1, 1));
     let (second_answer_offer, second_offer_answer) = renegotiate(&b, &a).await;
-    assert_eq!((version(&second_answer_offer), version(&second_offer_answer)), (2, 2));
+    assert_eq!(
+        (version(&second_answer_offer), version(&second_offer_answer)),
+        (2, 2)
+    );
     assert_eq!(session(&offer), session(&second_offer_answer));
 }
 
@@ -222,7 +282,11 @@ fn only(sdp: &str, formats: &[&str]) -> String {
     let start = m_line.split(' ').take(3).collect::<Vec<_>>().join(" ");
     let described = |text: &str| {
         let rest = text.strip_prefix("a=rtpmap:").or(text.strip_prefix("a=fmtp:"));
-        rest.is_none_or(|rest| formats.iter().any(|format| rest.starts_with(&format!("{format} "))))
+        rest.is_none_or(|rest| {
+            formats
+                .iter()
+                .any(|format| rest.starts_with(&format!("{format} ")))
+        })
     };
     sdp.replace(&m_line, &format!("{start} {}", formats.join(" ")))
         .lines()
@@ -255,15 +319,19 @@ async fn ice_restart_from_either_side_keeps_media() {
     let (offer, _) = renegotiate(&a, &b).await;
     assert_ne!(line(&offer, "a=ice-ufrag:"), line(&first, "a=ice-ufrag:"));
     assert!(offer.contains("a=candidate:"), "{offer}");
-    a.event(|event| matches!(event, MediaEvent::Ice(IceState::Connected)).then_some(())).await;
-    b.event(|event| matches!(event, MediaEvent::Ice(IceState::Connected)).then_some(())).await;
+    a.event(|event| matches!(event, MediaEvent::Ice(IceState::Connected)).then_some(()))
+        .await;
+    b.event(|event| matches!(event, MediaEvent::Ice(IceState::Connected)).then_some(()))
+        .await;
     a.reaches(&mut b, 0).await;
     b.reaches(&mut a, 0).await;
     b.peer.restart_ice().await.unwrap();
     let (_, answer) = renegotiate(&b, &a).await;
     assert_ne!(line(&answer, "a=ice-ufrag:"), line(&offer, "a=ice-ufrag:"));
-    a.event(|event| matches!(event, MediaEvent::Ice(IceState::Connected)).then_some(())).await;
-    b.event(|event| matches!(event, MediaEvent::Ice(IceState::Connected)).then_some(())).await;
+    a.event(|event| matches!(event, MediaEvent::Ice(IceState::Connected)).then_some(()))
+        .await;
+    b.event(|event| matches!(event, MediaEvent::Ice(IceState::Connected)).then_some(()))
+        .await;
     a.reaches(&mut b, 0).await;
     b.reaches(&mut a, 0).await;
 }
@@ -294,10 +362,15 @@ async fn statistics_know_what_the_other_side_received() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let (ours, theirs) = tokio::time::timeout(PATIENCE, talk).await.expect("no report came");
+    let (ours, theirs) = tokio::time::timeout(PATIENCE, talk)
+        .await
+        .expect("no report came");
     assert_eq!(ours.packets_sent, theirs.packets_received);
     assert_eq!(ours.bytes_sent, ours.packets_sent * 20);
     assert_eq!(ours.bytes_received, theirs.bytes_sent);
     assert_eq!(ours.remote_loss, Some(0.0));
-    assert!(ours.round_trip.is_some_and(|time| time < Duration::from_secs(1)), "{ours:?}");
+    assert!(
+        ours.round_trip.is_some_and(|time| time < Duration::from_secs(1)),
+        "{ours:?}"
+    );
 }

@@ -1,5 +1,7 @@
 //! Gathering and paths: TURN, STUN, dead servers, and datagrams that nobody asked for.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use common::*;
@@ -24,7 +26,11 @@ struct OneUser;
 
 impl AuthHandler for OneUser {
     fn auth_handle(&self, user: &str, realm: &str, _: SocketAddr) -> Result<Vec<u8>, turn::Error> {
-        if user == USER { Ok(generate_auth_key(user, realm, PASSWORD)) } else { Err(turn::Error::ErrFakeErr) }
+        if user == USER {
+            Ok(generate_auth_key(user, realm, PASSWORD))
+        } else {
+            Err(turn::Error::ErrFakeErr)
+        }
     }
 }
 
@@ -37,7 +43,10 @@ async fn turn_server() -> (Server, SocketAddr) {
         net: Arc::new(webrtc_util::vnet::net::Net::new(None)),
     };
     let server = Server::new(ServerConfig {
-        conn_configs: vec![ConnConfig { conn: socket, relay_addr_generator: Box::new(relay) }],
+        conn_configs: vec![ConnConfig {
+            conn: socket,
+            relay_addr_generator: Box::new(relay),
+        }],
         realm: REALM.to_owned(),
         auth_handler: Arc::new(OneUser),
         channel_bind_timeout: Duration::ZERO,
@@ -49,24 +58,47 @@ async fn turn_server() -> (Server, SocketAddr) {
 }
 
 fn server(addr: SocketAddr, kind: IceServerKind) -> IceServer {
-    IceServer { host: addr.ip().to_string(), port: addr.port(), kind }
+    IceServer {
+        host: addr.ip().to_string(),
+        port: addr.port(),
+        kind,
+    }
 }
 
 fn turn(addr: SocketAddr) -> IceServer {
-    server(addr, IceServerKind::Turn { username: USER.to_owned(), password: PASSWORD.to_owned() })
+    server(
+        addr,
+        IceServerKind::Turn {
+            username: USER.to_owned(),
+            password: PASSWORD.to_owned(),
+        },
+    )
 }
 
 #[tokio::test]
 async fn with_relay_policy_only_the_relay_is_told_and_used() {
     let (relay, addr) = turn_server().await;
-    let setup = Setup { servers: vec![turn(addr)], policy: IcePolicy::Relay, ..Setup::default() };
+    let setup = Setup {
+        servers: vec![turn(addr)],
+        policy: IcePolicy::Relay,
+        ..Setup::default()
+    };
     let (mut a, mut b, offer, answer) = connect_with(setup.clone(), setup, |sdp| sdp, |sdp| sdp).await;
     for sdp in [offer, answer] {
-        let candidates: Vec<&str> = sdp.lines().filter(|line| line.starts_with("a=candidate:")).collect();
-        assert!(!candidates.is_empty() && candidates.iter().all(|line| line.contains("typ relay")), "{sdp}");
+        let candidates: Vec<&str> = sdp
+            .lines()
+            .filter(|line| line.starts_with("a=candidate:"))
+            .collect();
+        assert!(
+            !candidates.is_empty() && candidates.iter().all(|line| line.contains("typ relay")),
+            "{sdp}"
+        );
     }
     let pair = a.peer.selected_pair().await.unwrap();
-    assert_eq!((pair.local.kind, pair.remote.kind), (CandidateKind::Relayed, CandidateKind::Relayed));
+    assert_eq!(
+        (pair.local.kind, pair.remote.kind),
+        (CandidateKind::Relayed, CandidateKind::Relayed)
+    );
     a.reaches(&mut b, 0).await;
     b.reaches(&mut a, 0).await;
     a.peer.close().await;
@@ -79,10 +111,16 @@ async fn a_stun_server_tells_a_reflexive_candidate() {
     // The embedded server answers Binding requests too. Its mapping equals the host's here, so that it is told
     // apart by type alone.
     let (relay, addr) = turn_server().await;
-    let setup = Setup { servers: vec![server(addr, IceServerKind::Stun)], ..Setup::default() };
+    let setup = Setup {
+        servers: vec![server(addr, IceServerKind::Stun)],
+        ..Setup::default()
+    };
     let end = End::new(setup).await;
     let offer = end.offer().await;
-    assert!(offer.contains("typ srflx") && offer.contains("typ host"), "{offer}");
+    assert!(
+        offer.contains("typ srflx") && offer.contains("typ host"),
+        "{offer}"
+    );
     assert!(offer.contains("a=end-of-candidates"), "{offer}");
     end.peer.close().await;
     relay.close().await.unwrap();
@@ -91,10 +129,16 @@ async fn a_stun_server_tells_a_reflexive_candidate() {
 #[tokio::test]
 async fn a_direct_path_is_preferred_to_a_relay_that_works() {
     let (relay, addr) = turn_server().await;
-    let setup = Setup { servers: vec![turn(addr)], ..Setup::default() };
+    let setup = Setup {
+        servers: vec![turn(addr)],
+        ..Setup::default()
+    };
     let (a, b, offer, _) = connect_with(setup.clone(), setup, |sdp| sdp, |sdp| sdp).await;
     assert!(offer.contains("typ relay"), "{offer}");
-    assert_eq!(a.peer.selected_pair().await.unwrap().local.kind, CandidateKind::Host);
+    assert_eq!(
+        a.peer.selected_pair().await.unwrap().local.kind,
+        CandidateKind::Host
+    );
     a.peer.close().await;
     b.peer.close().await;
     relay.close().await.unwrap();
@@ -105,14 +149,26 @@ async fn a_silent_server_costs_its_budget_and_not_the_call() {
     let silent = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
     let servers = vec![server(silent.local_addr().unwrap(), IceServerKind::Stun)];
     let budget = Duration::from_millis(300);
-    let mut a = End::new(Setup { servers, budget, ..Setup::default() }).await;
+    let mut a = End::new(Setup {
+        servers,
+        budget,
+        ..Setup::default()
+    })
+    .await;
     let begin = tokio::time::Instant::now();
     let offer = a.offer().await;
     let first = begin.elapsed();
     assert!(first >= budget, "the server was not waited for: {first:?}");
     assert!(offer.contains("typ host"), "{offer}");
-    assert!(!offer.contains("a=end-of-candidates"), "gathering is not at its end: {offer}");
-    let mut b = End::new(Setup { offer: Some(offer.clone()), ..Setup::default() }).await;
+    assert!(
+        !offer.contains("a=end-of-candidates"),
+        "gathering is not at its end: {offer}"
+    );
+    let mut b = End::new(Setup {
+        offer: Some(offer.clone()),
+        ..Setup::default()
+    })
+    .await;
     a.accept(&b.answer(&offer).await).await;
     a.connected().await;
     b.connected().await;
@@ -126,7 +182,11 @@ async fn a_silent_server_costs_its_budget_and_not_the_call() {
 
 #[tokio::test]
 async fn without_a_budget_there_are_host_candidates_still() {
-    let end = End::new(Setup { budget: Duration::ZERO, ..Setup::default() }).await;
+    let end = End::new(Setup {
+        budget: Duration::ZERO,
+        ..Setup::default()
+    })
+    .await;
     assert!(end.offer().await.contains("typ host"));
 }
 
@@ -135,7 +195,9 @@ async fn rubbish_on_the_media_socket_does_not_disturb_the_call() {
     let (mut a, mut b) = connect(Setup::default(), Setup::default()).await;
     let target = a.peer.selected_pair().await.unwrap().local.addr;
     let stranger = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
-    let stun_header = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    let stun_header = [
+        0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
+    ];
     let mut long_stun = stun_header.to_vec();
     long_stun[3] = 0xff;
     let mut rubbish: Vec<Vec<u8>> = vec![
@@ -148,16 +210,22 @@ async fn rubbish_on_the_media_socket_does_not_disturb_the_call() {
         vec![22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 0],
         vec![22, 254, 253],
         vec![0x80, 0],
-        vec![0x9f, 0x80, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0xbe, 0xde, 0xff, 0xff],
+        vec![
+            0x9f, 0x80, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0xbe, 0xde, 0xff, 0xff,
+        ],
         vec![0x80, 200, 0, 6, 0, 0, 0, 0],
         vec![0x40, 1, 0xff, 0xff, 0],
     ];
     let mut seed = 1_u32;
     for length in 0..400_usize {
-        rubbish.push((0..length % 97).map(|_| {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (seed >> 24) as u8
-        }).collect());
+        rubbish.push(
+            (0..length % 97)
+                .map(|_| {
+                    seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (seed >> 24) as u8
+                })
+                .collect(),
+        );
     }
     for datagram in &rubbish {
         stranger.send_to(datagram, target).await.unwrap();
@@ -165,7 +233,10 @@ async fn rubbish_on_the_media_socket_does_not_disturb_the_call() {
         b.reaches(&mut a, 0).await;
     }
     while let Ok(event) = a.events.try_recv() {
-        assert!(!matches!(event, MediaEvent::Failed(_) | MediaEvent::Closed), "{event:?}");
+        assert!(
+            !matches!(event, MediaEvent::Failed(_) | MediaEvent::Closed),
+            "{event:?}"
+        );
     }
 }
 
@@ -173,7 +244,11 @@ async fn rubbish_on_the_media_socket_does_not_disturb_the_call() {
 async fn a_wrong_fingerprint_fails_the_call_and_says_so() {
     let mut a = End::new(Setup::default()).await;
     let offer = a.offer().await;
-    let b = End::new(Setup { offer: Some(offer.clone()), ..Setup::default() }).await;
+    let b = End::new(Setup {
+        offer: Some(offer.clone()),
+        ..Setup::default()
+    })
+    .await;
     let answer = b.answer(&offer).await;
     let right = line(&answer, "a=fingerprint:").to_owned();
     let wrong = format!("a=fingerprint:sha-256 {}", ["AA"; 32].join(":"));
@@ -187,7 +262,9 @@ async fn a_wrong_fingerprint_fails_the_call_and_says_so() {
             }
         }
     };
-    let text = tokio::time::timeout(PATIENCE, failed).await.expect("no failure was told");
+    let text = tokio::time::timeout(PATIENCE, failed)
+        .await
+        .expect("no failure was told");
     assert!(text.contains("DTLS"), "{text}");
     b.peer.close().await;
 }
@@ -195,14 +272,21 @@ async fn a_wrong_fingerprint_fails_the_call_and_says_so() {
 #[tokio::test]
 async fn an_address_that_is_not_ours_is_an_error_that_names_it() {
     let config = |bind: Vec<SocketAddr>| PeerConfig {
-        ice: IceConfig { bind, ..IceConfig::default() },
+        ice: IceConfig {
+            bind,
+            ..IceConfig::default()
+        },
         codecs: siprtc_core::media::Codec::ALL.to_vec(),
         remote_offer: None,
         packets: Arc::new(Nowhere),
         events: Arc::new(|_| {}),
     };
     let engine = siprtc_media_webrtc::engine();
-    let error = engine.create_peer(config(vec!["192.0.2.1:0".parse().unwrap()])).await.err().unwrap();
+    let error = engine
+        .create_peer(config(vec!["192.0.2.1:0".parse().unwrap()]))
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.fault(), Fault::Backend);
     assert!(error.to_string().contains("192.0.2.1"), "{error}");
     let error = engine.create_peer(config(Vec::new())).await.err().unwrap();

@@ -5,6 +5,7 @@
 //! answer: so we retransmit and we decide when it is over, and call `receive` often enough that ezk's own timers do
 //! not fire first.
 
+use crate::clock::{Clock, Phase};
 use crate::convert;
 use crate::engine::Engine;
 use crate::shared::{Peer, Shared};
@@ -25,14 +26,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// ezk retransmits an INVITE 500 ms after `receive` was called: we call again before that.
-const BEFORE_EZK_RETRANSMITS: Duration = Duration::from_millis(400);
-
 /// After its own timeout ezk's `receive` returns at once while nothing has come: we look this often.
 const AFTER_EZK_TIMED_OUT: Duration = Duration::from_millis(50);
-
-/// How long an INVITE may ring. Its user is to give up much earlier; this only bounds what we keep.
-const MAX_PROCEEDING: Duration = Duration::from_secs(3600);
 
 /// A client transaction as its user's calls see it.
 pub(crate) struct Client {
@@ -214,7 +209,8 @@ async fn repeat_cancel(timers: TimerConfig, client: Arc<Client>, peer: Peer, byt
 }
 
 fn not_sent(peer: &Peer, error: EzkError) -> Error {
-    let too_long = matches!(&error, EzkError::Io(io) if io.raw_os_error() == Some(EMSGSIZE));
+    let too_long =
+        matches!(&error, EzkError::Io(io) if io.raw_os_error().is_some_and(|code| TOO_LONG.contains(&code)));
     let advice = if too_long {
         "the message does not fit a datagram: use TCP"
     } else {
@@ -225,8 +221,8 @@ fn not_sent(peer: &Peer, error: EzkError) -> Error {
         .advice(advice)
 }
 
-/// "Message too long", on Linux and on Android.
-const EMSGSIZE: i32 = 90;
+/// "Message too long" on Linux and Android, on macOS and iOS, and on Windows.
+const TOO_LONG: [i32; 3] = [90, 40, 10_040];
 
 /// A seat among the client transactions, given up when dropped; an announced one then ends with a word.
 struct Place {
@@ -238,7 +234,7 @@ struct Place {
 
 impl Place {
     fn reserve(shared: &Arc<Shared>, tx: TxId, request: SipRequest, operation: &'static str) -> Result<Self> {
-        let full = shared.transactions() >= shared.config.max_transactions;
+        let full = shared.open() >= shared.config.max_transactions;
         let client = Arc::new(Client {
             request,
             state: Mutex::new(State::default()),
@@ -316,91 +312,6 @@ impl Transaction {
             .next()
             .map(ToString::to_string)
             .unwrap_or_default()
-    }
-}
-
-/// How far the transaction is (RFC 3261 section 17.1, RFC 6026 section 7.2).
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Phase {
-    /// No answer yet: Calling, or Trying.
-    Calling,
-    Proceeding,
-    /// A 2xx to an INVITE: more may come.
-    Accepted,
-}
-
-/// The timers A, B, E, F and M of one transaction.
-struct Clock {
-    timers: TimerConfig,
-    invite: bool,
-    reliable: bool,
-    phase: Phase,
-    /// When the request is repeated, and the interval after that.
-    repeat: Option<(Instant, Duration)>,
-    expires: Instant,
-}
-
-impl Clock {
-    fn start(now: Instant, timers: TimerConfig, invite: bool, reliable: bool) -> Self {
-        let repeat = (!reliable).then_some((now + timers.t1, timers.t1));
-        Clock {
-            timers,
-            invite,
-            reliable,
-            phase: Phase::Calling,
-            repeat,
-            expires: now + timers.t1 * 64,
-        }
-    }
-
-    /// How long to listen before it is time to look.
-    fn next(&self, now: Instant) -> Instant {
-        let mut next = self.expires;
-        if let Some((at, _)) = self.repeat {
-            next = next.min(at);
-        }
-        if !self.reliable && self.phase == Phase::Calling {
-            next = next.min(now + BEFORE_EZK_RETRANSMITS);
-        }
-        next
-    }
-
-    /// Whether the request is to be repeated now.
-    fn repeats(&mut self, now: Instant) -> bool {
-        let Some((at, interval)) = self.repeat else {
-            return false;
-        };
-        if now < at {
-            return false;
-        }
-        let doubled = interval * 2;
-        let interval = match (self.invite, self.phase) {
-            // Timer A doubles without a bound.
-            (true, _) => doubled,
-            (false, Phase::Calling) => doubled.min(self.timers.t2),
-            (false, _) => self.timers.t2,
-        };
-        self.repeat = Some((now + interval, interval));
-        true
-    }
-
-    fn provisional(&mut self, now: Instant) {
-        if self.invite {
-            self.repeat = None;
-            if self.phase == Phase::Calling {
-                self.expires = now + MAX_PROCEEDING;
-            }
-        }
-        self.phase = Phase::Proceeding;
-    }
-
-    fn accepted(&mut self, now: Instant) {
-        if self.phase != Phase::Accepted {
-            self.phase = Phase::Accepted;
-            self.repeat = None;
-            // Timer M.
-            self.expires = now + self.timers.t1 * 64;
-        }
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 const OPERATION: &str = "start SIP stack";
 
 /// How often the UDP readers are counted.
-const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How often a free TCP port is sought: between finding it and binding it somebody else may take it.
 const PORT_ATTEMPTS: usize = 16;

@@ -91,19 +91,16 @@ async fn receive(shared: &Arc<Shared>, info: MessageTpInfo) {
         return;
     };
     match request.method {
-        Method::Ack => ack(shared, request, flow, &key),
+        Method::Ack => ack(shared, request, flow, &key).await,
         Method::Cancel => cancel(shared, &request, &original, &peer).await,
         _ => begin(shared, request, flow, key, peer).await,
     }
 }
 
-fn ack(shared: &Arc<Shared>, request: SipRequest, flow: Flow, key: &Key) {
+async fn ack(shared: &Arc<Shared>, request: SipRequest, flow: Flow, key: &Key) {
     let received = shared.servers.lock().receive(Instant::now(), key, &Method::Ack);
     shared.deadlines_moved.notify_one();
-    let ended = shared.servers.lock().poll_ended();
-    if let Some((tx, end)) = ended {
-        shared.emit(StackEvent::TxEnded { tx, end });
-    }
+    shared.flush().await;
     if received == Received::Absorbed {
         return;
     }
@@ -137,7 +134,7 @@ async fn begin(shared: &Arc<Shared>, request: SipRequest, flow: Flow, key: Key, 
         shared.flush().await;
         return;
     }
-    let full = shared.transactions() >= shared.config.max_transactions;
+    let full = shared.open() >= shared.config.max_transactions;
     if full || shared.closing.load(Ordering::Acquire) {
         answer_alone(shared, &request, &peer, 503, Some(RETRY_AFTER)).await;
         return;

@@ -109,14 +109,22 @@ pub(crate) struct ServerTransactions<P> {
     by_key: HashMap<Key, TxId>,
     by_id: HashMap<TxId, Transaction<P>>,
     deadlines: BTreeSet<(Instant, TxId)>,
+    /// How many of them only absorb copies.
+    told: usize,
+    /// Most of them, all kinds together.
+    max: usize,
     transmits: VecDeque<(P, Bytes)>,
     ended: VecDeque<(TxId, TxEnd)>,
 }
 
 impl<P: Clone> ServerTransactions<P> {
-    pub(crate) fn new(timers: TimerConfig) -> Self {
+    /// At most `max` are kept. Those with a user waiting are for the caller to bound; when there are as many with
+    /// those that only absorb copies, the one of these that would go first goes at once.
+    pub(crate) fn new(timers: TimerConfig, max: usize) -> Self {
         ServerTransactions {
             timers,
+            told: 0,
+            max,
             by_key: HashMap::new(),
             by_id: HashMap::new(),
             deadlines: BTreeSet::new(),
@@ -125,16 +133,9 @@ impl<P: Clone> ServerTransactions<P> {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
     /// How many still have a user waiting.
     pub(crate) fn open(&self) -> usize {
-        self.by_id
-            .values()
-            .filter(|transaction| !transaction.told)
-            .count()
+        self.by_id.len() - self.told
     }
 
     /// A request has arrived; its copies and ACKs are dealt with here.
@@ -173,6 +174,15 @@ impl<P: Clone> ServerTransactions<P> {
         reliable: bool,
         peer: P,
     ) {
+        if self.by_id.len() >= self.max {
+            let oldest = self
+                .deadlines
+                .iter()
+                .find(|(_, tx)| self.by_id.get(tx).is_some_and(|t| t.told));
+            if let Some(&(_, oldest)) = oldest {
+                self.forget(oldest);
+            }
+        }
         let patience = match request.method {
             Method::Invite => MAX_PROCEEDING,
             // RFC 4320: a final answer after timer F is of no use to anybody.
@@ -269,6 +279,7 @@ impl<P: Clone> ServerTransactions<P> {
     /// Takes back what [`ServerTransactions::begin`] did, without a word.
     pub(crate) fn forget(&mut self, tx: TxId) {
         if let Some(transaction) = self.by_id.remove(&tx) {
+            self.told -= usize::from(transaction.told);
             self.deadlines.remove(&(transaction.deadline(), tx));
             self.by_key.remove(&transaction.key);
         }
@@ -339,6 +350,7 @@ impl<P: Clone> ServerTransactions<P> {
             && !transaction.told
         {
             transaction.told = true;
+            self.told += 1;
             self.ended.push_back((tx, end));
         }
     }
@@ -348,5 +360,139 @@ impl<P: Clone> ServerTransactions<P> {
         if let Some(transaction) = self.by_id.get(&tx) {
             self.deadlines.insert((transaction.deadline(), tx));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use siprtc_core::sip::{TxIds, TxOwner, Uri};
+
+    const T1: Duration = Duration::from_millis(500);
+
+    struct Bench {
+        servers: ServerTransactions<u8>,
+        ids: TxIds,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(max: usize) -> Self {
+            Bench {
+                servers: ServerTransactions::new(TimerConfig::default(), max),
+                ids: TxIds::new(TxOwner::STACK),
+                now: Instant::now(),
+            }
+        }
+
+        fn begin(&mut self, method: Method, key: &str, reliable: bool) -> TxId {
+            let uri: Uri = "sip:bob@example.com".parse().unwrap();
+            let (tx, request) = (self.ids.mint(), Arc::new(SipRequest::new(method, uri)));
+            self.servers
+                .begin(self.now, tx, Key(key.to_owned()), request, reliable, 7);
+            tx
+        }
+
+        fn respond(&mut self, tx: TxId, status: u16) -> Result<u8, Refusal> {
+            self.servers
+                .respond(self.now, tx, status, &Bytes::from(status.to_string()))
+        }
+
+        fn hear(&mut self, method: Method, key: &str) -> Received {
+            self.servers.receive(self.now, &Key(key.to_owned()), &method)
+        }
+
+        /// When each retransmission went out, relative to the start, until nothing more is due.
+        fn run_out(&mut self) -> Vec<Duration> {
+            let start = self.now;
+            let mut sent = Vec::new();
+            while let Some(at) = self.servers.poll_timeout() {
+                self.now = at;
+                self.servers.handle_timeout(at);
+                while self.servers.poll_transmit().is_some() {
+                    sent.push(at - start);
+                }
+            }
+            sent
+        }
+
+        fn ended(&mut self) -> Vec<(TxId, TxEnd)> {
+            std::iter::from_fn(|| self.servers.poll_ended()).collect()
+        }
+    }
+
+    #[test]
+    fn timer_g_doubles_up_to_t2_until_timer_h_ends_it() {
+        let mut bench = Bench::new(9);
+        let tx = bench.begin(Method::Invite, "k", false);
+        assert_eq!(bench.respond(tx, 486), Ok(7));
+        let sent = bench.run_out();
+        let halves: Vec<u128> = sent.iter().map(|at| at.as_millis() / T1.as_millis()).collect();
+        assert_eq!(halves, [1, 3, 7, 15, 23, 31, 39, 47, 55, 63]);
+        assert_eq!(bench.ended(), [(tx, TxEnd::TimedOut)]);
+        assert_eq!(bench.servers.by_id.len(), 0);
+    }
+
+    #[test]
+    fn a_connection_repeats_nothing_and_still_waits_for_the_ack() {
+        let mut bench = Bench::new(9);
+        let tx = bench.begin(Method::Invite, "k", true);
+        assert_eq!(bench.respond(tx, 486), Ok(7));
+        assert_eq!(bench.hear(Method::Ack, "k"), Received::Absorbed);
+        assert_eq!(bench.ended(), [(tx, TxEnd::Done)]);
+        assert_eq!(bench.servers.by_id.len(), 0, "timer I is 0 on a connection");
+        assert!(bench.run_out().is_empty());
+    }
+
+    #[test]
+    fn an_invite_that_its_user_forgot_ends_some_day() {
+        let mut bench = Bench::new(9);
+        let tx = bench.begin(Method::Invite, "k", false);
+        assert_eq!(bench.respond(tx, 180), Ok(7));
+        assert!(bench.run_out().is_empty());
+        assert_eq!(bench.ended(), [(tx, TxEnd::TimedOut)]);
+    }
+
+    #[test]
+    fn an_ack_with_the_branch_of_an_accepted_invite_is_for_the_user() {
+        let mut bench = Bench::new(9);
+        let tx = bench.begin(Method::Invite, "k", false);
+        assert_eq!(bench.respond(tx, 200), Ok(7));
+        assert_eq!(bench.hear(Method::Invite, "k"), Received::Absorbed);
+        assert!(
+            bench.servers.poll_transmit().is_none(),
+            "RFC 6026: the user repeats a 2xx"
+        );
+        assert_eq!(bench.hear(Method::Ack, "k"), Received::PassUp);
+        assert_eq!(bench.respond(tx, 486), Err(Refusal::Answered));
+        bench.run_out();
+        assert_eq!(bench.ended(), [(tx, TxEnd::Done)]);
+    }
+
+    #[test]
+    fn a_full_house_drops_who_only_absorbs_copies_and_nobody_else() {
+        let mut bench = Bench::new(3);
+        let waiting = bench.begin(Method::Options, "waiting", false);
+        for key in ["a", "b", "c", "d"] {
+            let tx = bench.begin(Method::Options, key, false);
+            assert_eq!(bench.respond(tx, 200), Ok(7));
+        }
+        assert_eq!((bench.servers.by_id.len(), bench.servers.open()), (3, 1));
+        assert_eq!(bench.hear(Method::Options, "a"), Received::New);
+        assert_eq!(bench.hear(Method::Options, "d"), Received::Absorbed);
+        assert_eq!(bench.respond(waiting, 200), Ok(7));
+    }
+
+    #[test]
+    fn a_cancel_is_told_once_and_never_after_a_final_answer() {
+        let mut bench = Bench::new(9);
+        let tx = bench.begin(Method::Invite, "k", false);
+        let key = Key("k".to_owned());
+        assert_eq!(bench.servers.cancel(&key), Some(Some(tx)));
+        assert_eq!(bench.servers.cancel(&key), Some(None));
+        assert_eq!(bench.servers.cancel(&Key("other".to_owned())), None);
+        let late = bench.begin(Method::Invite, "late", false);
+        assert_eq!(bench.respond(late, 200), Ok(7));
+        assert_eq!(bench.servers.cancel(&Key("late".to_owned())), Some(None));
     }
 }

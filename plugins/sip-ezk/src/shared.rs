@@ -62,7 +62,7 @@ impl Shared {
             sink,
             ids: TxIds::new(TxOwner::STACK),
             flows: Flows::default(),
-            servers: Mutex::new(ServerTransactions::new(config.timers)),
+            servers: Mutex::new(ServerTransactions::new(config.timers, config.max_transactions)),
             deadlines_moved: Notify::new(),
             clients: Mutex::new(HashMap::new()),
             closing: AtomicBool::new(false),
@@ -72,16 +72,11 @@ impl Shared {
         }
     }
 
-    /// 64*T1: timers B, F, H, J, L and M.
-    pub(crate) fn patience(&self) -> Duration {
-        self.config.timers.t1 * 64
-    }
-
     /// Hands over an event whose loss is like a lost packet's.
     pub(crate) fn emit(&self, event: StackEvent) {
         if self.try_emit(event).is_err() {
             let before = self.dropped.fetch_add(1, Ordering::Relaxed);
-            if before % DROPPED_STRIDE == 0 {
+            if before.is_multiple_of(DROPPED_STRIDE) {
                 tracing::warn!(
                     dropped = before + 1,
                     "the SIP event queue is full: events are dropped"
@@ -163,11 +158,6 @@ impl Shared {
     /// How many transactions have a user waiting.
     pub(crate) fn open(&self) -> usize {
         self.clients.lock().len() + self.servers.lock().open()
-    }
-
-    /// How many transactions there are, with those that only absorb copies.
-    pub(crate) fn transactions(&self) -> usize {
-        self.clients.lock().len() + self.servers.lock().len()
     }
 
     /// Ends every server transaction and every flow. (Clients end with their tasks.)

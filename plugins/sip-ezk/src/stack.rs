@@ -15,7 +15,7 @@ use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 /// How often the listeners of a deaf engine are bound anew before the stack gives up.
 const RESTART_ATTEMPTS: usize = 100;
@@ -48,7 +48,9 @@ impl EzkStack {
             engine: RwLock::new(Some(engine.clone())),
             keepalives: Arc::new(Semaphore::new(MAX_KEEPALIVES)),
         });
-        tokio::spawn(supervise(Arc::downgrade(&stack), engine));
+        if let Some(deaf) = engine.deaf() {
+            tokio::spawn(supervise(Arc::downgrade(&stack), deaf));
+        }
         Ok(stack)
     }
 
@@ -73,7 +75,10 @@ impl EzkStack {
         match task.await {
             Ok(done) => done,
             Err(error) if error.is_panic() => Err(backend(operation, "ezk panicked").caused_by(error)),
-            Err(_) => Err(engine::stopped(operation)),
+            Err(_) if self.shared.closing.load(Ordering::Acquire) => Err(engine::stopped(operation)),
+            Err(_) => {
+                Err(backend(operation, "the stack is being started anew").advice("try again in a second"))
+            }
         }
     }
 
@@ -85,21 +90,18 @@ impl EzkStack {
     }
 
     /// Puts a new engine in place of one whose UDP reader has died. The transactions under way are lost.
-    async fn restart(&self, deaf: &Engine) -> Option<Arc<Engine>> {
+    async fn restart(&self) -> Option<Arc<Engine>> {
         const WHY: &str = "ezk's UDP reader died of a datagram and was started anew";
         tracing::error!("{WHY}");
-        deaf.stop().await;
+        let deaf = self.engine.read().clone();
+        if let Some(deaf) = deaf {
+            deaf.stop().await;
+        }
         self.shared.let_go(WHY);
         let again: Vec<ListenerConfig> = self.listeners.iter().map(same_again).collect();
         for _ in 0..RESTART_ATTEMPTS {
-            if self.shared.closing.load(Ordering::Acquire) {
-                return None;
-            }
             match Engine::start(&self.shared, &again).await {
-                Ok(engine) => {
-                    *self.engine.write() = Some(engine.clone());
-                    return Some(engine);
-                }
+                Ok(engine) => return self.install(engine).await,
                 Err(error) => tracing::warn!(%error, "the SIP stack is not back yet"),
             }
             tokio::time::sleep(RESTART_PAUSE).await;
@@ -107,6 +109,21 @@ impl EzkStack {
         tracing::error!("the SIP stack could not be started anew");
         *self.engine.write() = None;
         None
+    }
+
+    /// Makes `engine` the one that is used, unless the stack was shut down meanwhile.
+    async fn install(&self, engine: Arc<Engine>) -> Option<Arc<Engine>> {
+        let installed = {
+            let mut place = self.engine.write();
+            // `shutdown` first says that it closes and then takes what it finds here.
+            let open = !self.shared.closing.load(Ordering::Acquire);
+            *place = open.then(|| engine.clone());
+            open
+        };
+        if !installed {
+            engine.stop().await;
+        }
+        installed.then_some(engine)
     }
 }
 
@@ -181,15 +198,12 @@ impl SipStack for EzkStack {
     }
 }
 
-/// Waits for the engine to go deaf, for as long as there is a stack.
-async fn supervise(stack: Weak<EzkStack>, mut engine: Arc<Engine>) {
-    while let Some(deaf) = engine.deaf() {
-        if deaf.await.is_err() {
-            return;
-        }
+/// Waits for the engine to go deaf. Keeps neither the stack nor the engine alive.
+async fn supervise(stack: Weak<EzkStack>, mut deaf: oneshot::Receiver<()>) {
+    while deaf.await.is_ok() {
         let Some(stack) = stack.upgrade() else { return };
-        match stack.restart(&engine).await {
-            Some(anew) => engine = anew,
+        match stack.restart().await.and_then(|engine| engine.deaf()) {
+            Some(again) => deaf = again,
             None => return,
         }
     }

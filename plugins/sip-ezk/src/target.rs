@@ -7,7 +7,7 @@ use crate::shared::{Peer, Shared};
 use ezk_sip_core::transport::TpHandle;
 use ezk_sip_types::host::HostPort;
 use ezk_sip_types::uri::SipUri as EzkUri;
-use siprtc_core::sip::{Flow, Host, Route, SipRequest, SipUri, Transport, Uri};
+use siprtc_core::sip::{Host, Route, SipRequest, SipUri, Transport, Uri};
 use siprtc_core::{Error, Fault, Result};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A destination that is ready to be sent to.
 pub(crate) struct Target {
     pub(crate) peer: Peer,
-    pub(crate) flow: Flow,
     /// The Via's sent-by.
     pub(crate) sent_by: SocketAddr,
 }
@@ -78,9 +77,9 @@ pub(crate) async fn find(
             }
         }
     };
-    let flow = shared.flow_seen(&peer.handle, peer.to);
+    shared.flow_seen(&peer.handle, peer.to);
     let sent_by = sent_by(engine, &peer);
-    Ok(Target { peer, flow, sent_by })
+    Ok(Target { peer, sent_by })
 }
 
 /// RFC 3261 section 8.1.2: an explicit hop, else the topmost Route, else the Request-URI.

@@ -1,99 +1,12 @@
 //! SIP and other URIs (RFC 3261 section 19.1).
 
-use super::scan::{digits, excerpt, is_uri_byte, malformed, write_escaped};
-use super::{Params, Transport, equivalence};
+use super::host::parse_host_port;
+use super::scan::{excerpt, is_uri_byte, malformed, write_escaped};
+use super::{Host, Params, Transport, equivalence};
 use crate::Result;
 use std::fmt::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
-
-/// A host name or address.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Host {
-    /// An address; IPv6 is written in brackets.
-    Ip(IpAddr),
-    /// A name, in lower case.
-    Name(String),
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Host::Ip(IpAddr::V4(ip)) => write!(f, "{ip}"),
-            Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
-            Host::Name(name) => {
-                // A name that was put together by hand may not end the header field that carries it.
-                name.chars()
-                    .try_for_each(|c| f.write_char(if is_host_char(c) { c } else { '-' }))
-            }
-        }
-    }
-}
-
-impl FromStr for Host {
-    type Err = crate::Error;
-
-    /// `example.com`, `192.0.2.1`, `[2001:db8::1]`; an IPv6 address without brackets is an error.
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        const RULE: &str = "RFC 3261 section 25.1 and RFC 5118 section 4.1";
-        if let Some(reference) = s.strip_prefix('[') {
-            let address = reference.strip_suffix(']').and_then(parse_ipv6);
-            let address =
-                address.ok_or_else(|| malformed(format!("{} is no IPv6 address", excerpt(s)), RULE))?;
-            return Ok(Host::Ip(IpAddr::V6(address)));
-        }
-        if let Ok(address) = s.parse::<Ipv4Addr>() {
-            return Ok(Host::Ip(IpAddr::V4(address)));
-        }
-        if s.parse::<Ipv6Addr>().is_ok() {
-            return Err(malformed(format!("the IPv6 address {s} has no brackets"), RULE));
-        }
-        if s.is_empty() || !s.chars().all(is_host_char) {
-            return Err(malformed(format!("\"{}\" is no host", excerpt(s)), RULE));
-        }
-        if s.split('.').count() == 4 && s.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-            return Err(malformed(format!("{} is no IPv4 address", excerpt(s)), RULE));
-        }
-        Ok(Host::Name(s.to_ascii_lowercase()))
-    }
-}
-
-/// The underscore is no letter of host names, and yet in use.
-fn is_host_char(char: char) -> bool {
-    char.is_ascii_alphanumeric() || matches!(char, '-' | '.' | '_')
-}
-
-/// RFC 5118 section 4.10: RFC 3261's grammar allowed three colons where two were meant.
-fn parse_ipv6(text: &str) -> Option<Ipv6Addr> {
-    text.parse()
-        .or_else(|_| text.replacen(":::", "::", 1).parse())
-        .ok()
-}
-
-/// A host and maybe a port, as in a URI and in a Via.
-pub(super) fn parse_host_port(text: &str, rule: &'static str) -> Result<(Host, Option<u16>)> {
-    let end = match text.strip_prefix('[') {
-        Some(_) => text.find(']').map_or(text.len(), |end| end + 1),
-        None if text.parse::<Ipv6Addr>().is_ok() => text.len(),
-        None => text.find(':').unwrap_or(text.len()),
-    };
-    let host = text[..end].trim_end_matches([' ', '\t']).parse()?;
-    let port = text[end..].trim_start_matches([' ', '\t']);
-    if port.is_empty() {
-        return Ok((host, None));
-    }
-    let number = port
-        .strip_prefix(':')
-        .map(|port| port.trim_start_matches([' ', '\t']))
-        .and_then(digits);
-    match number {
-        Some(port) => Ok((host, Some(port))),
-        None => Err(malformed(
-            format!("\"{}\" is no port in {}", excerpt(port), excerpt(text)),
-            rule,
-        )),
-    }
-}
 
 /// A `sip:` or `sips:` URI. Equality is by component, as written; [`SipUri::is_equivalent`] is RFC 3261's.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

@@ -33,8 +33,9 @@ fn fields(headers: &Headers, body: usize) -> Result<Method> {
     headers.from()?;
     headers.to()?;
     let cseq = headers.cseq()?;
-    headers.top_via()?;
-    headers.vias()?;
+    if headers.vias()?.is_empty() {
+        headers.top_via()?;
+    }
     headers.max_forwards()?;
     if cseq.method != Method::Ack {
         // An ACK's Contact refreshes no target (RFC 3261 section 12.2): nobody reads it.

@@ -1,7 +1,7 @@
 //! Typed header field values that are neither addresses nor credentials.
 
+use super::host::parse_host_port;
 use super::scan::{digits, excerpt, is_token, malformed, trim};
-use super::uri::parse_host_port;
 use super::{Host, Method, Params, Transport};
 use crate::Result;
 use std::fmt;

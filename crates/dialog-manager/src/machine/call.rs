@@ -43,7 +43,7 @@ pub(super) enum Phase {
     /// Caller: no final answer yet.
     Calling(Calling),
     /// A BYE is out.
-    Closing(Dialog),
+    Closing(Box<Dialog>),
     /// A 2xx was sent or received.
     Established(Box<Session>),
     /// Callee: no final answer yet.
@@ -288,7 +288,7 @@ impl Call {
             scope.respond(Some(self.id), theirs.tx, theirs.request.response(487));
         }
         self.bye(scope, &mut session.dialog, Purpose::Bye);
-        self.phase = Phase::Closing(session.dialog);
+        self.phase = Phase::Closing(Box::new(session.dialog));
     }
 
     pub(super) fn bye(&mut self, scope: &mut Scope, dialog: &mut Dialog, purpose: Purpose) {

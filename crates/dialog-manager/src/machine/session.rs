@@ -341,10 +341,11 @@ impl Call {
                 self.connection_lost(scope, &told);
             }
             Phase::Established(session) => {
-                if session.theirs.take_if(|theirs| theirs.tx == tx).is_some() {
-                    scope.timers.cancel(self.id, Timer::OfferPatience);
-                    self.tell(scope, DialogEventKind::OfferRejected { status: 500 });
-                }
+                let Some(_) = session.theirs.take_if(|theirs| theirs.tx == tx) else {
+                    return;
+                };
+                scope.timers.cancel(self.id, Timer::OfferPatience);
+                self.tell(scope, DialogEventKind::OfferRejected { status: 500 });
             }
             _ => {}
         }

@@ -24,7 +24,10 @@ struct Counter(u64);
 
 impl Entropy for Counter {
     fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         self.0 ^ (self.0 >> 29)
     }
 }
@@ -33,7 +36,10 @@ pub fn config() -> DialogConfig {
     let contact = "<sip:alice@127.0.0.1:5070>".parse().unwrap();
     let mut account = Account::new("sip:alice@example.com".parse().unwrap(), contact);
     account.display_name = Some("Alice".to_owned());
-    account.secret = Some(DigestSecret { username: "alice".to_owned(), password: "secret".to_owned() });
+    account.secret = Some(DigestSecret {
+        username: "alice".to_owned(),
+        password: "secret".to_owned(),
+    });
     DialogConfig::new(account)
 }
 
@@ -74,7 +80,9 @@ impl Bench {
 
     #[track_caller]
     fn next(&mut self) -> Output {
-        self.outputs.pop_front().expect("the machine should have said something")
+        self.outputs
+            .pop_front()
+            .expect("the machine should have said something")
     }
 
     #[track_caller]
@@ -120,16 +128,23 @@ impl Bench {
     #[track_caller]
     pub fn ended(&mut self) -> (Cause, Side, Option<u16>, String) {
         match self.event() {
-            DialogEventKind::Ended { cause, by, status, reason } => {
-                (cause, by, status, reason.unwrap_or_default())
-            }
+            DialogEventKind::Ended {
+                cause,
+                by,
+                status,
+                reason,
+            } => (cause, by, status, reason.unwrap_or_default()),
             other => panic!("expected Ended, got {other:?}"),
         }
     }
 
     #[track_caller]
     pub fn silent(&mut self) {
-        assert!(self.outputs.is_empty(), "expected silence, got {:?}", self.outputs);
+        assert!(
+            self.outputs.is_empty(),
+            "expected silence, got {:?}",
+            self.outputs
+        );
     }
 
     /// A call of ours: the INVITE is out.
@@ -137,14 +152,24 @@ impl Bench {
     pub fn call(&mut self) -> (CallId, TxId, SipRequest) {
         let call = CallId::fresh();
         let target = "sip:bob@example.com".parse().unwrap();
-        self.give(Input::Invite(Invite { call, target, offer: OFFER.to_owned(), headers: Headers::new() })).unwrap();
+        self.give(Input::Invite(Invite {
+            call,
+            target,
+            offer: OFFER.to_owned(),
+            headers: Headers::new(),
+        }))
+        .unwrap();
         let (tx, invite) = self.sent(Method::Invite);
         assert!(matches!(self.event(), DialogEventKind::Started { .. }));
         (call, tx, invite)
     }
 
     pub fn answer(&mut self, tx: TxId, response: SipResponse) {
-        self.stack(StackEvent::Response { tx, response, flow: None });
+        self.stack(StackEvent::Response {
+            tx,
+            response,
+            flow: None,
+        });
     }
 
     pub fn tx_ended(&mut self, tx: TxId, end: TxEnd) {
@@ -155,7 +180,10 @@ impl Bench {
     #[track_caller]
     pub fn established(&mut self) -> (CallId, SipRequest) {
         let (call, tx, invite) = self.call();
-        self.answer(tx, response(&invite, 200, "bob").with_body("application/sdp", ANSWER));
+        self.answer(
+            tx,
+            response(&invite, 200, "bob").with_body("application/sdp", ANSWER),
+        );
         self.acked();
         assert!(matches!(self.event(), DialogEventKind::Answered { .. }));
         self.tx_ended(tx, TxEnd::Done);
@@ -164,12 +192,19 @@ impl Bench {
 
     pub fn request(&mut self, request: SipRequest) -> TxId {
         let tx = self.ids.mint();
-        self.stack(StackEvent::Request { tx, request, flow: flow() });
+        self.stack(StackEvent::Request {
+            tx,
+            request,
+            flow: flow(),
+        });
         tx
     }
 
     pub fn ack(&mut self, request: SipRequest) {
-        self.stack(StackEvent::Ack { request, flow: flow() });
+        self.stack(StackEvent::Ack {
+            request,
+            flow: flow(),
+        });
     }
 
     /// A call from Bob that rings here.
@@ -179,7 +214,10 @@ impl Bench {
         let tx = self.request(invite.clone());
         self.responded(100);
         let call = match self.next() {
-            Output::Event(DialogEvent { call, kind: DialogEventKind::Incoming { .. } }) => call,
+            Output::Event(DialogEvent {
+                call,
+                kind: DialogEventKind::Incoming { .. },
+            }) => call,
             other => panic!("expected Incoming, got {other:?}"),
         };
         (call, tx, invite)
@@ -189,7 +227,11 @@ impl Bench {
     #[track_caller]
     pub fn accepted(&mut self) -> (CallId, SipRequest, SipResponse) {
         let (call, _, invite) = self.incoming();
-        self.give(Input::Accept(Accept { call, sdp: ANSWER.to_owned() })).unwrap();
+        self.give(Input::Accept(Accept {
+            call,
+            sdp: ANSWER.to_owned(),
+        }))
+        .unwrap();
         let (_, ok) = self.responded(200);
         self.ack(peer_request(&invite, &ok, Method::Ack, 1));
         assert_eq!(self.event(), DialogEventKind::Confirmed { sdp: None });
@@ -199,7 +241,12 @@ impl Bench {
 
 pub fn flow() -> Flow {
     let addr = "127.0.0.1:5060".parse().unwrap();
-    Flow { id: FlowId(1), transport: Transport::Udp, local: addr, remote: addr }
+    Flow {
+        id: FlowId(1),
+        transport: Transport::Udp,
+        local: addr,
+        remote: addr,
+    }
 }
 
 /// An answer of the callee with the tag `tag`.
@@ -208,7 +255,9 @@ pub fn response(request: &SipRequest, status: u16, tag: &str) -> SipResponse {
     if status > 100 {
         let to = response.headers.to().unwrap().with_tag(tag);
         response.headers.set("To", to);
-        response.headers.push("Contact", format!("<sip:{tag}@192.0.2.7:5080>"));
+        response
+            .headers
+            .push("Contact", format!("<sip:{tag}@192.0.2.7:5080>"));
     }
     response
 }
@@ -250,17 +299,29 @@ pub fn peer_request(invite: &SipRequest, ok: &SipResponse, method: Method, seque
 /// A request of the callee `tag` within the dialog that our `invite` made.
 pub fn callee_request(invite: &SipRequest, tag: &str, method: Method, sequence: u32) -> SipRequest {
     let from = invite.headers.to().unwrap().with_tag(tag);
-    within(method, sequence, &from, &invite.headers.from().unwrap(), invite.headers.call_id().unwrap())
+    within(
+        method,
+        sequence,
+        &from,
+        &invite.headers.from().unwrap(),
+        invite.headers.call_id().unwrap(),
+    )
 }
 
 fn within(method: Method, sequence: u32, from: &NameAddr, to: &NameAddr, call_id: &str) -> SipRequest {
-    let mut request =
-        SipRequest::new(method.clone(), "sip:alice@127.0.0.1:5070".parse::<SipUri>().unwrap());
-    request.headers.push("Via", format!("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKd{sequence}"));
+    let mut request = SipRequest::new(
+        method.clone(),
+        "sip:alice@127.0.0.1:5070".parse::<SipUri>().unwrap(),
+    );
+    request
+        .headers
+        .push("Via", format!("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKd{sequence}"));
     request.headers.push("From", from);
     request.headers.push("To", to);
     request.headers.push("Call-ID", call_id);
     request.headers.push("CSeq", CSeq { sequence, method });
-    request.headers.push("Contact", "<sip:bob@192.0.2.7:5080;transport=tcp>");
+    request
+        .headers
+        .push("Contact", "<sip:bob@192.0.2.7:5080;transport=tcp>");
     request
 }

@@ -7,16 +7,6 @@ use siprtc_dialog_manager::machine::{Input, Output};
 use siprtc_dialog_manager::*;
 use std::time::Duration;
 
-fn challenge(invite: &SipRequest, status: u16, realm: &str, nonce: &str, stale: bool) -> SipResponse {
-    let mut response = response(invite, status, "proxy");
-    let name = if status == 407 { "Proxy-Authenticate" } else { "WWW-Authenticate" };
-    let stale = if stale { ", stale=true" } else { "" };
-    response
-        .headers
-        .push(name, format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm=MD5, qop=\"auth\"{stale}"));
-    response
-}
-
 fn hang_up(bench: &mut Bench, call: CallId) {
     bench.give(Input::Hangup(Hangup { call, reason: None })).unwrap();
 }
@@ -31,7 +21,10 @@ fn an_invite_carries_what_rfc_3261_asks_for() {
     assert_eq!(from.uri.to_string(), "sip:alice@example.com");
     assert!(from.tag().unwrap().len() >= 8);
     assert_eq!(invite.headers.cseq().unwrap().to_string(), "1 INVITE");
-    assert_eq!(invite.headers.contact_uri().unwrap().to_string(), "sip:alice@127.0.0.1:5070");
+    assert_eq!(
+        invite.headers.contact_uri().unwrap().to_string(),
+        "sip:alice@127.0.0.1:5070"
+    );
     assert!(invite.headers.has_token("Allow", "UPDATE"));
     assert_eq!(invite.headers.content_type().as_deref(), Some("application/sdp"));
     assert_eq!(invite.body, OFFER);
@@ -43,13 +36,25 @@ fn an_invite_goes_to_the_outbound_proxy_and_its_ack_does_not() {
     config.account.outbound = Some("sip:proxy.example.com;lr".parse().unwrap());
     let mut bench = Bench::with(config);
     let target = "sip:bob@example.com".parse().unwrap();
-    let invite = Invite { call: CallId::fresh(), target, offer: OFFER.to_owned(), headers: Headers::new() };
+    let invite = Invite {
+        call: CallId::fresh(),
+        target,
+        offer: OFFER.to_owned(),
+        headers: Headers::new(),
+    };
     bench.give(Input::Invite(invite)).unwrap();
-    let Some(Output::SendRequest { tx, request, route, .. }) = bench.outputs.pop_front() else { panic!() };
+    let Some(Output::SendRequest {
+        tx, request, route, ..
+    }) = bench.outputs.pop_front()
+    else {
+        panic!()
+    };
     assert_eq!(route.next_hop.unwrap().to_string(), "sip:proxy.example.com;lr");
     bench.event();
     bench.answer(tx, response(&request, 200, "bob"));
-    let Some(Output::SendAck { route, request, .. }) = bench.outputs.pop_front() else { panic!() };
+    let Some(Output::SendAck { route, request, .. }) = bench.outputs.pop_front() else {
+        panic!()
+    };
     assert!(route.next_hop.is_none());
     assert_eq!(request.uri.to_string(), "sip:bob@192.0.2.7:5080");
 }
@@ -62,12 +67,29 @@ fn a_call_progresses_from_trying_over_ringing_to_answered() {
     assert_eq!(bench.event(), DialogEventKind::Trying);
     bench.answer(tx, response(&invite, 180, "bob"));
     let dialog = DialogTag("bob".to_owned());
-    assert_eq!(bench.event(), DialogEventKind::Ringing { dialog: dialog.clone(), status: 180, sdp: None });
-    bench.answer(tx, response(&invite, 183, "bob").with_body("application/sdp", ANSWER));
+    assert_eq!(
+        bench.event(),
+        DialogEventKind::Ringing {
+            dialog: dialog.clone(),
+            status: 180,
+            sdp: None
+        }
+    );
+    bench.answer(
+        tx,
+        response(&invite, 183, "bob").with_body("application/sdp", ANSWER),
+    );
     let sdp = Some(ANSWER.to_owned());
-    let early = DialogEventKind::Ringing { dialog: dialog.clone(), status: 183, sdp: sdp.clone() };
+    let early = DialogEventKind::Ringing {
+        dialog: dialog.clone(),
+        status: 183,
+        sdp: sdp.clone(),
+    };
     assert_eq!(bench.event(), early);
-    bench.answer(tx, response(&invite, 200, "bob").with_body("application/sdp", ANSWER));
+    bench.answer(
+        tx,
+        response(&invite, 200, "bob").with_body("application/sdp", ANSWER),
+    );
     let ack = bench.acked();
     assert_eq!(ack.headers.cseq().unwrap().to_string(), "1 ACK");
     assert_eq!(ack.headers.to().unwrap().tag(), Some("bob"));
@@ -135,9 +157,19 @@ fn a_route_set_is_reversed_and_followed_loosely() {
     let mut bench = Bench::new();
     let (call, tx, invite) = bench.call();
     let mut ok = response(&invite, 200, "bob");
-    ok.headers.push("Record-Route", "<sip:far.example.com;lr>, <sip:near.example.com;lr>");
+    ok.headers.push(
+        "Record-Route",
+        "<sip:far.example.com;lr>, <sip:near.example.com;lr>",
+    );
     bench.answer(tx, ok);
-    let routes: Vec<_> = bench.acked().headers.routes().unwrap().iter().map(ToString::to_string).collect();
+    let routes: Vec<_> = bench
+        .acked()
+        .headers
+        .routes()
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(routes, ["<sip:near.example.com;lr>", "<sip:far.example.com;lr>"]);
     bench.event();
     hang_up(&mut bench, call);
@@ -151,96 +183,21 @@ fn a_strict_router_becomes_the_request_uri() {
     let mut bench = Bench::new();
     let (_, tx, invite) = bench.call();
     let mut ok = response(&invite, 200, "bob");
-    ok.headers.push("Record-Route", "<sip:far.example.com;lr>, <sip:strict.example.com>");
+    ok.headers.push(
+        "Record-Route",
+        "<sip:far.example.com;lr>, <sip:strict.example.com>",
+    );
     bench.answer(tx, ok);
     let ack = bench.acked();
     assert_eq!(ack.uri.to_string(), "sip:strict.example.com");
-    let routes: Vec<_> = ack.headers.routes().unwrap().iter().map(ToString::to_string).collect();
+    let routes: Vec<_> = ack
+        .headers
+        .routes()
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(routes, ["<sip:far.example.com;lr>", "<sip:bob@192.0.2.7:5080>"]);
-}
-
-#[test]
-fn a_challenge_is_answered_with_the_next_cseq_and_the_same_dialog_ids() {
-    let mut bench = Bench::new();
-    let (_, tx, invite) = bench.call();
-    bench.answer(tx, challenge(&invite, 407, "example.com", "n1", false));
-    let (second, again) = bench.sent(Method::Invite);
-    assert_ne!(second, tx);
-    assert_eq!(again.headers.cseq().unwrap().to_string(), "2 INVITE");
-    for name in ["From", "To", "Call-ID"] {
-        assert_eq!(again.headers.value(name), invite.headers.value(name));
-    }
-    let credentials = again.headers.proxy_authorizations().unwrap();
-    assert_eq!((credentials[0].username.as_str(), credentials[0].nonce.as_str()), ("alice", "n1"));
-    bench.answer(second, response(&again, 200, "bob"));
-    let ack = bench.acked();
-    assert_eq!(ack.headers.cseq().unwrap().to_string(), "2 ACK");
-    assert_eq!(ack.headers.value("Proxy-Authorization"), again.headers.value("Proxy-Authorization"));
-    assert!(matches!(bench.event(), DialogEventKind::Answered { .. }));
-}
-
-#[test]
-fn a_proxy_and_a_callee_may_both_challenge() {
-    let mut bench = Bench::new();
-    let (_, tx, invite) = bench.call();
-    bench.answer(tx, challenge(&invite, 407, "proxy", "n1", false));
-    let (tx, again) = bench.sent(Method::Invite);
-    bench.answer(tx, challenge(&again, 401, "callee", "n2", false));
-    let (_, third) = bench.sent(Method::Invite);
-    assert_eq!(third.headers.cseq().unwrap().sequence, 3);
-    assert_eq!(third.headers.proxy_authorizations().unwrap()[0].realm, "proxy");
-    assert_eq!(third.headers.authorizations().unwrap()[0].realm, "callee");
-}
-
-#[test]
-fn a_second_refusal_of_the_credentials_ends_the_call_with_advice() {
-    let mut bench = Bench::new();
-    let (_, tx, invite) = bench.call();
-    bench.answer(tx, challenge(&invite, 401, "example.com", "n1", false));
-    let (tx, again) = bench.sent(Method::Invite);
-    bench.answer(tx, challenge(&again, 401, "example.com", "n2", false));
-    let (cause, by, status, reason) = bench.ended();
-    assert_eq!((cause, by, status), (Cause::AuthenticationFailed, Side::Remote, Some(401)));
-    assert!(reason.contains("alice") && reason.contains("check both"), "{reason}");
-}
-
-#[test]
-fn a_stale_nonce_is_no_refusal_but_not_for_ever() {
-    let mut bench = Bench::new();
-    let (_, mut tx, mut invite) = bench.call();
-    bench.answer(tx, challenge(&invite, 401, "example.com", "n0", false));
-    for nonce in 1..4 {
-        (tx, invite) = bench.sent(Method::Invite);
-        bench.answer(tx, challenge(&invite, 401, "example.com", &format!("n{nonce}"), true));
-    }
-    (tx, invite) = bench.sent(Method::Invite);
-    bench.answer(tx, challenge(&invite, 401, "example.com", "n4", true));
-    assert_eq!(bench.ended().0, Cause::AuthenticationFailed);
-}
-
-#[test]
-fn a_challenge_without_a_secret_says_what_is_missing() {
-    let mut config = config();
-    config.account.secret = None;
-    let mut bench = Bench::with(config);
-    let (_, tx, invite) = bench.call();
-    bench.answer(tx, challenge(&invite, 401, "example.com", "n1", false));
-    let (cause, _, _, reason) = bench.ended();
-    assert_eq!(cause, Cause::AuthenticationFailed);
-    assert!(reason.contains("example.com") && reason.contains("secret"), "{reason}");
-}
-
-#[test]
-fn a_403_after_credentials_is_their_refusal_and_else_a_declined_call() {
-    let mut bench = Bench::new();
-    let (_, tx, invite) = bench.call();
-    bench.answer(tx, response(&invite, 403, "x"));
-    assert_eq!(bench.ended().0, Cause::Declined);
-    let (_, tx, invite) = bench.call();
-    bench.answer(tx, challenge(&invite, 401, "example.com", "n1", false));
-    let (tx, again) = bench.sent(Method::Invite);
-    bench.answer(tx, response(&again, 403, "x"));
-    assert_eq!(bench.ended().0, Cause::AuthenticationFailed);
 }
 
 #[test]
@@ -266,7 +223,11 @@ fn every_final_answer_has_its_cause_and_a_sentence() {
         bench.answer(tx, response(&invite, status, "x"));
         let ended = bench.ended();
         assert_eq!((ended.0, ended.1, ended.2), (cause, Side::Remote, Some(status)));
-        assert!(ended.3.contains(&status.to_string()) && ended.3.len() > 20, "{}", ended.3);
+        assert!(
+            ended.3.contains(&status.to_string()) && ended.3.len() > 20,
+            "{}",
+            ended.3
+        );
     }
 }
 
@@ -286,12 +247,19 @@ fn the_peers_reason_warning_retry_after_and_contact_are_told() {
     let (_, tx, invite) = bench.call();
     let mut refusal = response(&invite, 302, "x");
     refusal.headers.set("Contact", "<sip:bob@elsewhere.example.com>");
-    refusal.headers.push("Reason", "Q.850;cause=16;text=\"Terminated\"");
+    refusal
+        .headers
+        .push("Reason", "Q.850;cause=16;text=\"Terminated\"");
     refusal.headers.push("Warning", "399 proxy \"Out of order\"");
     refusal.headers.push("Retry-After", "120");
     bench.answer(tx, refusal);
     let reason = bench.ended().3;
-    for part in ["sip:bob@elsewhere.example.com", "Terminated", "Out of order", "120 s"] {
+    for part in [
+        "sip:bob@elsewhere.example.com",
+        "Terminated",
+        "Out of order",
+        "120 s",
+    ] {
         assert!(reason.contains(part), "{part} is missing in: {reason}");
     }
 }
@@ -301,7 +269,12 @@ fn a_hangup_waits_with_its_cancel_for_a_provisional_answer() {
     let mut bench = Bench::new();
     let (call, tx, invite) = bench.call();
     let reason = Some("SIP;cause=200;text=\"Call completed elsewhere\"".to_owned());
-    bench.give(Input::Hangup(Hangup { call, reason: reason.clone() })).unwrap();
+    bench
+        .give(Input::Hangup(Hangup {
+            call,
+            reason: reason.clone(),
+        }))
+        .unwrap();
     bench.silent();
     bench.answer(tx, response(&invite, 100, ""));
     let (cancelled, headers) = bench.cancelled();
@@ -399,10 +372,18 @@ fn a_transport_failure_names_the_address_and_the_error() {
     bench.tx_ended(tx, TxEnd::Transport("connection refused".to_owned()));
     let (cause, _, _, reason) = bench.ended();
     assert_eq!(cause, Cause::ConnectionFailed);
-    assert!(reason.contains("sip:bob@example.com") && reason.contains("connection refused"), "{reason}");
+    assert!(
+        reason.contains("sip:bob@example.com") && reason.contains("connection refused"),
+        "{reason}"
+    );
 
     let (_, tx, _) = bench.call();
-    bench.give(Input::SendFailed { tx, error: Error::new(Fault::Backend, "send", "no route to host") }).unwrap();
+    bench
+        .give(Input::SendFailed {
+            tx,
+            error: Error::new(Fault::Backend, "send", "no route to host"),
+        })
+        .unwrap();
     let (cause, _, _, reason) = bench.ended();
     assert_eq!(cause, Cause::ConnectionFailed);
     assert!(reason.contains("no route to host"), "{reason}");
@@ -415,7 +396,12 @@ fn an_ack_that_cannot_be_sent_ends_the_call() {
     bench.answer(tx, response(&invite, 200, "bob"));
     bench.acked();
     bench.event();
-    bench.give(Input::AckFailed { call, error: Error::new(Fault::Backend, "send ACK", "no such host") }).unwrap();
+    bench
+        .give(Input::AckFailed {
+            call,
+            error: Error::new(Fault::Backend, "send ACK", "no such host"),
+        })
+        .unwrap();
     assert_eq!(bench.ended().0, Cause::ConnectionFailed);
     bench.sent(Method::Bye);
 }
@@ -455,13 +441,26 @@ fn headers_of_the_user_are_sent_and_those_of_the_manager_refused() {
     };
     invite.headers.push("X-Queue", "sales");
     bench.give(Input::Invite(invite.clone())).unwrap();
-    assert_eq!(bench.sent(Method::Invite).1.headers.value("X-Queue"), Some("sales"));
+    assert_eq!(
+        bench.sent(Method::Invite).1.headers.value("X-Queue"),
+        Some("sales")
+    );
     bench.event();
-    for (name, value) in [("f", "<sip:mallory@example.com>"), ("X-Queue", "sales\r\nVia: SIP/2.0/UDP evil")] {
+    for (name, value) in [
+        ("f", "<sip:mallory@example.com>"),
+        ("X-Queue", "sales\r\nVia: SIP/2.0/UDP evil"),
+    ] {
         let mut headers = Headers::new();
         headers.push(name, value);
-        let invite = Invite { call: CallId::fresh(), headers, ..invite.clone() };
-        assert_eq!(bench.give(Input::Invite(invite)).unwrap_err().fault(), Fault::ApiMisuse);
+        let invite = Invite {
+            call: CallId::fresh(),
+            headers,
+            ..invite.clone()
+        };
+        assert_eq!(
+            bench.give(Input::Invite(invite)).unwrap_err().fault(),
+            Fault::ApiMisuse
+        );
     }
     bench.silent();
 }
@@ -472,14 +471,29 @@ fn commands_to_unknown_calls_and_in_wrong_states_are_misuse() {
     let (call, tx, invite) = bench.call();
     let sdp = ANSWER.to_owned();
     let wrong = [
-        Input::Accept(Accept { call, sdp: sdp.clone() }),
-        Input::AcceptOffer(AcceptOffer { call, sdp: sdp.clone() }),
-        Input::Reinvite(Reinvite { call, offer: sdp.clone() }),
+        Input::Accept(Accept {
+            call,
+            sdp: sdp.clone(),
+        }),
+        Input::AcceptOffer(AcceptOffer {
+            call,
+            sdp: sdp.clone(),
+        }),
+        Input::Reinvite(Reinvite {
+            call,
+            offer: sdp.clone(),
+        }),
         Input::Reject(Reject { call, status: 486 }),
         Input::RejectOffer(RejectOffer { call, status: 488 }),
         Input::Ring(Ring { call, answer: None }),
-        Input::Hangup(Hangup { call, reason: Some("a\r\nb".to_owned()) }),
-        Input::Hangup(Hangup { call: CallId::fresh(), reason: None }),
+        Input::Hangup(Hangup {
+            call,
+            reason: Some("a\r\nb".to_owned()),
+        }),
+        Input::Hangup(Hangup {
+            call: CallId::fresh(),
+            reason: None,
+        }),
     ];
     for input in wrong {
         assert_eq!(bench.give(input).unwrap_err().fault(), Fault::ApiMisuse);
@@ -498,8 +512,19 @@ fn no_more_calls_than_configured() {
     let mut bench = Bench::with(config);
     let (call, tx, invite) = bench.call();
     let target: Uri = "sip:bob@example.com".parse().unwrap();
-    let next = |call| Invite { call, target: target.clone(), offer: OFFER.to_owned(), headers: Headers::new() };
-    assert!(bench.give(Input::Invite(next(CallId::fresh()))).unwrap_err().to_string().contains("max_calls"));
+    let next = |call| Invite {
+        call,
+        target: target.clone(),
+        offer: OFFER.to_owned(),
+        headers: Headers::new(),
+    };
+    assert!(
+        bench
+            .give(Input::Invite(next(CallId::fresh())))
+            .unwrap_err()
+            .to_string()
+            .contains("max_calls")
+    );
     assert!(bench.give(Input::Invite(next(call))).is_err());
     bench.answer(tx, response(&invite, 486, "x"));
     bench.ended();

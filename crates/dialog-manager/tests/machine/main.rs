@@ -1,8 +1,12 @@
 //! The machine, by script: no network and no clock but the test's own.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+#![allow(unreachable_pub, reason = "one test program: everything in it is its own")]
+
 mod bench;
 mod callee;
 mod caller;
+mod challenges;
 mod in_dialog;
 mod offers;
 mod random;

@@ -1,0 +1,287 @@
+//! Anything, in any order: never a panic, and every call ends exactly once, with its last event.
+
+use crate::bench::*;
+use proptest::prelude::*;
+use siprtc_core::CallId;
+use siprtc_core::sip::*;
+use siprtc_dialog_manager::machine::{Input, Output};
+use siprtc_dialog_manager::*;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+/// One thing that happens; the numbers choose among what is there at that moment.
+#[derive(Clone, Debug)]
+enum Step {
+    AckArrives {
+        which: usize,
+    },
+    Command {
+        what: usize,
+        which: usize,
+    },
+    Invite,
+    Lost {
+        which: usize,
+        how: usize,
+    },
+    PeerInvites {
+        number: usize,
+    },
+    PeerRequests {
+        method: usize,
+        sequence: u32,
+        which: usize,
+    },
+    Answer {
+        status: u16,
+        tag: usize,
+        which: usize,
+    },
+    Pass {
+        milliseconds: u64,
+    },
+    Cancel {
+        which: usize,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let status = prop::sample::select(vec![
+        100, 180, 183, 200, 200, 200, 302, 401, 407, 408, 481, 486, 487, 488, 491, 500, 603,
+    ]);
+    let which = || 0..1000_usize;
+    prop_oneof![
+        which().prop_map(|which| Step::AckArrives { which }),
+        (0..8_usize, which()).prop_map(|(what, which)| Step::Command { what, which }),
+        (0..8_usize, which()).prop_map(|(what, which)| Step::Command { what, which }),
+        Just(Step::Invite),
+        (which(), 0..4_usize).prop_map(|(which, how)| Step::Lost { which, how }),
+        (0..4_usize).prop_map(|number| Step::PeerInvites { number }),
+        (0..6_usize, 1..20_u32, which()).prop_map(|(method, sequence, which)| Step::PeerRequests {
+            method,
+            sequence,
+            which
+        }),
+        (status.clone(), 0..3_usize, which()).prop_map(|(status, tag, which)| Step::Answer {
+            status,
+            tag,
+            which
+        }),
+        (status, 0..3_usize, which()).prop_map(|(status, tag, which)| Step::Answer { status, tag, which }),
+        (0..40_000_u64).prop_map(|milliseconds| Step::Pass { milliseconds }),
+        which().prop_map(|which| Step::Cancel { which }),
+    ]
+}
+
+/// What went over the wire so far.
+#[derive(Default)]
+struct Seen {
+    begun: HashSet<CallId>,
+    /// Calls that a peer began.
+    callees: HashSet<CallId>,
+    ended: HashMap<CallId, usize>,
+    out: Vec<(TxId, SipRequest)>,
+    arrived: Vec<TxId>,
+    responses: Vec<SipResponse>,
+}
+
+impl Seen {
+    fn drain(&mut self, bench: &mut Bench) {
+        let mut hung_up = Vec::new();
+        while let Some(output) = bench.outputs.pop_front() {
+            match output {
+                Output::SendRequest {
+                    call, tx, request, ..
+                } => {
+                    self.begun.insert(call);
+                    self.out.push((tx, request));
+                }
+                Output::Respond { call, response, .. } => {
+                    let cseq = response.headers.cseq().unwrap();
+                    if cseq.method == Method::Bye && response.is_success() {
+                        hung_up.extend(call);
+                    }
+                    self.responses.push(response);
+                }
+                Output::Event(DialogEvent { call, kind }) => {
+                    assert!(
+                        !self.ended.contains_key(&call),
+                        "{call} speaks after its end: {kind:?}"
+                    );
+                    self.begun.insert(call);
+                    if let DialogEventKind::Incoming { .. } = kind {
+                        self.callees.insert(call);
+                    }
+                    if let DialogEventKind::Ended { .. } = kind {
+                        *self.ended.entry(call).or_default() += 1;
+                    }
+                }
+                Output::Cancel { .. } | Output::SendAck { .. } => {}
+            }
+        }
+        for call in hung_up.iter().filter(|call| self.callees.contains(call)) {
+            assert!(
+                self.ended.contains_key(call),
+                "{call} goes on after its caller's BYE"
+            );
+        }
+    }
+
+    fn call(&self, bench: &Bench, which: usize) -> CallId {
+        let alive: Vec<_> = bench.machine.calls().collect();
+        alive
+            .get(which % alive.len().max(1))
+            .copied()
+            .unwrap_or_else(CallId::fresh)
+    }
+}
+
+fn pick<T: Clone>(from: &[T], which: usize) -> Option<T> {
+    from.get(which % from.len().max(1)).cloned()
+}
+
+fn take(bench: &mut Bench, seen: &mut Seen, step: Step) {
+    match step {
+        Step::Invite => {
+            let target = "sip:bob@example.com".parse().unwrap();
+            let (call, headers) = (CallId::fresh(), Headers::new());
+            let _ = bench.give(Input::Invite(Invite {
+                call,
+                target,
+                offer: OFFER.to_owned(),
+                headers,
+            }));
+        }
+        Step::Command { what, which } => command(bench, seen.call(bench, which), what),
+        Step::PeerInvites { number } => {
+            let mut invite = peer_invite();
+            invite.headers.set("Call-ID", format!("call-{number}"));
+            seen.arrived.push(bench.request(invite));
+        }
+        Step::Answer { status, tag, which } => {
+            let Some((tx, request)) = pick(&seen.out, which) else {
+                return;
+            };
+            let mut answer = response(&request, status, ["one", "two", "three"][tag]);
+            if status == 401 {
+                answer
+                    .headers
+                    .push("WWW-Authenticate", "Digest realm=\"r\", nonce=\"n\"");
+            }
+            if status == 407 {
+                answer.headers.push(
+                    "Proxy-Authenticate",
+                    "Digest realm=\"r\", nonce=\"n\", stale=true",
+                );
+            }
+            bench.answer(tx, answer);
+        }
+        Step::Lost { which, how } => {
+            let Some((tx, _)) = pick(&seen.out, which) else {
+                return;
+            };
+            let end = match how {
+                0 => TxEnd::Transport("gone".to_owned()),
+                1 => TxEnd::TimedOut,
+                _ => TxEnd::Done,
+            };
+            bench.tx_ended(tx, end);
+        }
+        Step::PeerRequests {
+            method,
+            sequence,
+            which,
+        } => {
+            let methods = [
+                Method::Bye,
+                Method::Invite,
+                Method::Update,
+                Method::Info,
+                Method::Options,
+                Method::Refer,
+            ];
+            let Some(request) = peers_request(seen, methods[method].clone(), sequence, which) else {
+                return;
+            };
+            let request = if method < 3 {
+                request.with_body("application/sdp", OFFER)
+            } else {
+                request
+            };
+            seen.arrived.push(bench.request(request));
+        }
+        Step::AckArrives { which } => {
+            for sequence in 1..4 {
+                if let Some(ack) = peers_request(seen, Method::Ack, sequence, which) {
+                    bench.ack(ack);
+                }
+            }
+        }
+        Step::Cancel { which } => {
+            if let Some(invite) = pick(&seen.arrived, which) {
+                bench.stack(StackEvent::Cancelled { invite });
+            }
+        }
+        Step::Pass { milliseconds } => bench.pass(Duration::from_millis(milliseconds)),
+    }
+}
+
+/// A request of a peer in some dialog that exists or existed.
+fn peers_request(seen: &Seen, method: Method, sequence: u32, which: usize) -> Option<SipRequest> {
+    if which.is_multiple_of(2) {
+        let (_, invite) = pick(&seen.out, which / 2)?;
+        return Some(callee_request(
+            &invite,
+            ["one", "two"][sequence as usize % 2],
+            method,
+            sequence,
+        ));
+    }
+    let ours = pick(&seen.responses, which / 2)?;
+    let mut invite = peer_invite();
+    invite.headers.set("Call-ID", ours.headers.call_id().unwrap());
+    Some(peer_request(&invite, &ours, method, sequence))
+}
+
+fn command(bench: &mut Bench, call: CallId, what: usize) {
+    let sdp = ANSWER.to_owned();
+    let input = match what {
+        0 => Input::Accept(Accept { call, sdp }),
+        1 => Input::AcceptOffer(AcceptOffer { call, sdp }),
+        2 => Input::Hangup(Hangup { call, reason: None }),
+        3 => Input::Reinvite(Reinvite { call, offer: sdp }),
+        4 => Input::Reject(Reject { call, status: 486 }),
+        5 => Input::RejectOffer(RejectOffer { call, status: 488 }),
+        6 => Input::Ring(Ring {
+            call,
+            answer: Some(sdp),
+        }),
+        _ => Input::Ring(Ring { call, answer: None }),
+    };
+    // A command in the wrong state is refused, and that is all.
+    let _ = bench.give(input);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_call_ends_exactly_once_whatever_happens(steps in prop::collection::vec(step(), 1..80)) {
+        let mut bench = Bench::new();
+        let mut seen = Seen::default();
+        for step in steps {
+            take(&mut bench, &mut seen, step);
+            seen.drain(&mut bench);
+        }
+        bench.give(Input::Terminate).unwrap();
+        bench.pass(T1 * 4);
+        seen.drain(&mut bench);
+        for call in &seen.begun {
+            prop_assert_eq!(seen.ended.get(call), Some(&1), "{} did not end once", call);
+        }
+        prop_assert_eq!(bench.machine.calls().count(), 0);
+        bench.pass(Duration::from_secs(600));
+        seen.drain(&mut bench);
+        prop_assert_eq!(bench.machine.poll_timeout(), None, "a timer outlives every call");
+    }
+}

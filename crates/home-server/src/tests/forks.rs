@@ -2,7 +2,10 @@ use super::*;
 
 /// bob at two phones, called by alice.
 fn forked(rig: &mut Rig) -> (TxId, Sent, Sent) {
-    rig.register("bob", "Contact: <sip:bob@198.51.100.1>, <sip:bob@198.51.100.2>\r\n");
+    rig.register(
+        "bob",
+        "Contact: <sip:bob@198.51.100.1>, <sip:bob@198.51.100.2>\r\n",
+    );
     let (tx, sent) = rig.call("alice", "bob");
     let [one, other] = <[Sent; 2]>::try_from(sent).expect("two branches");
     (tx, one, other)
@@ -25,7 +28,12 @@ fn both_phones_ring_and_when_one_answers_the_other_is_cancelled() {
     let cancels = rig.cancels();
     assert_eq!(cancels.len(), 1);
     assert_eq!(cancels[0].0, other.tx);
-    assert!(cancels[0].1.value("Reason").is_some_and(|reason| reason.starts_with("SIP;cause=200")));
+    assert!(
+        cancels[0]
+            .1
+            .value("Reason")
+            .is_some_and(|reason| reason.starts_with("SIP;cause=200"))
+    );
     rig.respond(&other, 487);
     rig.silent();
     rig.end(&other, TxEnd::Done);
@@ -55,8 +63,11 @@ fn every_200_goes_to_the_caller_even_when_both_phones_answer() {
     rig.respond(&one, 200);
     rig.respond(&other, 200);
     rig.respond(&one, 200);
-    rig.out.retain(|output| matches!(output, Output::Respond { response, .. } if response.status == 200));
-    let tags: Vec<_> = (0..3).map(|_| rig.answer(tx).headers.value("To").map(str::to_owned)).collect();
+    rig.out
+        .retain(|output| matches!(output, Output::Respond { response, .. } if response.status == 200));
+    let tags: Vec<_> = (0..3)
+        .map(|_| rig.answer(tx).headers.value("To").map(str::to_owned))
+        .collect();
     assert_eq!(tags[0], tags[2], "a retransmission");
     assert_ne!(tags[0], tags[1], "another dialog");
 }
@@ -92,6 +103,24 @@ fn a_caller_nobody_answers_hears_408() {
     let answer = rig.answer(tx);
     assert_eq!(answer.status, 408);
     assert!(answer.headers.to().expect("a To").tag().is_some());
+    assert_eq!(rig.machine.stats().forwarding, 0);
+}
+
+#[test]
+fn a_message_nobody_answers_is_not_answered_408() {
+    let mut rig = Rig::new();
+    rig.at_home("bob");
+    let message = rig.request(
+        "MESSAGE",
+        "alice",
+        "sip:bob@home.example",
+        "<sip:bob@home.example>",
+        "",
+    );
+    rig.authenticated("alice", message);
+    let sent = rig.sent();
+    rig.end(&sent[0], TxEnd::TimedOut);
+    rig.silent();
     assert_eq!(rig.machine.stats().forwarding, 0);
 }
 
@@ -141,12 +170,20 @@ fn a_cancel_does_not_wait_long_for_a_phone_that_is_dead() {
     rig.respond(&one, 180);
     rig.out.clear();
     rig.handle(StackEvent::Cancelled { invite: tx });
-    assert_eq!(cancelled(&mut rig), [one.tx], "no CANCEL before a provisional answer");
+    assert_eq!(
+        cancelled(&mut rig),
+        [one.tx],
+        "no CANCEL before a provisional answer"
+    );
     rig.respond(&one, 487);
     rig.pass(crate::proxy::CANCEL_GRACE);
     assert_eq!(rig.answer(tx).status, 487);
     rig.respond(&other, 180);
-    assert_eq!(cancelled(&mut rig), [other.tx], "it rings after all, and must stop");
+    assert_eq!(
+        cancelled(&mut rig),
+        [other.tx],
+        "it rings after all, and must stop"
+    );
     rig.silent();
 }
 
@@ -190,9 +227,14 @@ fn a_200_beats_a_603_that_came_first() {
 
 #[test]
 fn the_lowest_class_wins_and_within_it_what_helps_most() {
-    for (statuses, best) in
-        [([302, 486], 302), ([486, 500], 486), ([404, 486], 486), ([408, 480], 480), ([415, 486], 415), ([500, 503], 500)]
-    {
+    for (statuses, best) in [
+        ([302, 486], 302),
+        ([486, 500], 486),
+        ([404, 486], 486),
+        ([408, 480], 480),
+        ([415, 486], 415),
+        ([500, 503], 500),
+    ] {
         let mut rig = Rig::new();
         let (tx, one, other) = forked(&mut rig);
         rig.respond(&one, statuses[0]);
@@ -205,16 +247,30 @@ fn the_lowest_class_wins_and_within_it_what_helps_most() {
 fn the_challenges_of_every_branch_reach_the_caller_together() {
     let mut rig = Rig::new();
     let (tx, one, other) = forked(&mut rig);
-    for (branch, status, name, realm) in
-        [(&one, 401, "WWW-Authenticate", "phone"), (&other, 407, "Proxy-Authenticate", "office")]
-    {
+    for (branch, status, name, realm) in [
+        (&one, 401, "WWW-Authenticate", "phone"),
+        (&other, 407, "Proxy-Authenticate", "office"),
+    ] {
         let mut response = response(branch, status);
-        response.headers.push(name, format!("Digest realm=\"{realm}\", nonce=\"n\", qop=\"auth\""));
-        rig.handle(StackEvent::Response { tx: branch.tx, response, flow: None });
+        response.headers.push(
+            name,
+            format!("Digest realm=\"{realm}\", nonce=\"n\", qop=\"auth\""),
+        );
+        rig.handle(StackEvent::Response {
+            tx: branch.tx,
+            response,
+            flow: None,
+        });
     }
     let answer = rig.answer(tx);
-    assert_eq!(answer.headers.www_challenges().expect("challenges")[0].realm, "phone");
-    assert_eq!(answer.headers.proxy_challenges().expect("challenges")[0].realm, "office");
+    assert_eq!(
+        answer.headers.www_challenges().expect("challenges")[0].realm,
+        "phone"
+    );
+    assert_eq!(
+        answer.headers.proxy_challenges().expect("challenges")[0].realm,
+        "office"
+    );
 }
 
 #[test]
@@ -251,7 +307,10 @@ fn a_caller_whose_transaction_ends_stops_the_ringing() {
     let (tx, one, other) = forked(&mut rig);
     rig.respond(&one, 180);
     rig.out.clear();
-    rig.handle(StackEvent::TxEnded { tx, end: TxEnd::Transport("gone".to_owned()) });
+    rig.handle(StackEvent::TxEnded {
+        tx,
+        end: TxEnd::Transport("gone".to_owned()),
+    });
     assert_eq!(cancelled(&mut rig), [one.tx]);
     rig.respond(&one, 487);
     rig.end(&other, TxEnd::TimedOut);

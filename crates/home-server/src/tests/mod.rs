@@ -7,12 +7,12 @@ mod registrations;
 mod relay;
 
 use crate::config::Users;
-use crate::machine::{Input, Machine, MachineConfig, Output};
+use crate::machine::{Machine, MachineConfig, Output};
 use crate::registrar::RegistrarConfig;
 use bytes::Bytes;
 use siprtc_core::sip::{
-    Challenge, DigestClient, DigestSecret, Flow, FlowId, Headers, Limits, Listener, NameAddr, Route, SipMessage,
-    SipRequest, SipResponse, StackEvent, Transport, TxEnd, TxId, TxIds, TxOwner, Uri,
+    Challenge, DigestClient, DigestSecret, Flow, FlowId, Headers, Limits, Listener, NameAddr, Route,
+    SipMessage, SipRequest, SipResponse, StackEvent, Transport, TxEnd, TxId, TxIds, TxOwner, Uri,
 };
 use std::time::{Duration, Instant};
 
@@ -47,15 +47,27 @@ impl Rig {
     fn with(change: impl FnOnce(&mut MachineConfig)) -> Self {
         let listener = |transport, addr: &str| {
             let addr = addr.parse().expect("an address");
-            Listener { transport, bound: addr, advertised: addr }
+            Listener {
+                transport,
+                bound: addr,
+                advertised: addr,
+            }
         };
         let mut config = MachineConfig {
             realm: DOMAIN.to_owned(),
             domain: DOMAIN.parse().expect("a host"),
-            listeners: vec![listener(Transport::Udp, SERVER_UDP), listener(Transport::Tcp, SERVER_TCP)],
+            listeners: vec![
+                listener(Transport::Udp, SERVER_UDP),
+                listener(Transport::Tcp, SERVER_TCP),
+            ],
             users: Users::named(["alice", "bob", "carol"].map(|name| (name, format!("{name}'s secret")))),
             key: [7; 32],
-            registrar: RegistrarConfig { min_expires: 60, max_expires: 7200, max_bindings: 3, max_users: 100 },
+            registrar: RegistrarConfig {
+                min_expires: 60,
+                max_expires: 7200,
+                max_bindings: 3,
+                max_users: 100,
+            },
             max_forwarded: 50,
             t1: Duration::from_millis(500),
             record_route: true,
@@ -63,11 +75,17 @@ impl Rig {
         change(&mut config);
         let now = tokio::time::Instant::now().into_std();
         let machine = Machine::new(now, config);
-        Rig { machine, now, stack_ids: TxIds::new(TxOwner::STACK), serial: 0, out: Vec::new() }
+        Rig {
+            machine,
+            now,
+            stack_ids: TxIds::new(TxOwner::STACK),
+            serial: 0,
+            out: Vec::new(),
+        }
     }
 
     fn handle(&mut self, event: StackEvent) {
-        self.machine.handle(self.now, Input::Stack(event));
+        self.machine.handle(self.now, event);
         self.drain();
     }
 
@@ -82,9 +100,12 @@ impl Rig {
         let until = self.now + duration;
         while let Some(at) = self.machine.poll_timeout().filter(|at| *at <= until) {
             self.now = at.max(self.now);
-            self.machine.handle(self.now, Input::Timeout);
+            self.machine.handle_timeout(self.now);
             self.drain();
-            assert!(self.machine.poll_timeout().is_none_or(|next| next > at), "a timeout that does not go away");
+            assert!(
+                self.machine.poll_timeout().is_none_or(|next| next > at),
+                "a timeout that does not go away"
+            );
         }
         self.now = until;
     }
@@ -93,7 +114,9 @@ impl Rig {
     fn request(&mut self, method: &str, user: &str, uri: &str, to: &str, extra: &str) -> SipRequest {
         self.serial += 1;
         let n = self.serial;
-        let Flow { remote, transport, .. } = phone(user);
+        let Flow {
+            remote, transport, ..
+        } = phone(user);
         request(&format!(
             "{method} {uri} SIP/2.0\r\n\
              Via: SIP/2.0/{transport} {remote};branch=z9hG4bK{n};rport\r\n\
@@ -121,13 +144,27 @@ impl Rig {
         self.receive(request, flow)
     }
 
-    fn with_credentials(&mut self, user: &str, mut request: SipRequest, challenge: &SipResponse) -> SipRequest {
+    fn with_credentials(
+        &mut self,
+        user: &str,
+        mut request: SipRequest,
+        challenge: &SipResponse,
+    ) -> SipRequest {
         let (name, challenges): (_, Vec<Challenge>) = match challenge.status {
-            401 => ("Authorization", challenge.headers.www_challenges().expect("challenges")),
-            407 => ("Proxy-Authorization", challenge.headers.proxy_challenges().expect("challenges")),
+            401 => (
+                "Authorization",
+                challenge.headers.www_challenges().expect("challenges"),
+            ),
+            407 => (
+                "Proxy-Authorization",
+                challenge.headers.proxy_challenges().expect("challenges"),
+            ),
             other => panic!("{other} is no challenge"),
         };
-        let secret = DigestSecret { username: user.to_owned(), password: format!("{user}'s secret") };
+        let secret = DigestSecret {
+            username: user.to_owned(),
+            password: format!("{user}'s secret"),
+        };
         let credentials = DigestClient::new(secret)
             .answer(&challenges, &request.method, &request.uri, "cnonce")
             .expect("credentials");
@@ -148,7 +185,10 @@ impl Rig {
     /// Registers the phone's own contact.
     fn at_home(&mut self, user: &str) {
         let contact = contact(user);
-        assert_eq!(self.register(user, &format!("Contact: <{contact}>\r\n")).status, 200);
+        assert_eq!(
+            self.register(user, &format!("Contact: <{contact}>\r\n")).status,
+            200
+        );
     }
 
     /// An INVITE that has passed the challenge, and its branches.
@@ -166,7 +206,11 @@ impl Rig {
     fn respond(&mut self, branch: &Sent, status: u16) {
         let tx = branch.tx;
         let response = response(branch, status);
-        self.handle(StackEvent::Response { tx, response, flow: None });
+        self.handle(StackEvent::Response {
+            tx,
+            response,
+            flow: None,
+        });
     }
 
     fn end(&mut self, branch: &Sent, end: TxEnd) {
@@ -175,7 +219,10 @@ impl Rig {
 
     /// The next answer to a server transaction.
     fn answer(&mut self, tx: TxId) -> SipResponse {
-        let place = self.out.iter().position(|output| matches!(output, Output::Respond { tx: t, .. } if *t == tx));
+        let place = self
+            .out
+            .iter()
+            .position(|output| matches!(output, Output::Respond { tx: t, .. } if *t == tx));
         let place = place.unwrap_or_else(|| panic!("no answer to {tx} in {:?}", self.out));
         match self.out.remove(place) {
             Output::Respond { response, .. } => response,
@@ -184,8 +231,9 @@ impl Rig {
     }
 
     fn sent(&mut self) -> Vec<Sent> {
-        let (sent, rest) =
-            std::mem::take(&mut self.out).into_iter().partition(|o| matches!(o, Output::Request { .. }));
+        let (sent, rest) = std::mem::take(&mut self.out)
+            .into_iter()
+            .partition(|o| matches!(o, Output::Request { .. }));
         self.out = rest;
         let of = |output| match output {
             Output::Request { tx, request, route } => Sent { tx, request, route },
@@ -195,7 +243,9 @@ impl Rig {
     }
 
     fn acks(&mut self) -> Vec<(SipRequest, Route)> {
-        let (acks, rest) = std::mem::take(&mut self.out).into_iter().partition(|o| matches!(o, Output::Ack { .. }));
+        let (acks, rest) = std::mem::take(&mut self.out)
+            .into_iter()
+            .partition(|o| matches!(o, Output::Ack { .. }));
         self.out = rest;
         let of = |output| match output {
             Output::Ack { request, route } => (request, route),
@@ -206,8 +256,9 @@ impl Rig {
 
     /// The branches cancelled since the last look.
     fn cancels(&mut self) -> Vec<(TxId, Headers)> {
-        let (cancels, rest) =
-            std::mem::take(&mut self.out).into_iter().partition(|o| matches!(o, Output::Cancel { .. }));
+        let (cancels, rest) = std::mem::take(&mut self.out)
+            .into_iter()
+            .partition(|o| matches!(o, Output::Cancel { .. }));
         self.out = rest;
         let of = |output| match output {
             Output::Cancel { invite, extra } => (invite, extra),
@@ -231,10 +282,14 @@ fn request(text: &str) -> SipRequest {
 
 fn response(branch: &Sent, status: u16) -> SipResponse {
     let mut response = branch.request.response(status);
-    response.headers.push_front("Via", format!("SIP/2.0/UDP {SERVER_UDP};branch=z9hG4bK-home"));
+    response
+        .headers
+        .push_front("Via", format!("SIP/2.0/UDP {SERVER_UDP};branch=z9hG4bK-home"));
     let to = response.headers.to().expect("a To");
     if status > 100 && to.tag().is_none() {
-        response.headers.set("To", to.with_tag(format!("tag-{}", branch.tx)));
+        response
+            .headers
+            .set("To", to.with_tag(format!("tag-{}", branch.tx)));
     }
     response
 }
@@ -256,7 +311,9 @@ fn phone(user: &str) -> Flow {
 }
 
 fn contact(user: &str) -> String {
-    let Flow { transport, remote, .. } = phone(user);
+    let Flow {
+        transport, remote, ..
+    } = phone(user);
     match transport {
         Transport::Tcp => format!("sip:{user}@{};transport=tcp", remote.ip()),
         _ => format!("sip:{user}@{remote}"),

@@ -14,8 +14,13 @@ const REALM: &str = "home.example";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn server(max_allocations: usize) -> TurnServer {
-    let config = TurnConfig { max_allocations, ..TurnConfig::on(SocketAddr::from(([127, 0, 0, 1], 0))) };
-    TurnServer::start(config, REALM, Users::named([("alice", "secret")])).await.expect("a TURN server")
+    let config = TurnConfig {
+        max_allocations,
+        ..TurnConfig::on(SocketAddr::from(([127, 0, 0, 1], 0)))
+    };
+    TurnServer::start(config, REALM, Users::named([("alice", "secret")]))
+        .await
+        .expect("a TURN server")
 }
 
 async fn client(server: &TurnServer, password: &str) -> Client {
@@ -45,7 +50,9 @@ async fn eventually(check: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.expect("it never happened");
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .expect("it never happened");
 }
 
 #[tokio::test]
@@ -70,12 +77,16 @@ async fn an_allocation_relays_both_ways() {
     let peer_addr = peer.local_addr().expect("an address");
     relay.send_to(b"hello", peer_addr).await.expect("sent");
     let mut buffer = [0; 100];
-    let (length, from) =
-        tokio::time::timeout(PATIENCE, peer.recv_from(&mut buffer)).await.expect("in time").expect("received");
+    let (length, from) = tokio::time::timeout(PATIENCE, peer.recv_from(&mut buffer))
+        .await
+        .expect("in time")
+        .expect("received");
     assert_eq!((&buffer[..length], from), (&b"hello"[..], relayed));
     peer.send_to(b"hi", relayed).await.expect("sent");
-    let (length, from) =
-        tokio::time::timeout(PATIENCE, relay.recv_from(&mut buffer)).await.expect("in time").expect("received");
+    let (length, from) = tokio::time::timeout(PATIENCE, relay.recv_from(&mut buffer))
+        .await
+        .expect("in time")
+        .expect("received");
     assert_eq!((&buffer[..length], from), (&b"hi"[..], peer_addr));
     relay.close().await.expect("closed");
     eventually(|| server.allocations() == 0).await;
@@ -93,7 +104,10 @@ async fn a_wrong_password_and_one_allocation_too_many_are_refused() {
     let relay = first.allocate().await.expect("an allocation");
     let second = client(&server, "secret").await;
     let refused = second.allocate().await.err().expect("508").to_string();
-    assert!(refused.contains("508") || refused.contains("Insufficient"), "{refused}");
+    assert!(
+        refused.contains("508") || refused.contains("Insufficient"),
+        "{refused}"
+    );
     assert_eq!(server.allocations(), 1);
     drop(relay);
     for client in [wrong, first, second] {
@@ -138,7 +152,10 @@ async fn garbage_does_not_stop_the_server() {
         noise.send_to(&stun, server.addr()).await.expect("sent");
     }
     let client = client(&server, "secret").await;
-    client.send_binding_request().await.expect("the server still answers");
+    client
+        .send_binding_request()
+        .await
+        .expect("the server still answers");
     client.close().await.expect("closed");
     server.shutdown().await;
 }

@@ -18,9 +18,9 @@ enum Wire {
     Udp { socket: UdpSocket, server: SocketAddr },
 }
 
-pub struct Phone {
+pub(crate) struct Phone {
     user: &'static str,
-    pub password: &'static str,
+    pub(crate) password: &'static str,
     domain: &'static str,
     transport: Transport,
     local: SocketAddr,
@@ -35,7 +35,12 @@ pub struct Phone {
 }
 
 impl Phone {
-    pub async fn new(user: &'static str, domain: &'static str, transport: Transport, server: SocketAddr) -> Self {
+    pub(crate) async fn new(
+        user: &'static str,
+        domain: &'static str,
+        transport: Transport,
+        server: SocketAddr,
+    ) -> Self {
         let (wire, local) = match transport {
             Transport::Udp => {
                 let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
@@ -45,7 +50,13 @@ impl Phone {
             _ => {
                 let stream = TcpStream::connect(server).await.expect("a connection");
                 let local = stream.local_addr().expect("an address");
-                (Wire::Tcp { stream, unread: Vec::new() }, local)
+                (
+                    Wire::Tcp {
+                        stream,
+                        unread: Vec::new(),
+                    },
+                    local,
+                )
             }
         };
         Phone {
@@ -63,11 +74,11 @@ impl Phone {
         }
     }
 
-    pub async fn register(&mut self, expires: u32) {
+    pub(crate) async fn register(&mut self, expires: u32) {
         assert_eq!(self.try_register(expires).await.status, 200);
     }
 
-    pub async fn try_register(&mut self, expires: u32) -> SipResponse {
+    pub(crate) async fn try_register(&mut self, expires: u32) -> SipResponse {
         let aor = format!("<sip:{}@{}>", self.user, self.domain);
         let mut request = self.request("REGISTER", &format!("sip:{}", self.domain), &aor);
         request.headers.set("Expires", expires);
@@ -78,13 +89,13 @@ impl Phone {
     }
 
     /// A request that begins something new, with a Call-ID of its own.
-    pub fn request(&mut self, method: &str, uri: &str, to: &str) -> SipRequest {
+    pub(crate) fn request(&mut self, method: &str, uri: &str, to: &str) -> SipRequest {
         self.call += 1;
         self.build(method, uri, to)
     }
 
     /// A request of the caller inside the dialog of a 200.
-    pub fn in_dialog(&mut self, method: &str, ok: &SipResponse) -> SipRequest {
+    pub(crate) fn in_dialog(&mut self, method: &str, ok: &SipResponse) -> SipRequest {
         let target = ok.headers.contact_uri().expect("a Contact").to_string();
         let to = ok.headers.value("To").expect("a To").to_owned();
         let mut request = self.build(method, &target, &to);
@@ -95,56 +106,78 @@ impl Phone {
     }
 
     /// A request of the callee inside the dialog of an INVITE.
-    pub fn in_dialog_as_callee(&mut self, method: &str, invite: &SipRequest) -> SipRequest {
+    pub(crate) fn in_dialog_as_callee(&mut self, method: &str, invite: &SipRequest) -> SipRequest {
         let target = invite.headers.contact_uri().expect("a Contact").to_string();
         let to = invite.headers.value("From").expect("a From").to_owned();
         let mut request = self.build(method, &target, &to);
-        request.headers.set("Call-ID", invite.headers.call_id().expect("a Call-ID"));
+        request
+            .headers
+            .set("Call-ID", invite.headers.call_id().expect("a Call-ID"));
         for route in invite.headers.record_routes().expect("Record-Route") {
             request.headers.push("Route", route);
         }
         request
     }
 
-    pub fn with_credentials(&mut self, mut request: SipRequest, challenged: &SipResponse) -> SipRequest {
+    pub(crate) fn with_credentials(
+        &mut self,
+        mut request: SipRequest,
+        challenged: &SipResponse,
+    ) -> SipRequest {
         let (name, challenges) = match challenged.status {
             401 => ("Authorization", challenged.headers.www_challenges()),
             407 => ("Proxy-Authorization", challenged.headers.proxy_challenges()),
             other => panic!("{other} is no challenge"),
         };
-        let secret = DigestSecret { username: self.user.to_owned(), password: self.password.to_owned() };
+        let secret = DigestSecret {
+            username: self.user.to_owned(),
+            password: self.password.to_owned(),
+        };
         let credentials = DigestClient::new(secret)
-            .answer(&challenges.expect("challenges"), &request.method, &request.uri, "cnonce")
+            .answer(
+                &challenges.expect("challenges"),
+                &request.method,
+                &request.uri,
+                "cnonce",
+            )
             .expect("credentials");
         request.headers.push(name, credentials);
         self.serial += 1;
-        request.headers.set("CSeq", format!("{} {}", self.serial, request.method));
+        request
+            .headers
+            .set("CSeq", format!("{} {}", self.serial, request.method));
         request.headers.set("Via", self.via());
         request
     }
 
-    pub fn cancel(&self, invite: &SipRequest) -> SipRequest {
+    pub(crate) fn cancel(&self, invite: &SipRequest) -> SipRequest {
         let mut cancel = SipRequest::new(Method::Cancel, invite.uri.clone());
         for name in ["Via", "From", "To", "Call-ID", "Max-Forwards"] {
             cancel.headers.copy_from(&invite.headers, name);
         }
-        cancel.headers.push("CSeq", format!("{} CANCEL", invite.headers.cseq().expect("a CSeq").sequence));
+        cancel.headers.push(
+            "CSeq",
+            format!("{} CANCEL", invite.headers.cseq().expect("a CSeq").sequence),
+        );
         cancel
     }
 
     /// The ACK of a non-2xx: hop by hop, on the INVITE's branch.
-    pub async fn ack_failure(&mut self, invite: &SipRequest, response: &SipResponse) {
+    pub(crate) async fn ack_failure(&mut self, invite: &SipRequest, response: &SipResponse) {
         let mut ack = SipRequest::new(Method::Ack, invite.uri.clone());
         for name in ["Via", "From", "Call-ID", "Max-Forwards"] {
             ack.headers.copy_from(&invite.headers, name);
         }
         ack.headers.copy_from(&response.headers, "To");
-        ack.headers.push("CSeq", format!("{} ACK", invite.headers.cseq().expect("a CSeq").sequence));
+        ack.headers.push(
+            "CSeq",
+            format!("{} ACK", invite.headers.cseq().expect("a CSeq").sequence),
+        );
         self.send(&ack).await;
     }
 
     /// Sends a request and waits for its final answer.
-    pub async fn exchange(&mut self, request: &SipRequest) -> SipResponse {
+    pub(crate) async fn exchange(&mut self, request: &SipRequest) -> SipResponse {
         self.send(request).await;
         loop {
             let response = self.response().await;
@@ -154,7 +187,7 @@ impl Phone {
         }
     }
 
-    pub async fn answer(&mut self, request: &SipRequest, status: u16) {
+    pub(crate) async fn answer(&mut self, request: &SipRequest, status: u16) {
         let mut response = request.response(status);
         let to = response.headers.to().expect("a To");
         if to.tag().is_none() {
@@ -164,24 +197,37 @@ impl Phone {
         self.write(&SipMessage::Response(response).to_bytes()).await;
     }
 
-    pub async fn send(&mut self, request: &SipRequest) {
+    pub(crate) async fn send(&mut self, request: &SipRequest) {
         self.write(&request.to_bytes()).await;
     }
 
     /// The next response; requests that come before it wait.
-    pub async fn response(&mut self) -> SipResponse {
-        match self.next(|message| matches!(message, SipMessage::Response(_))).await {
+    pub(crate) async fn response(&mut self) -> SipResponse {
+        match self
+            .next(|message| matches!(message, SipMessage::Response(_)))
+            .await
+        {
             SipMessage::Response(response) => response,
             SipMessage::Request(_) => unreachable!(),
         }
     }
 
     /// The next request of this method, retransmissions left out; whatever else comes before it waits.
-    pub async fn received(&mut self, method: Method) -> SipRequest {
+    pub(crate) async fn received(&mut self, method: Method) -> SipRequest {
         loop {
-            let message = self.next(|m| matches!(m, SipMessage::Request(r) if r.method == method)).await;
-            let SipMessage::Request(request) = message else { unreachable!() };
-            let branch = request.headers.top_via().expect("a Via").branch().unwrap_or_default().to_owned();
+            let message = self
+                .next(|m| matches!(m, SipMessage::Request(r) if r.method == method))
+                .await;
+            let SipMessage::Request(request) = message else {
+                unreachable!()
+            };
+            let branch = request
+                .headers
+                .top_via()
+                .expect("a Via")
+                .branch()
+                .unwrap_or_default()
+                .to_owned();
             let key = (method.clone(), branch);
             if !self.seen.contains(&key) {
                 self.seen.push(key);
@@ -197,21 +243,36 @@ impl Phone {
         let headers = &mut request.headers;
         headers.push("Via", self.via());
         headers.push("Max-Forwards", 70);
-        headers.push("From", format!("<sip:{}@{}>;tag={}", self.user, self.domain, self.tag));
+        headers.push(
+            "From",
+            format!("<sip:{}@{}>;tag={}", self.user, self.domain, self.tag),
+        );
         headers.push("To", to);
-        headers.push("Call-ID", format!("{}-{}-{}", self.user, self.call, self.local.port()));
+        headers.push(
+            "Call-ID",
+            format!("{}-{}-{}", self.user, self.call, self.local.port()),
+        );
         headers.push("CSeq", format!("{} {method}", self.serial));
         headers.push("Contact", self.contact());
         request
     }
 
     fn via(&self) -> String {
-        format!("SIP/2.0/{} {};branch=z9hG4bK{}{};rport", self.transport, self.local, self.tag, self.serial)
+        format!(
+            "SIP/2.0/{} {};branch=z9hG4bK{}{};rport",
+            self.transport, self.local, self.tag, self.serial
+        )
     }
 
     fn contact(&self) -> NameAddr {
-        let transport = if self.transport == Transport::Udp { "" } else { ";transport=tcp" };
-        format!("<sip:{}@{}{transport}>", self.user, self.local).parse().expect("a Contact")
+        let transport = if self.transport == Transport::Udp {
+            ""
+        } else {
+            ";transport=tcp"
+        };
+        format!("<sip:{}@{}{transport}>", self.user, self.local)
+            .parse()
+            .expect("a Contact")
     }
 
     async fn next(&mut self, wanted: impl Fn(&SipMessage) -> bool) -> SipMessage {
@@ -221,7 +282,12 @@ impl Phone {
         loop {
             let message = tokio::time::timeout(PATIENCE, self.read())
                 .await
-                .unwrap_or_else(|_| panic!("{} waited in vain; what came instead: {:?}", self.user, self.early));
+                .unwrap_or_else(|_| {
+                    panic!(
+                        "{} waited in vain; what came instead: {:?}",
+                        self.user, self.early
+                    )
+                });
             if wanted(&message) {
                 return message;
             }
@@ -259,7 +325,10 @@ impl Phone {
 /// One message from a connection, by its Content-Length.
 async fn frame(stream: &mut TcpStream, unread: &mut Vec<u8>) -> Vec<u8> {
     loop {
-        let blank = unread.iter().take_while(|octet| octet.is_ascii_whitespace()).count();
+        let blank = unread
+            .iter()
+            .take_while(|octet| octet.is_ascii_whitespace())
+            .count();
         unread.drain(..blank);
         if let Some(head) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
             let text = String::from_utf8_lossy(&unread[..head]).to_ascii_lowercase();

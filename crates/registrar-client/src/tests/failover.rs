@@ -213,6 +213,9 @@ fn a_sentence_is_whole() {
         panic!()
     };
     let start = "register sip:alice@example.com: sip:a.example.com answered 503 BusyEvil; the fault is on the \
-                 server's side and may pass by itself; trying again in 0.";
-    assert!(sentence.starts_with(start), "{sentence}");
+                 server's side and may pass by itself; trying again in ";
+    assert!(
+        sentence.starts_with(start) && sentence.ends_with(" s"),
+        "{sentence}"
+    );
 }

@@ -55,6 +55,8 @@ struct Bench {
     machine: Machine,
     now: Instant,
     sent: Vec<Sent>,
+    /// How many there were.
+    count: usize,
     events: Vec<RegistrationEvent>,
     left: Vec<Result<(), LeaveFailure>>,
 }
@@ -73,6 +75,7 @@ impl Bench {
             machine: Machine::new(config, TxOwner::user(3), entropy),
             now: tokio::time::Instant::now().into_std(),
             sent: Vec::new(),
+            count: 0,
             events: Vec::new(),
             left: Vec::new(),
         }
@@ -100,7 +103,14 @@ impl Bench {
             match output {
                 Output::Left(result) => self.left.push(result),
                 Output::Report(event) => self.events.push(event),
-                Output::Send { tx, request, route } => self.sent.push(Sent { tx, request, route }),
+                Output::Send { tx, request, route } => {
+                    self.count += 1;
+                    self.sent.push(Sent {
+                        tx,
+                        request: *request,
+                        route,
+                    });
+                }
             }
         }
     }

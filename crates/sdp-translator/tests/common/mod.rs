@@ -1,5 +1,5 @@
 //! The corpus, read from beside the workspace.
-#![allow(dead_code, unreachable_pub)] // Each test binary uses its own part.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::path::{Path, PathBuf};
 
@@ -19,14 +19,24 @@ pub fn samples() -> Vec<Sample> {
     let mut samples = Vec::new();
     for line in index.lines().skip(1) {
         let fields: Vec<&str> = line.split('\t').collect();
-        let (Some(name), Some(grade)) = (fields.first(), fields.last()) else { continue };
+        let (Some(name), Some(grade)) = (fields.first(), fields.last()) else {
+            continue;
+        };
         let path: PathBuf = root.join(name);
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         if let Some(text) = sdp_of(name, &bytes) {
-            samples.push(Sample { name: (*name).to_owned(), text, grade: (*grade).to_owned() });
+            samples.push(Sample {
+                name: (*name).to_owned(),
+                text,
+                grade: (*grade).to_owned(),
+            });
         }
     }
-    assert!(samples.len() > 280, "only {} descriptions in the corpus", samples.len());
+    assert!(
+        samples.len() > 280,
+        "only {} descriptions in the corpus",
+        samples.len()
+    );
     samples
 }
 
@@ -41,7 +51,11 @@ fn sdp_of(name: &str, bytes: &[u8]) -> Option<String> {
 
 /// The description of one file.
 pub fn sample(name: &str) -> String {
-    samples().into_iter().find(|sample| sample.name == name).unwrap_or_else(|| panic!("no {name}")).text
+    samples()
+        .into_iter()
+        .find(|sample| sample.name == name)
+        .unwrap_or_else(|| panic!("no {name}"))
+        .text
 }
 
 /// The values of every line that begins with `prefix`.

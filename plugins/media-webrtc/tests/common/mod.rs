@@ -1,17 +1,20 @@
 //! Two ends on loopback.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses its part of this"
+)]
 
 use bytes::Bytes;
 use siprtc_core::ice::{IceConfig, IcePolicy, IceServer};
-use siprtc_core::media::{
-    Codec, MediaEvent, MediaPeer, PacketSink, PeerConfig, RtpPacket, SdpKind,
-};
+use siprtc_core::media::{Codec, MediaEvent, MediaPeer, PacketSink, PeerConfig, RtpPacket, SdpKind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Longer than anything here may take; a test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Packets(UnboundedSender<RtpPacket>);
 
@@ -44,7 +47,10 @@ impl Default for Setup {
 }
 
 pub fn codecs(codecs: &[Codec]) -> Setup {
-    Setup { codecs: codecs.to_vec(), ..Setup::default() }
+    Setup {
+        codecs: codecs.to_vec(),
+        ..Setup::default()
+    }
 }
 
 /// One peer with all that it says.
@@ -74,7 +80,12 @@ impl End {
             }),
         };
         let peer = siprtc_media_webrtc::engine().create_peer(config).await.unwrap();
-        End { peer, packets, events, sequence: 1000 }
+        End {
+            peer,
+            packets,
+            events,
+            sequence: 1000,
+        }
     }
 
     pub async fn offer(&self) -> String {
@@ -105,11 +116,14 @@ impl End {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, search).await.expect("the event never came")
+        tokio::time::timeout(PATIENCE, search)
+            .await
+            .expect("the event never came")
     }
 
     pub async fn connected(&mut self) {
-        self.event(|event| matches!(event, MediaEvent::Connected).then_some(())).await;
+        self.event(|event| matches!(event, MediaEvent::Connected).then_some(()))
+            .await;
     }
 
     pub fn packet(&mut self, payload_type: u8) -> RtpPacket {
@@ -133,7 +147,10 @@ impl End {
     }
 
     pub async fn received(&mut self) -> RtpPacket {
-        tokio::time::timeout(PATIENCE, self.packets.recv()).await.expect("no packet came").expect("sink gone")
+        tokio::time::timeout(PATIENCE, self.packets.recv())
+            .await
+            .expect("no packet came")
+            .expect("sink gone")
     }
 }
 
@@ -146,7 +163,11 @@ pub async fn connect_with(
 ) -> (End, End, String, String) {
     let mut a = End::new(caller).await;
     let offer = munge_offer(a.offer().await);
-    let mut b = End::new(Setup { offer: Some(offer.clone()), ..callee }).await;
+    let mut b = End::new(Setup {
+        offer: Some(offer.clone()),
+        ..callee
+    })
+    .await;
     let answer = munge_answer(b.answer(&offer).await);
     a.accept(&answer).await;
     a.connected().await;
@@ -170,9 +191,14 @@ pub async fn renegotiate(a: &End, b: &End) -> (String, String) {
 /// The payload types of the m-line, in order.
 pub fn payload_types(sdp: &str) -> Vec<u8> {
     let line = sdp.lines().find(|line| line.starts_with("m=audio ")).unwrap();
-    line.split_whitespace().skip(3).map(|word| word.parse().unwrap()).collect()
+    line.split_whitespace()
+        .skip(3)
+        .map(|word| word.parse().unwrap())
+        .collect()
 }
 
 pub fn line<'a>(sdp: &'a str, prefix: &str) -> &'a str {
-    sdp.lines().find(|line| line.starts_with(prefix)).unwrap_or_else(|| panic!("no {prefix} in {sdp}"))
+    sdp.lines()
+        .find(|line| line.starts_with(prefix))
+        .unwrap_or_else(|| panic!("no {prefix} in {sdp}"))
 }

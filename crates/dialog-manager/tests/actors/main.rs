@@ -1,0 +1,7 @@
+//! The actor: two dialog managers that call each other.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
+mod ezk;
+mod phone;
+mod wire;

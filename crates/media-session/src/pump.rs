@@ -1,0 +1,125 @@
+//! The two tasks of a session that carry audio. They share nothing with the actor but their settings and numbers: no
+//! packet passes a mailbox.
+
+use crate::dtmf::{self, Step};
+use crate::events::Events;
+use crate::queue::PacketQueue;
+use crate::receive::{Listener, Received, Receiver};
+use crate::recorder::Recorder;
+use crate::send::Sender;
+use crate::{Sink, Source};
+use parking_lot::Mutex;
+use siprtc_core::media::{MediaPeer, NegotiatedAudio};
+use siprtc_core::{Error, Fault, Result};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
+
+/// How long a recording may take to be finished on a slow disk.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// Running audio.
+pub(crate) struct Pumps {
+    settings: watch::Sender<NegotiatedAudio>,
+    steps: mpsc::Sender<Step>,
+    sender: JoinHandle<()>,
+    receiver: JoinHandle<()>,
+}
+
+/// What the pumps work between.
+pub(crate) struct Ends {
+    pub(crate) peer: Arc<dyn MediaPeer>,
+    pub(crate) source: Source,
+    pub(crate) sink: Sink,
+    pub(crate) queue: Arc<PacketQueue>,
+    pub(crate) numbers: Arc<Mutex<Received>>,
+    pub(crate) events: Arc<Events>,
+}
+
+impl Pumps {
+    /// Opens the source and starts both tasks on the current runtime.
+    pub(crate) async fn start(ends: Ends, audio: NegotiatedAudio) -> Result<Self> {
+        let Ends {
+            peer,
+            source,
+            sink,
+            queue,
+            numbers,
+            events,
+        } = ends;
+        let (settings, for_sender) = watch::channel(audio);
+        let for_receiver = settings.subscribe();
+        let (steps, waiting) = mpsc::channel(dtmf::MAX_WAITING * 2);
+        let for_feed = Arc::clone(&events);
+        let sender = spawn_blocking(move || Sender::open(peer, &source, for_feed, waiting))
+            .await
+            .map_err(|error| {
+                Error::new(
+                    Fault::Backend,
+                    "begin audio",
+                    "the thread that opens the source ended",
+                )
+                .caused_by(error)
+            })??;
+        let listener = match sink {
+            Sink::File { path } => Listener::Recorder(Box::new(Recorder::to_file(&path))),
+            Sink::Null => Listener::Nobody,
+            Sink::Samples(sink) => Listener::Live(sink),
+        };
+        let receiver = Receiver::new(queue, listener, audio, numbers, events);
+        Ok(Pumps {
+            settings,
+            steps,
+            sender: tokio::spawn(sender.run(for_sender)),
+            receiver: tokio::spawn(receiver.run(for_receiver)),
+        })
+    }
+
+    /// What was negotiated anew.
+    pub(crate) fn change(&self, audio: NegotiatedAudio) {
+        self.settings
+            .send_if_modified(|current| std::mem::replace(current, audio) != audio);
+    }
+
+    /// What was negotiated last.
+    pub(crate) fn audio(&self) -> NegotiatedAudio {
+        *self.settings.borrow()
+    }
+
+    /// Queues all steps or none.
+    pub(crate) fn send_dtmf(&self, steps: Vec<Step>) -> Result<()> {
+        let full = |_| {
+            Error::new(
+                Fault::ApiMisuse,
+                "send DTMF",
+                "too many digits wait to be sent already",
+            )
+            .advice("send more when these have sounded")
+        };
+        let permits = self.steps.try_reserve_many(steps.len()).map_err(full)?;
+        for (permit, step) in permits.zip(steps) {
+            permit.send(step);
+        }
+        Ok(())
+    }
+
+    /// Stops both tasks; the recording is complete afterwards.
+    pub(crate) async fn stop(self) {
+        let Pumps {
+            settings,
+            sender,
+            mut receiver,
+            ..
+        } = self;
+        // It may wait in the engine, and has nothing to finish.
+        sender.abort();
+        drop(settings);
+        let _ = sender.await;
+        if timeout(FINISH, &mut receiver).await.is_err() {
+            tracing::warn!("the recording was not finished in time");
+            receiver.abort();
+        }
+    }
+}

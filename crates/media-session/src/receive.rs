@@ -1,0 +1,346 @@
+//! The receiving half: queue, statistics, jitter buffer, decoder, and who listens.
+
+use crate::codec::{self, Decode};
+use crate::conceal::shorten;
+use crate::dtmf::EventReceiver;
+use crate::events::Events;
+use crate::jitter::{JitterBuffer, Play};
+use crate::queue::{Arrived, PacketQueue};
+use crate::recorder::Recorder;
+use crate::stats::{Reception, Verdict};
+use crate::{AudioSink, SessionEventKind};
+use parking_lot::Mutex;
+use siprtc_core::Result;
+use siprtc_core::media::{Codec, NegotiatedAudio};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// How often packets are taken from the queue and played.
+const TICK: Duration = Duration::from_millis(20);
+/// The same when nobody listens: arrival times are in the packets, so that the numbers stay exact.
+const TICK_UNHEARD: Duration = Duration::from_millis(60);
+/// A tick this late means that the process was not run.
+const STALL: Duration = Duration::from_millis(40);
+/// After this long without a packet [`SessionEventKind::NoMedia`] is told.
+const NO_MEDIA: Duration = Duration::from_secs(10);
+
+/// The receiving half's numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Received {
+    pub(crate) expected: u64,
+    pub(crate) lost: u64,
+    pub(crate) late: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) jitter: Duration,
+    pub(crate) buffer_delay: Duration,
+    pub(crate) concealed: Duration,
+    pub(crate) recorded: Duration,
+    pub(crate) overflowed: u64,
+}
+
+/// Who listens.
+pub(crate) enum Listener {
+    Live(Arc<dyn AudioSink>),
+    Nobody,
+    Recorder(Box<Recorder>),
+}
+
+/// Receives one peer's audio until its settings are closed.
+pub(crate) struct Receiver {
+    queue: Arc<PacketQueue>,
+    batch: VecDeque<Arrived>,
+    reception: Reception,
+    buffer: JitterBuffer,
+    events_heard: EventReceiver,
+    /// Late and concealed of buffers before this one.
+    past: (u64, u64, Duration),
+    voice: Voice,
+    audio: NegotiatedAudio,
+    numbers: Arc<Mutex<Received>>,
+    events: Arc<Events>,
+    last_packet: Instant,
+    told_no_media: bool,
+}
+
+impl Receiver {
+    pub(crate) fn new(
+        queue: Arc<PacketQueue>,
+        listener: Listener,
+        audio: NegotiatedAudio,
+        numbers: Arc<Mutex<Received>>,
+        events: Arc<Events>,
+    ) -> Self {
+        let now = Instant::now();
+        let live = matches!(listener, Listener::Live(_));
+        Receiver {
+            queue,
+            batch: VecDeque::new(),
+            reception: Reception::default(),
+            buffer: JitterBuffer::new(audio.codec.clock_rate(), live, now),
+            events_heard: EventReceiver::default(),
+            past: (0, 0, Duration::ZERO),
+            voice: Voice {
+                codec: audio.codec,
+                decoder: None,
+                listener,
+                samples: Vec::new(),
+            },
+            audio,
+            numbers,
+            events,
+            last_packet: now,
+            told_no_media: false,
+        }
+    }
+
+    /// Runs until the other end of `settings` is dropped; then what is left is recorded.
+    pub(crate) async fn run(mut self, mut settings: watch::Receiver<NegotiatedAudio>) {
+        let unheard = matches!(self.voice.listener, Listener::Nobody);
+        let tick = if unheard { TICK_UNHEARD } else { TICK };
+        let mut due = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                changed = settings.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let audio = *settings.borrow_and_update();
+                    self.change(audio);
+                }
+                () = sleep_until(due) => {
+                    let now = Instant::now();
+                    let stalled = now.saturating_duration_since(due) >= STALL;
+                    self.tick(now, stalled).await;
+                    due = if stalled { now + tick } else { due + tick };
+                }
+            }
+        }
+        self.finish().await;
+    }
+
+    async fn tick(&mut self, now: Instant, stalled: bool) {
+        let mut batch = std::mem::take(&mut self.batch);
+        self.queue.drain(&mut batch);
+        let replay = matches!(self.voice.listener, Listener::Nobody);
+        for arrived in batch.drain(..) {
+            if replay {
+                self.play(arrived.at, false).await;
+            }
+            self.take(arrived);
+        }
+        self.batch = batch;
+        self.play(now, stalled).await;
+        self.watch_silence(now);
+        self.publish();
+    }
+
+    fn take(&mut self, arrived: Arrived) {
+        self.last_packet = self.last_packet.max(arrived.at);
+        self.told_no_media = false;
+        let packet = &arrived.packet;
+        match self.reception.packet(packet.ssrc, packet.sequence) {
+            Verdict::Duplicate | Verdict::Stray => return,
+            Verdict::Restarted => self.buffer.restart(),
+            Verdict::New => {}
+        }
+        if !self.audio.direction.receives() {
+            return;
+        }
+        if self.is_audio(packet.payload_type) {
+            let clock = self.audio.codec.clock_rate();
+            self.reception.arrival(arrived.at, packet.timestamp, clock);
+            match codec::packet_units(self.audio.codec, &packet.payload) {
+                Some(units) => self.buffer.insert(arrived, units),
+                None => tracing::trace!(call_id = %self.events.call, "an unreadable payload"),
+            }
+        } else if self.is_event(packet.payload_type) {
+            self.hear_event(&arrived);
+        }
+    }
+
+    fn hear_event(&mut self, arrived: &Arrived) {
+        let (audio_clock, clock) = (self.audio.codec.clock_rate(), self.event_clock());
+        let Some(heard) = self
+            .events_heard
+            .packet(arrived.packet.timestamp, &arrived.packet.payload, clock)
+        else {
+            return;
+        };
+        let units = u64::from(heard.units) * u64::from(audio_clock) / u64::from(clock.max(1));
+        self.buffer
+            .silence(heard.timestamp, u32::try_from(units).unwrap_or(u32::MAX));
+        if let Some((digit, duration)) = heard.digit {
+            self.events.emit(SessionEventKind::Dtmf { digit, duration });
+        }
+    }
+
+    /// The peer sends with the type that our own description gave the codec, which may differ from the one we send with.
+    fn is_audio(&self, payload_type: u8) -> bool {
+        payload_type == self.audio.payload_type || payload_type == self.audio.codec.payload_type()
+    }
+
+    /// Nothing but audio and events is offered: what has a dynamic type and is not the one is the other.
+    fn is_event(&self, payload_type: u8) -> bool {
+        self.audio
+            .telephone_event
+            .is_some_and(|(own, _)| payload_type == own || payload_type >= 96)
+    }
+
+    fn event_clock(&self) -> u32 {
+        self.audio.telephone_event.map_or(8_000, |(_, clock)| clock)
+    }
+
+    async fn play(&mut self, now: Instant, stalled: bool) {
+        while let Some(play) = self.buffer.poll(now, stalled) {
+            match self.voice.play(play).await {
+                Ok(removed) if removed > 0 => self.buffer.shortened(removed),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(call_id = %self.events.call, session = %self.events.session, %error, "recording failed");
+                    self.events.emit(SessionEventKind::SinkFailed {
+                        error: Arc::new(error),
+                    });
+                }
+            }
+        }
+    }
+
+    fn watch_silence(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(self.last_packet);
+        if !self.audio.direction.receives() {
+            self.last_packet = now;
+        } else if since >= NO_MEDIA && !self.told_no_media {
+            self.told_no_media = true;
+            self.events.emit(SessionEventKind::NoMedia { since });
+        }
+    }
+
+    fn change(&mut self, audio: NegotiatedAudio) {
+        if audio.codec != self.audio.codec {
+            let live = matches!(self.voice.listener, Listener::Live(_));
+            let new = JitterBuffer::new(audio.codec.clock_rate(), live, Instant::now());
+            let old = std::mem::replace(&mut self.buffer, new);
+            self.past.0 += old.late;
+            self.past.1 += old.overflowed;
+            self.past.2 += old.concealed();
+            self.voice.codec = audio.codec;
+            self.voice.decoder = None;
+        }
+        if audio.direction.receives() && !self.audio.direction.receives() {
+            self.last_packet = Instant::now();
+        }
+        self.audio = audio;
+    }
+
+    fn publish(&self) {
+        *self.numbers.lock() = Received {
+            expected: self.reception.expected(),
+            lost: self.reception.lost(),
+            late: self.past.0 + self.buffer.late,
+            duplicates: self.reception.duplicates(),
+            jitter: self.reception.jitter(),
+            buffer_delay: self.buffer.delay(),
+            concealed: self.past.2 + self.buffer.concealed(),
+            recorded: self.voice.recorded(),
+            overflowed: self.past.1 + self.buffer.overflowed,
+        };
+    }
+
+    async fn finish(&mut self) {
+        let now = Instant::now();
+        self.tick(now, true).await;
+        if let Listener::Recorder(recorder) = &mut self.voice.listener {
+            // What came and was waiting for its turn belongs to the recording, and nobody waits for it.
+            while let Some(payload) = self.buffer.take_rest() {
+                self.voice.samples.clear();
+                let decoder = self
+                    .voice
+                    .decoder
+                    .get_or_insert_with(|| codec::decoder(self.audio.codec));
+                if decoder.decode(&payload, &mut self.voice.samples)
+                    && let Err(error) = recorder
+                        .write(self.audio.codec.sample_rate(), &self.voice.samples)
+                        .await
+                {
+                    self.events.emit(SessionEventKind::SinkFailed {
+                        error: Arc::new(error),
+                    });
+                }
+            }
+            if let Err(error) = recorder.finish().await {
+                self.events.emit(SessionEventKind::SinkFailed {
+                    error: Arc::new(error),
+                });
+            }
+        }
+        self.publish();
+    }
+}
+
+/// Decodes for whoever listens.
+struct Voice {
+    codec: Codec,
+    decoder: Option<Box<dyn Decode>>,
+    listener: Listener,
+    samples: Vec<i16>,
+}
+
+impl Voice {
+    /// Says how many units of the RTP clock were taken out.
+    async fn play(&mut self, play: Play) -> Result<u32> {
+        if matches!(self.listener, Listener::Nobody) {
+            return Ok(0);
+        }
+        let rate = self.codec.sample_rate();
+        let per_unit = rate / self.codec.clock_rate();
+        let decoder = self.decoder.get_or_insert_with(|| codec::decoder(self.codec));
+        self.samples.clear();
+        let (mut removed, mut trailing) = (0, false);
+        match play {
+            Play::Packet {
+                payload,
+                shorten: surplus,
+            } => {
+                if !decoder.decode(&payload, &mut self.samples) {
+                    let units = codec::packet_units(self.codec, &payload).unwrap_or(0);
+                    decoder.conceal((units * per_unit) as usize, None, &mut self.samples);
+                }
+                if surplus {
+                    removed = shorten(&mut self.samples, rate) as u32 / per_unit;
+                }
+            }
+            Play::Conceal { units, next } => {
+                decoder.conceal((units * per_unit) as usize, next.as_deref(), &mut self.samples);
+                trailing = self.samples.iter().all(|&sample| sample == 0);
+            }
+            Play::Silence { units } => self.samples.resize((units * per_unit) as usize, 0),
+            Play::Pause(time) => {
+                if let Listener::Recorder(recorder) = &mut self.listener {
+                    recorder.silence(time);
+                }
+                return Ok(0);
+            }
+        }
+        match &mut self.listener {
+            Listener::Live(sink) => sink.write(rate, &self.samples),
+            Listener::Nobody => {}
+            Listener::Recorder(recorder) if trailing => {
+                let micros = self.samples.len() as u64 * 1_000_000 / u64::from(rate);
+                recorder.silence(Duration::from_micros(micros));
+            }
+            Listener::Recorder(recorder) => recorder.write(rate, &self.samples).await?,
+        }
+        Ok(removed)
+    }
+
+    fn recorded(&self) -> Duration {
+        match &self.listener {
+            Listener::Recorder(recorder) => recorder.recorded(),
+            _ => Duration::ZERO,
+        }
+    }
+}

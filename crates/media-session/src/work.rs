@@ -1,0 +1,280 @@
+//! What a session does with its peer. Runs on the media runtime, one operation at a time.
+
+use crate::config::{SessionConfig, Sink};
+use crate::dtmf;
+use crate::emodel;
+use crate::events::Events;
+use crate::pump::{Ends, Pumps};
+use crate::queue::PacketQueue;
+use crate::receive::Received;
+use crate::source::Feed;
+use crate::{SessionStats, Source};
+use parking_lot::Mutex;
+use siprtc_core::media::{
+    Direction, MediaEventSink, MediaPeer, NegotiatedAudio, PacketSink, PeerConfig, SdpKind, TransportStats,
+};
+use siprtc_core::{Error, Fault, Result};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// An engine that takes longer than this for one step is given up; gathering has its own, shorter budget.
+const STEP: Duration = Duration::from_secs(30);
+/// How long closing a peer may take.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// A session's peer and pumps.
+pub(crate) struct Work {
+    config: SessionConfig,
+    events: Arc<Events>,
+    queue: Arc<PacketQueue>,
+    numbers: Arc<Mutex<Received>>,
+    peer: Option<Arc<dyn MediaPeer>>,
+    pumps: Option<Pumps>,
+    audio: Option<NegotiatedAudio>,
+    closed: bool,
+}
+
+impl Work {
+    pub(crate) fn new(config: SessionConfig, events: Arc<Events>) -> Self {
+        let queue = Arc::new(PacketQueue::new(Arc::clone(&events)));
+        Work {
+            config,
+            events,
+            queue,
+            numbers: Arc::default(),
+            peer: None,
+            pumps: None,
+            audio: None,
+            closed: false,
+        }
+    }
+
+    pub(crate) async fn create_offer(&mut self) -> Result<String> {
+        let peer = self.peer(None).await?;
+        step("set direction", peer.set_direction(self.config.direction)).await?;
+        let offer = step("create offer", peer.create_offer()).await?;
+        step("set local offer", peer.set_local(SdpKind::Offer, &offer)).await
+    }
+
+    pub(crate) async fn accept_answer(&mut self, kind: SdpKind, sdp: &str) -> Result<()> {
+        step("set remote answer", self.existing_peer()?.set_remote(kind, sdp)).await
+    }
+
+    pub(crate) async fn answer_offer(&mut self, sdp: &str) -> Result<String> {
+        let peer = self.peer(Some(sdp)).await?;
+        step("set remote offer", peer.set_remote(SdpKind::Offer, sdp)).await?;
+        let answered = self.answer(&*peer).await;
+        if answered.is_err()
+            && let Err(error) = step("roll remote offer back", peer.rollback()).await
+        {
+            tracing::debug!(call_id = %self.events.call, session = %self.events.session, %error, "no rollback");
+        }
+        answered
+    }
+
+    async fn answer(&self, peer: &dyn MediaPeer) -> Result<String> {
+        // Said before every answer: an engine left alone may answer a hold with "sendrecv" (RFC 3264 section 6.1).
+        step("set direction", peer.set_direction(self.config.direction)).await?;
+        let answer = step("create answer", peer.create_answer()).await?;
+        step("set local answer", peer.set_local(SdpKind::Answer, &answer)).await
+    }
+
+    pub(crate) async fn begin(&mut self, audio: NegotiatedAudio) -> Result<()> {
+        match &self.pumps {
+            Some(pumps) => pumps.change(audio),
+            None => {
+                let ends = Ends {
+                    peer: self.existing_peer()?,
+                    source: self.config.source.clone(),
+                    sink: self.config.sink.clone(),
+                    queue: Arc::clone(&self.queue),
+                    numbers: Arc::clone(&self.numbers),
+                    events: Arc::clone(&self.events),
+                };
+                self.pumps = Some(Pumps::start(ends, audio).await?);
+            }
+        }
+        self.audio = Some(audio);
+        tracing::info!(
+            call_id = %self.events.call, session = %self.events.session,
+            codec = %audio.codec, direction = %audio.direction, ptime = audio.ptime, "audio"
+        );
+        Ok(())
+    }
+
+    pub(crate) async fn send_dtmf(&mut self, digits: &str, duration_ms: u32) -> Result<()> {
+        const SEND: &str = "send DTMF";
+        let steps = dtmf::steps(digits, duration_ms)?;
+        let Some(pumps) = &self.pumps else {
+            return Err(Error::new(Fault::ApiMisuse, SEND, "audio has not begun").advice("send Begin first"));
+        };
+        let audio = pumps.audio();
+        if audio.telephone_event.is_none() {
+            return Err(Error::new(
+                Fault::PeerIncompatible,
+                SEND,
+                "the peer does not take telephone-event (RFC 4733)",
+            )
+            .advice("send the digits by SIP INFO instead"));
+        }
+        if !audio.direction.sends() {
+            return Err(
+                Error::new(Fault::ApiMisuse, SEND, format!("the call is {}", audio.direction))
+                    .advice("resume the call first"),
+            );
+        }
+        pumps.send_dtmf(steps)
+    }
+
+    pub(crate) async fn set_direction(&mut self, direction: Direction) -> Result<()> {
+        if let Some(peer) = &self.peer {
+            step("set direction", peer.set_direction(direction)).await?;
+        }
+        self.config.direction = direction;
+        Ok(())
+    }
+
+    pub(crate) async fn rollback(&mut self) -> Result<()> {
+        step("roll offer back", self.existing_peer()?.rollback()).await
+    }
+
+    pub(crate) async fn snapshot(&mut self) -> Result<SessionStats> {
+        let (transport, selected_pair) = match &self.peer {
+            None => (TransportStats::default(), None),
+            Some(peer) => {
+                step("take a snapshot", async {
+                    Ok((peer.stats().await, peer.selected_pair().await))
+                })
+                .await?
+            }
+        };
+        let received = *self.numbers.lock();
+        let lost = ratio(received.lost, received.expected);
+        let mut stats = SessionStats {
+            codec: self.audio.map(|audio| audio.codec),
+            transport,
+            selected_pair,
+            packets_expected: received.expected,
+            packets_lost: received.lost,
+            packets_late: received.late,
+            duplicates: received.duplicates,
+            loss: lost,
+            jitter: received.jitter,
+            buffer_delay: received.buffer_delay,
+            concealed: received.concealed,
+            recorded: received.recorded,
+            queue_dropped: self.queue.dropped() + received.overflowed,
+            round_trip: transport.round_trip,
+            ..SessionStats::default()
+        };
+        if let Some(audio) = self.audio {
+            let delay = received.buffer_delay
+                + transport.round_trip.unwrap_or_default() / 2
+                + Duration::from_millis(u64::from(audio.ptime));
+            // A packet that came too late was not heard either.
+            let unheard = ratio(received.lost + received.late, received.expected);
+            stats.r_factor = emodel::r_factor(audio.codec, delay, unheard);
+            stats.mos = emodel::mos(stats.r_factor);
+        }
+        Ok(stats)
+    }
+
+    /// Finishes the recording, closes the peer, and gives the last numbers. Safe to call twice.
+    pub(crate) async fn close(&mut self) -> Result<SessionStats> {
+        if let Some(pumps) = self.pumps.take() {
+            pumps.stop().await;
+        }
+        let stats = self.snapshot().await;
+        if let Some(peer) = &self.peer
+            && !std::mem::replace(&mut self.closed, true)
+            && timeout(CLOSE, peer.close()).await.is_err()
+        {
+            tracing::warn!(call_id = %self.events.call, session = %self.events.session, "the peer did not close in time");
+        }
+        self.peer = None;
+        stats
+    }
+
+    fn existing_peer(&self) -> Result<Arc<dyn MediaPeer>> {
+        self.peer.clone().ok_or_else(|| {
+            Error::new(Fault::ApiMisuse, "use media peer", "there is none")
+                .advice("create or answer an offer first")
+        })
+    }
+
+    async fn peer(&mut self, remote_offer: Option<&str>) -> Result<Arc<dyn MediaPeer>> {
+        if let Some(peer) = &self.peer {
+            return Ok(Arc::clone(peer));
+        }
+        self.check_files().await?;
+        let config = PeerConfig {
+            ice: self.config.ice.clone(),
+            codecs: self.config.codecs.clone(),
+            remote_offer: remote_offer.map(str::to_owned),
+            packets: Arc::clone(&self.queue) as Arc<dyn PacketSink>,
+            events: Arc::clone(&self.events) as Arc<dyn MediaEventSink>,
+        };
+        let peer = step("create media peer", self.config.engine.create_peer(config)).await?;
+        self.peer = Some(Arc::clone(&peer));
+        Ok(peer)
+    }
+
+    /// A file that cannot be played, or recorded to, is said before anybody's phone rings.
+    async fn check_files(&self) -> Result<()> {
+        if !matches!(self.config.source, Source::File { .. } | Source::Tone { .. })
+            && !matches!(self.config.sink, Sink::File { .. })
+        {
+            return Ok(());
+        }
+        let (source, sink) = (self.config.source.clone(), self.config.sink.clone());
+        let checked = spawn_blocking(move || {
+            Feed::open(&source)?;
+            match sink {
+                Sink::File { path } => check_folder(&path),
+                _ => Ok(()),
+            }
+        });
+        checked.await.map_err(|error| {
+            Error::new(Fault::Backend, "check audio files", "the checking thread ended").caused_by(error)
+        })?
+    }
+}
+
+fn check_folder(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if folder.is_dir() && !path.is_dir() {
+        return Ok(());
+    }
+    let what = format!(
+        "{} cannot be a file: {} is no folder that holds it",
+        path.display(),
+        folder.display()
+    );
+    Err(Error::new(Fault::ConfigInvalid, "record audio", what)
+        .advice("create the folder, and name a file in it"))
+}
+
+async fn step<T>(operation: &'static str, future: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(STEP, future).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            Fault::TimedOut,
+            operation,
+            format!("the media engine needed more than {STEP:?}"),
+        )
+        .advice("look for an overloaded machine, or choose another media.engine"))
+    })
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        (part as f64 / whole as f64).min(1.0)
+    }
+}

@@ -1,0 +1,67 @@
+//! The actor answers as the functions do.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails the test by panicking"
+)]
+
+mod common;
+
+use actix::Actor;
+use common::sample;
+use siprtc_core::Fault;
+use siprtc_sdp_translator::{
+    AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, ToSip, ToWebrtc, answer_to_sip, answer_to_webrtc,
+    negotiated_audio, to_sip, to_webrtc,
+};
+
+#[actix_rt::test]
+async fn every_message_is_answered_as_by_its_function() {
+    let translator = SdpTranslator.start();
+    let offer = sample("sdp/rtpe-gh850-chrome-chrome.offer.sdp");
+    let answer = sample("sdp/rtpe-gh850-chrome-chrome.answer.sdp");
+
+    let said = translator.send(ToSip { sdp: offer.clone() }).await.unwrap();
+    assert_eq!(said.unwrap(), to_sip(&offer).unwrap());
+    let said = translator.send(ToWebrtc { sdp: offer.clone() }).await.unwrap();
+    assert_eq!(said.unwrap(), to_webrtc(&offer).unwrap());
+    let said = translator
+        .send(AnswerToSip {
+            offer: offer.clone(),
+            answer: answer.clone(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(said.unwrap(), answer_to_sip(&offer, &answer).unwrap());
+    let said = translator
+        .send(AnswerToWebrtc {
+            offer: offer.clone(),
+            answer: answer.clone(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(said.unwrap(), answer_to_webrtc(&offer, &answer).unwrap());
+    let said = translator
+        .send(Negotiate {
+            local: offer.clone(),
+            remote: answer.clone(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(said.unwrap(), negotiated_audio(&offer, &answer).unwrap());
+}
+
+#[actix_rt::test]
+async fn a_refusal_is_an_answer_and_the_next_message_is_served() {
+    let translator = SdpTranslator.start();
+    let plain = ToWebrtc {
+        sdp: sample("sdp/plain-rtp-pcmu.sdp"),
+    };
+    assert_eq!(
+        translator.send(plain).await.unwrap().unwrap_err().fault(),
+        Fault::PeerIncompatible
+    );
+    let webrtc = ToWebrtc {
+        sdp: sample("sdp/chrome-audio-2018.sdp"),
+    };
+    assert!(translator.send(webrtc).await.unwrap().is_ok());
+}

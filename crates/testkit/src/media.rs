@@ -1,0 +1,491 @@
+//! An in-memory media engine: peers hand each other packets, through a network that may lose, delay, double and reorder
+//! them.
+//!
+//! Descriptions look like WebRTC's; two peers find each other by the ICE user fragment in them.
+//!
+//! ```
+//! use siprtc_testkit::media::{FakeNetwork, Impairment};
+//! let network = FakeNetwork::new(Impairment { loss: 0.05, seed: 7, ..Impairment::default() });
+//! let (alice, bob) = (network.engine(), network.engine());
+//! # drop((alice, bob));
+//! ```
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use siprtc_core::ice::{CandidateKind, CandidatePair, IceState, PairEnd};
+use siprtc_core::media::{
+    Codec, Direction, IceMode, MediaEngine, MediaEvent, MediaPeer, PeerConfig, RtpPacket, SdpKind,
+    TransportStats,
+};
+use siprtc_core::{Error, Fault, Result};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+/// What a network does to packets. Without impairment every packet arrives at once and in order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Impairment {
+    /// Share of packets that is lost, 0 to 1.
+    pub loss: f64,
+    /// Every packet takes at least so long.
+    pub delay: Duration,
+    /// And up to so much longer; packets may overtake each other.
+    pub jitter: Duration,
+    /// Share of packets that comes twice, 0 to 1.
+    pub duplicates: f64,
+    /// Share of packets that comes [`REORDER_DELAY`] later than it should, 0 to 1.
+    pub reordered: f64,
+    /// Makes the same choices again.
+    pub seed: u64,
+}
+
+/// How much later a reordered packet comes.
+pub const REORDER_DELAY: Duration = Duration::from_millis(30);
+
+/// How many packets may be under way to one peer; more are lost.
+const UNDER_WAY: usize = 4_096;
+
+/// What connects fake peers.
+pub struct FakeNetwork {
+    impairment: Mutex<Impairment>,
+    random: Mutex<StdRng>,
+    peers: Mutex<HashMap<u64, Weak<FakePeer>>>,
+    ids: AtomicU64,
+    cut: AtomicBool,
+}
+
+impl FakeNetwork {
+    /// A network of its own: peers of different networks never meet.
+    pub fn new(impairment: Impairment) -> Arc<Self> {
+        Arc::new(FakeNetwork {
+            random: Mutex::new(StdRng::seed_from_u64(impairment.seed)),
+            impairment: Mutex::new(impairment),
+            peers: Mutex::default(),
+            ids: AtomicU64::new(1),
+            cut: AtomicBool::new(false),
+        })
+    }
+
+    /// An engine whose peers are on this network.
+    pub fn engine(self: &Arc<Self>) -> Arc<FakeEngine> {
+        Arc::new(FakeEngine {
+            network: Arc::clone(self),
+            refusal: Mutex::default(),
+        })
+    }
+
+    /// From now on every packet is lost, or no longer.
+    pub fn cut(&self, cut: bool) {
+        self.cut.store(cut, Ordering::Relaxed);
+    }
+
+    /// Changes what the network does to packets sent from now on.
+    pub fn impair(&self, impairment: Impairment) {
+        *self.impairment.lock() = impairment;
+    }
+
+    /// How many peers were created and neither closed nor dropped.
+    pub fn open_peers(&self) -> usize {
+        let peers = self.peers.lock();
+        peers
+            .values()
+            .filter_map(Weak::upgrade)
+            .filter(|peer| !peer.state.lock().closed)
+            .count()
+    }
+
+    fn fates(&self) -> Vec<Duration> {
+        let impairment = *self.impairment.lock();
+        let mut random = self.random.lock();
+        if self.cut.load(Ordering::Relaxed) || random.random_bool(impairment.loss.clamp(0.0, 1.0)) {
+            return Vec::new();
+        }
+        let copies = 1 + usize::from(random.random_bool(impairment.duplicates.clamp(0.0, 1.0)));
+        (0..copies)
+            .map(|_| {
+                let late = random.random_bool(impairment.reordered.clamp(0.0, 1.0));
+                impairment.delay
+                    + impairment.jitter.mul_f64(random.random::<f64>())
+                    + if late { REORDER_DELAY } else { Duration::ZERO }
+            })
+            .collect()
+    }
+}
+
+/// Makes [`FakePeer`]s.
+pub struct FakeEngine {
+    network: Arc<FakeNetwork>,
+    refusal: Mutex<Option<String>>,
+}
+
+impl FakeEngine {
+    /// The next peer cannot be created, for this reason.
+    pub fn refuse_next_peer(&self, why: impl Into<String>) {
+        *self.refusal.lock() = Some(why.into());
+    }
+}
+
+#[async_trait]
+impl MediaEngine for FakeEngine {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn ice(&self) -> IceMode {
+        IceMode::BuiltIn
+    }
+
+    async fn create_peer(&self, config: PeerConfig) -> Result<Arc<dyn MediaPeer>> {
+        if let Some(why) = self.refusal.lock().take() {
+            return Err(Error::new(Fault::Backend, "create media peer", why).backend("fake"));
+        }
+        let id = self.network.ids.fetch_add(1, Ordering::Relaxed);
+        let (wire, arriving) = mpsc::channel(UNDER_WAY);
+        tokio::spawn(deliver(arriving, Arc::clone(&config.packets)));
+        let peer = Arc::new(FakePeer {
+            id,
+            network: Arc::clone(&self.network),
+            config,
+            wire: Mutex::new(Some(wire)),
+            state: Mutex::new(State::default()),
+        });
+        self.network.peers.lock().insert(id, Arc::downgrade(&peer));
+        Ok(peer)
+    }
+}
+
+/// One end of a fake connection.
+pub struct FakePeer {
+    id: u64,
+    network: Arc<FakeNetwork>,
+    config: PeerConfig,
+    wire: Mutex<Option<mpsc::Sender<UnderWay>>>,
+    state: Mutex<State>,
+}
+
+struct UnderWay {
+    at: Instant,
+    order: u64,
+    packet: RtpPacket,
+}
+
+#[derive(Default)]
+struct State {
+    direction: Direction,
+    version: u64,
+    generation: u64,
+    pending: Option<SdpKind>,
+    remote_offer: Option<String>,
+    local_set: bool,
+    remote: Option<u64>,
+    connected: bool,
+    closed: bool,
+    sent: (u64, u64),
+    received: (u64, u64),
+}
+
+impl FakePeer {
+    fn describe(&self, codecs: &[Codec], direction: Direction, setup: &str) -> String {
+        let mut state = self.state.lock();
+        state.version += 1;
+        let types: Vec<String> = codecs
+            .iter()
+            .map(|codec| codec.payload_type().to_string())
+            .collect();
+        let mut sdp = format!(
+            "v=0\r\no=- {} {} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+             a=fingerprint:sha-256 {}\r\nm=audio 9 UDP/TLS/RTP/SAVPF {} 101\r\nc=IN IP4 0.0.0.0\r\n",
+            self.id,
+            state.version,
+            ["0F"; 32].join(":"),
+            types.join(" "),
+        );
+        let port = 20_000 + self.id % 40_000;
+        let _ = write!(
+            sdp,
+            "a=setup:{setup}\r\na=mid:0\r\na=ice-ufrag:fake{}x{}\r\na=ice-pwd:fakefakefakefakefakefake\r\na=rtcp-mux\r\n\
+             a=candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host\r\na=end-of-candidates\r\n",
+            self.id, state.generation,
+        );
+        for codec in codecs {
+            let channels = if *codec == Codec::Opus { "/2" } else { "" };
+            let _ = write!(
+                sdp,
+                "a=rtpmap:{} {codec}/{}{channels}\r\n",
+                codec.payload_type(),
+                codec.clock_rate()
+            );
+        }
+        let _ = write!(
+            sdp,
+            "a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na={direction}\r\n"
+        );
+        sdp
+    }
+
+    fn connect(&self) {
+        let mut state = self.state.lock();
+        if state.connected || state.closed || !state.local_set || state.remote.is_none() {
+            return;
+        }
+        state.connected = true;
+        let pair = self.pair(state.remote.unwrap_or_default());
+        drop(state);
+        for event in [
+            MediaEvent::Ice(IceState::Checking),
+            MediaEvent::Ice(IceState::Connected),
+            MediaEvent::Selected(pair),
+            MediaEvent::Connected,
+        ] {
+            self.config.events.emit(event);
+        }
+    }
+
+    fn pair(&self, remote: u64) -> CandidatePair {
+        let end = |id: u64| PairEnd {
+            kind: CandidateKind::Host,
+            addr: SocketAddr::from(([127, 0, 0, 1], (20_000 + id % 40_000) as u16)),
+        };
+        CandidatePair {
+            local: end(self.id),
+            remote: end(remote),
+        }
+    }
+
+    fn remote(&self) -> Option<Arc<FakePeer>> {
+        let remote = self.state.lock().remote?;
+        self.network.peers.lock().get(&remote).and_then(Weak::upgrade)
+    }
+}
+
+#[async_trait]
+impl MediaPeer for FakePeer {
+    async fn create_offer(&self) -> Result<String> {
+        let direction = self.state.lock().direction;
+        Ok(self.describe(&self.config.codecs, direction, "actpass"))
+    }
+
+    async fn create_answer(&self) -> Result<String> {
+        let (wanted, offer) = {
+            let state = self.state.lock();
+            (state.direction, state.remote_offer.clone())
+        };
+        let offer = offer.ok_or_else(|| misuse("create answer", "no remote offer is set"))?;
+        let codecs: Vec<Codec> = self
+            .config
+            .codecs
+            .iter()
+            .copied()
+            .filter(|codec| offers(&offer, *codec))
+            .collect();
+        if codecs.is_empty() {
+            return Err(
+                Error::new(Fault::PeerIncompatible, "create answer", "no codec in common").backend("fake"),
+            );
+        }
+        Ok(self.describe(&codecs, direction_of(&offer).answer(wanted), "active"))
+    }
+
+    async fn set_local(&self, kind: SdpKind, sdp: &str) -> Result<String> {
+        {
+            let mut state = self.state.lock();
+            state.local_set = true;
+            state.pending = (kind == SdpKind::Offer).then_some(kind);
+            if kind == SdpKind::Answer {
+                state.remote_offer = None;
+            }
+        }
+        self.connect();
+        Ok(sdp.to_owned())
+    }
+
+    async fn set_remote(&self, kind: SdpKind, sdp: &str) -> Result<()> {
+        let remote = remote_id(sdp).ok_or_else(|| {
+            Error::new(
+                Fault::PeerMisbehaved,
+                "set remote description",
+                "it is no fake peer's",
+            )
+            .backend("fake")
+        })?;
+        {
+            let mut state = self.state.lock();
+            if kind != SdpKind::Offer && state.pending != Some(SdpKind::Offer) {
+                return Err(misuse("set remote description", "an answer without an offer"));
+            }
+            state.remote = Some(remote);
+            match kind {
+                SdpKind::Answer => state.pending = None,
+                SdpKind::Offer => state.remote_offer = Some(sdp.to_owned()),
+                SdpKind::Pranswer => {}
+            }
+        }
+        self.connect();
+        Ok(())
+    }
+
+    async fn rollback(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        state.pending = None;
+        state.remote_offer = None;
+        Ok(())
+    }
+
+    async fn set_direction(&self, direction: Direction) -> Result<()> {
+        self.state.lock().direction = direction;
+        Ok(())
+    }
+
+    async fn restart_ice(&self) -> Result<()> {
+        self.state.lock().generation += 1;
+        Ok(())
+    }
+
+    async fn send(&self, mut packet: RtpPacket) -> Result<()> {
+        {
+            let mut state = self.state.lock();
+            if !state.connected || state.closed {
+                return Err(Error::new(Fault::Backend, "send RTP", "the path is not up").backend("fake"));
+            }
+            state.sent.0 += 1;
+            state.sent.1 += packet.payload.len() as u64;
+        }
+        packet.ssrc = self.id as u32;
+        let Some(remote) = self.remote() else {
+            return Ok(());
+        };
+        for delay in self.network.fates() {
+            remote.receive(packet.clone(), delay);
+        }
+        Ok(())
+    }
+
+    async fn stats(&self) -> TransportStats {
+        let state = self.state.lock();
+        TransportStats {
+            packets_sent: state.sent.0,
+            bytes_sent: state.sent.1,
+            packets_received: state.received.0,
+            bytes_received: state.received.1,
+            round_trip: state.connected.then(|| self.network.impairment.lock().delay * 2),
+            ..TransportStats::default()
+        }
+    }
+
+    async fn selected_pair(&self) -> Option<CandidatePair> {
+        let state = self.state.lock();
+        state
+            .remote
+            .filter(|_| state.connected)
+            .map(|remote| self.pair(remote))
+    }
+
+    async fn close(&self) {
+        let was_closed = std::mem::replace(&mut self.state.lock().closed, true);
+        self.wire.lock().take();
+        if !was_closed {
+            self.config.events.emit(MediaEvent::Closed);
+        }
+    }
+}
+
+impl FakePeer {
+    fn receive(&self, packet: RtpPacket, delay: Duration) {
+        let order = {
+            let mut state = self.state.lock();
+            // Like a real socket: nothing is handed over before both descriptions are set.
+            if state.closed || !state.connected {
+                return;
+            }
+            state.received.0 += 1;
+            state.received.1 += packet.payload.len() as u64;
+            state.received.0
+        };
+        if delay.is_zero() {
+            self.config.packets.push(packet);
+        } else if let Some(wire) = &*self.wire.lock() {
+            // A full wire loses packets, as networks do.
+            let _ = wire.try_send(UnderWay {
+                at: Instant::now() + delay,
+                order,
+                packet,
+            });
+        }
+    }
+}
+
+impl Ord for UnderWay {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+impl PartialOrd for UnderWay {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for UnderWay {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for UnderWay {}
+
+/// Hands packets over when their time has come, until the peer is closed or dropped.
+async fn deliver(mut arriving: mpsc::Receiver<UnderWay>, packets: Arc<dyn siprtc_core::media::PacketSink>) {
+    let mut under_way = BinaryHeap::new();
+    loop {
+        let next = under_way.peek().map(|Reverse(next): &Reverse<UnderWay>| next.at);
+        tokio::select! {
+            biased;
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                if let Some(Reverse(arrived)) = under_way.pop() {
+                    packets.push(arrived.packet);
+                }
+            }
+            packet = arriving.recv() => match packet {
+                Some(packet) => under_way.push(Reverse(packet)),
+                None => return,
+            },
+        }
+    }
+}
+
+fn misuse(operation: &'static str, what: &str) -> Error {
+    Error::new(Fault::ApiMisuse, operation, what).backend("fake")
+}
+
+fn remote_id(sdp: &str) -> Option<u64> {
+    let fragment = sdp
+        .lines()
+        .find_map(|line| line.trim_end().strip_prefix("a=ice-ufrag:fake"))?;
+    fragment.split('x').next()?.parse().ok()
+}
+
+fn offers(sdp: &str, codec: Codec) -> bool {
+    let name = format!(" {}/", codec.as_str().to_ascii_lowercase());
+    sdp.lines()
+        .any(|line| line.starts_with("a=rtpmap:") && line.to_ascii_lowercase().contains(&name))
+}
+
+fn direction_of(sdp: &str) -> Direction {
+    use Direction::*;
+    [Inactive, RecvOnly, SendOnly, SendRecv]
+        .into_iter()
+        .find(|direction| {
+            sdp.lines()
+                .any(|line| line.trim_end().strip_prefix("a=") == Some(direction.as_str()))
+        })
+        .unwrap_or_default()
+}
