@@ -13,8 +13,7 @@ struct Bench {
 
 impl Bench {
     fn new(live: bool) -> Self {
-        // A plain instant: nothing in here reads a clock.
-        let start = Instant::from_std(std::time::Instant::now());
+        let start = Instant::now();
         Bench {
             start,
             buffer: JitterBuffer::new(8_000, live, start),

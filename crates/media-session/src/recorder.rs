@@ -14,8 +14,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 const WRITE_MS: u32 = 250;
 /// How much audio may wait for a slow disk, in milliseconds. Beyond it the recording ends with an error.
 const BACKLOG_MS: u32 = 5_000;
-/// Silence is written in pieces of this many samples.
-const SILENCE: usize = 48_000;
+/// Silence is written in pieces of this many samples; less than one piece is held with the audio.
+const SILENCE: usize = 8_000;
 
 type Opener = Box<dyn FnOnce() -> io::Result<Box<dyn Storage>> + Send>;
 type Written = (Option<WavSink>, io::Result<()>);
@@ -30,6 +30,8 @@ pub(crate) struct Recorder {
     rate: Option<u32>,
     resampler: Option<(u32, Resampler)>,
     waiting: Vec<i16>,
+    /// Silence before what waits, in samples.
+    lead: u64,
     /// Silence that is written once audio follows it.
     pending_silence: u64,
     accepted: u64,
@@ -55,6 +57,7 @@ impl Recorder {
             rate: None,
             resampler: None,
             waiting: Vec::new(),
+            lead: 0,
             pending_silence: 0,
             accepted: 0,
             failed: false,
@@ -66,7 +69,7 @@ impl Recorder {
         if self.failed {
             return Ok(());
         }
-        self.catch_up_silence();
+        self.catch_up_silence().await?;
         let file_rate = *self.rate.get_or_insert(rate);
         if rate == file_rate {
             self.waiting.extend_from_slice(samples);
@@ -136,12 +139,17 @@ impl Recorder {
         Ok(())
     }
 
-    fn catch_up_silence(&mut self) {
-        self.accepted += self.pending_silence;
-        // Five minutes at most (the jitter buffer's bound), and released with the next write.
-        self.waiting
-            .resize(self.waiting.len() + self.pending_silence as usize, 0);
-        self.pending_silence = 0;
+    /// A long pause is not held in memory: the blocking thread makes its silence.
+    async fn catch_up_silence(&mut self) -> Result<()> {
+        let silence = std::mem::take(&mut self.pending_silence);
+        self.accepted += silence;
+        if silence <= SILENCE as u64 {
+            self.waiting.resize(self.waiting.len() + silence as usize, 0);
+            return Ok(());
+        }
+        self.hand_over(true).await?;
+        self.lead += silence;
+        Ok(())
     }
 
     async fn hand_over(&mut self, wait: bool) -> Result<()> {
@@ -155,21 +163,17 @@ impl Recorder {
             self.sink = sink;
             result.map_err(|error| self.fail(error))?;
         }
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() && self.lead == 0 {
             return Ok(());
         }
-        let (sink, opener, rate) = (
-            self.sink.take(),
-            self.opener.take(),
-            self.rate.unwrap_or(SILENCE as u32),
-        );
-        let samples = std::mem::take(&mut self.waiting);
-        self.writing = Some(spawn_blocking(move || write(sink, opener, rate, &samples)));
+        let (sink, opener, rate) = (self.sink.take(), self.opener.take(), self.rate.unwrap_or(8_000));
+        let (lead, samples) = (std::mem::take(&mut self.lead), std::mem::take(&mut self.waiting));
+        self.writing = Some(spawn_blocking(move || write(sink, opener, rate, lead, &samples)));
         Ok(())
     }
 
     fn check_backlog(&mut self) -> Result<()> {
-        let allowed = u64::from(self.rate.unwrap_or(SILENCE as u32)) * u64::from(BACKLOG_MS) / 1_000;
+        let allowed = u64::from(self.rate.unwrap_or(8_000)) * u64::from(BACKLOG_MS) / 1_000;
         if self.waiting.len() as u64 <= allowed {
             return Ok(());
         }
@@ -202,7 +206,7 @@ impl Recorder {
     }
 }
 
-fn write(sink: Option<WavSink>, opener: Option<Opener>, rate: u32, samples: &[i16]) -> Written {
+fn write(sink: Option<WavSink>, opener: Option<Opener>, rate: u32, lead: u64, samples: &[i16]) -> Written {
     let opened = match (sink, opener) {
         (Some(sink), _) => Ok(sink),
         (None, Some(opener)) => opener().and_then(|storage| WavSink::create(storage, rate)),
@@ -211,9 +215,25 @@ fn write(sink: Option<WavSink>, opener: Option<Opener>, rate: u32, samples: &[i1
     match opened {
         Err(error) => (None, Err(error)),
         Ok(mut sink) => {
-            let result = samples.chunks(SILENCE).try_for_each(|piece| sink.append(piece));
+            let result = append(&mut sink, lead, samples);
             (Some(sink), result)
         }
+    }
+}
+
+fn append(sink: &mut WavSink, mut lead: u64, samples: &[i16]) -> io::Result<()> {
+    if lead > 0 {
+        let zeros = [0; SILENCE];
+        while lead > 0 {
+            let piece = lead.min(SILENCE as u64);
+            sink.append(&zeros[..piece as usize])?;
+            lead -= piece;
+        }
+    }
+    if samples.is_empty() {
+        Ok(())
+    } else {
+        sink.append(samples)
     }
 }
 
@@ -284,11 +304,18 @@ mod tests {
         recorder.write(8_000, &[1; 160]).await.unwrap();
         recorder.silence(Duration::from_secs(1));
         recorder.write(8_000, &[2; 160]).await.unwrap();
+        recorder.silence(Duration::from_millis(3_333));
+        recorder.write(8_000, &[3; 160]).await.unwrap();
         recorder.silence(Duration::from_secs(1));
         recorder.finish().await.unwrap();
         let kept = read(&disk);
-        assert_eq!(kept.len(), 160 + 8_000 + 160);
-        assert_eq!((kept[160], kept[8_159], kept[8_160]), (0, 0, 2));
+        let sounds: Vec<_> = (0..kept.len()).filter(|&index| kept[index] != 0).collect();
+        assert_eq!(kept.len(), 160 + 8_000 + 160 + 26_664 + 160);
+        assert_eq!((sounds[160], sounds[320], sounds.len()), (8_160, 34_984, 480));
+        assert_eq!(
+            recorder.recorded(),
+            Duration::from_micros(kept.len() as u64 * 125)
+        );
     }
 
     #[tokio::test]

@@ -48,6 +48,10 @@ impl Handler<PlanCall> for NatAgent {
     type Result = ResponseFuture<Result<CallPlan>>;
 
     fn handle(&mut self, _: PlanCall, _: &mut Self::Context) -> Self::Result {
+        if self.calls.as_ref().is_none_or(mpsc::Sender::is_closed) {
+            tracing::error!("the NAT agent's task ended: a new one starts");
+            self.spawn();
+        }
         let (reply, plan) = oneshot::channel();
         let is_sent = self
             .calls

@@ -31,11 +31,12 @@ pub struct NatConfig {
     pub servers: Vec<IceServer>,
     /// Which candidates may be used.
     pub policy: IcePolicy,
-    /// How long a call waits for a server that nothing is known of yet. A slower server is of use to the next call.
+    /// How long a call waits for a server that nothing is known of yet, at most 10 s. A slower server is of use to the
+    /// next call.
     pub probe_timeout: Duration,
     /// How long gathering may delay an offer or an answer; see [`IceConfig::gather_budget`].
     pub gather_budget: Duration,
-    /// How often each server is asked again.
+    /// How often each server is asked again; at least 1 s, at most a day.
     pub probe_interval: Duration,
 }
 

@@ -21,6 +21,12 @@ use std::time::{Duration, Instant};
 const RTO: Duration = Duration::from_millis(500);
 /// How long a probe goes on. Longer than a call waits, so that a slow server is known to the next call.
 const PROBE_LIMIT: Duration = Duration::from_millis(3_500);
+/// The shortest time between two probes of a server; a shorter one in the configuration would be a flood.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest one that still means something.
+const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
+/// A call waits no longer than this, whatever the configuration says.
+const MAX_BUDGET: Duration = Duration::from_secs(10);
 /// How often one probe starts its Allocate anew: for a stale nonce, and for an old allocation in the way.
 const MAX_RETRIES: u8 = 2;
 
@@ -130,8 +136,8 @@ impl Machine {
         Machine {
             entries: config.servers.iter().take(MAX_SERVERS).map(entry).collect(),
             policy: config.policy,
-            probe_timeout: config.probe_timeout,
-            probe_interval: config.probe_interval,
+            probe_timeout: config.probe_timeout.min(MAX_BUDGET),
+            probe_interval: config.probe_interval.clamp(MIN_INTERVAL, MAX_INTERVAL),
             waiting: Vec::new(),
             outputs: VecDeque::new(),
         }

@@ -61,7 +61,7 @@ pub(crate) struct Request {
 pub(crate) enum Ask {
     Allocate,
     Binding,
-    /// Refresh with lifetime 0: gives an allocation back (RFC 8656 section 7.1).
+    /// Refresh with lifetime 0: gives an allocation back (RFC 8656 section 8).
     Free,
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn request(ask: Ask, auth: Option<&Auth>) -> Option<Request> {
     };
     message.set_type(typ);
     match ask {
-        // RFC 8656 section 18.7: protocol number 17 is UDP.
+        // RFC 8656 section 18.8: protocol number 17 is UDP.
         Ask::Allocate => message.add(ATTR_REQUESTED_TRANSPORT, &[17, 0, 0, 0]),
         Ask::Binding => {}
         Ask::Free => message.add(ATTR_LIFETIME, &0_u32.to_be_bytes()),

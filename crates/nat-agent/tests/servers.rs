@@ -37,7 +37,11 @@ impl AuthHandler for OneUser {
 }
 
 async fn turn_server() -> (Server, SocketAddr) {
-    let conn = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    turn_server_on("127.0.0.1:0").await
+}
+
+async fn turn_server_on(bind: &str) -> (Server, SocketAddr) {
+    let conn = Arc::new(UdpSocket::bind(bind).await.unwrap());
     let addr = conn.local_addr().unwrap();
     let relay = RelayAddressGeneratorStatic {
         relay_address: addr.ip(),
@@ -138,6 +142,20 @@ async fn live_servers_are_in_the_plan_with_the_addresses_to_bind() {
     }
     assert!(matches!(events.recv().await, Some(NatEvent::ServerUp(_))));
     assert!(matches!(events.recv().await, Some(NatEvent::ServerUp(_))));
+    server.close().await.unwrap();
+}
+
+#[actix_rt::test]
+async fn a_server_on_ipv6_is_asked_over_ipv6() {
+    let (server, addr) = turn_server_on("[::1]:0").await;
+    let (agent, _events) = agent(vec![stun(addr)], |config| config.interfaces.ipv6 = true);
+    let plan = plan(&agent).await.unwrap();
+    assert_eq!(plan.ice.servers[0].url(), format!("stun:{addr}"));
+    assert!(
+        plan.ice.bind.contains(&"[::1]:0".parse().unwrap()),
+        "{:?}",
+        plan.ice.bind
+    );
     server.close().await.unwrap();
 }
 

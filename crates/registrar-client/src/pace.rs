@@ -24,10 +24,10 @@ impl Pace {
             .left
             .saturating_add(u32::try_from(gained).unwrap_or(u32::MAX))
             .min(Self::BURST);
-        if self.left == 99 {
+        if self.left == 0 {
             return Err(*filled + Self::PER_REQUEST);
         }
-        self.left = self.left.saturating_sub(1);
+        self.left -= 1;
         Ok(())
     }
 }

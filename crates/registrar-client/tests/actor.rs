@@ -1,5 +1,7 @@
 //! The actor over two stacks joined in memory, on a paused clock.
 
+#![allow(clippy::unwrap_used, reason = "a test may end here")]
+
 mod common;
 
 use actix::prelude::*;

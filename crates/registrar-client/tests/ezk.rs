@@ -1,5 +1,7 @@
 //! The actor over the ezk plugin against a scripted registrar, on loopback and in real time.
 
+#![allow(clippy::unwrap_used, reason = "a test may end here")]
+
 mod common;
 
 use actix::prelude::*;

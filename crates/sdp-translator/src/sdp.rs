@@ -70,7 +70,7 @@ impl MediaLine<'_> {
         self.proto.split('/').any(|word| word == "RTP")
     }
 
-    /// A data channel in the one form that WebRTC engines know (RFC 8841 section 4.2).
+    /// A data channel in the one form that WebRTC engines know (RFC 8841 section 4).
     pub(crate) fn is_data_channel(&self) -> bool {
         self.media == "application" && self.formats == ["webrtc-datachannel"]
     }

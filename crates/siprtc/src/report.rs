@@ -61,7 +61,7 @@ pub(crate) struct Diary {
     timings: Timings,
     audio: Option<NegotiatedAudio>,
     pair: Option<CandidatePair>,
-    notes: Vec<(Instant, Layer, String)>,
+    notes: Vec<(Instant, Layer, String, Option<String>)>,
     inbound_first: Option<Instant>,
     outbound_first: Option<Instant>,
 }
@@ -100,7 +100,7 @@ impl Diary {
             }
             CallEventKind::Connected => {
                 first(&mut self.timings.dtls);
-                self.write(event.at, Layer::Dtls, "DTLS connected".to_owned());
+                self.write(event.at, Layer::Dtls, "DTLS connected".to_owned(), None);
             }
             CallEventKind::Ended(_) | CallEventKind::Failed(_) => first(&mut self.timings.ended),
             CallEventKind::FirstPacket { inbound: true } => {
@@ -118,13 +118,15 @@ impl Diary {
                 if *state == siprtc_core::ice::IceState::Connected {
                     first(&mut self.timings.ice);
                 }
-                self.write(event.at, Layer::Ice, format!("ICE {state}"));
+                self.write(event.at, Layer::Ice, format!("ICE {state}"), None);
             }
             CallEventKind::Negotiated(audio) => self.audio = Some(*audio),
             CallEventKind::Progress { .. } => first(&mut self.timings.ringing),
             CallEventKind::Selected(pair) => {
                 self.pair = Some(*pair);
-                self.write(event.at, Layer::Ice, format!("pair {pair}"));
+                let kinds = format!("{} – {}", pair.local.kind, pair.remote.kind);
+                let addresses = format!("{} – {}", pair.local.addr, pair.remote.addr);
+                self.write(event.at, Layer::Ice, kinds, Some(addresses));
             }
             CallEventKind::Signalling { sip_call_id } => self.sip_call_id = Some(sip_call_id.clone()),
             _ => {}
@@ -135,9 +137,9 @@ impl Diary {
         INSTRUMENTS.call_over(self.role.as_str(), ending);
     }
 
-    fn write(&mut self, at: Instant, layer: Layer, text: String) {
+    fn write(&mut self, at: Instant, layer: Layer, text: String, detail: Option<String>) {
         if self.notes.len() < MAX_NOTES {
-            self.notes.push((at, layer, text));
+            self.notes.push((at, layer, text, detail));
         }
     }
 
@@ -186,7 +188,7 @@ impl CallReport {
     pub fn ladder(&self, us: &str, server: &str, peer: &str) -> Ladder {
         let title = self.sip_call_id.as_deref().unwrap_or("call");
         let mut draft = Draft::new(self.diary.began);
-        draft.side(self, 0, 1, 2);
+        draft.side(self, 0, 1);
         draft.packets(self, 0, 2);
         draft.draw(title, vec![us.to_owned(), server.to_owned(), peer.to_owned()])
     }
@@ -195,8 +197,8 @@ impl CallReport {
     pub fn joint_ladder(&self, callee: &CallReport, names: [&str; 3]) -> Ladder {
         let title = self.sip_call_id.as_deref().unwrap_or("call");
         let mut draft = Draft::new(self.diary.began);
-        draft.side(self, 0, 1, 2);
-        draft.side(callee, 2, 1, 0);
+        draft.side(self, 0, 1);
+        draft.side(callee, 2, 1);
         draft.arrivals(self, callee);
         draft.draw(title, names.map(str::to_owned).to_vec())
     }
@@ -218,7 +220,7 @@ impl Draft {
     }
 
     /// SIP between `me` and `server`, and what ICE and DTLS said at `me`.
-    fn side(&mut self, report: &CallReport, me: usize, server: usize, _peer: usize) {
+    fn side(&mut self, report: &CallReport, me: usize, server: usize) {
         for passed in &report.passed {
             let (from, to) = if passed.outbound { (me, server) } else { (server, me) };
             self.steps.push(Step {
@@ -230,9 +232,9 @@ impl Draft {
                 detail: Some(passed.detail.clone()),
             });
         }
-        for (at, layer, text) in &report.diary.notes {
+        for (at, layer, text, detail) in &report.diary.notes {
             let at = self.at(*at);
-            self.steps.push(Step { at, layer: *layer, from: me, to: me, label: text.clone(), detail: None });
+            self.steps.push(Step { at, layer: *layer, from: me, to: me, label: text.clone(), detail: detail.clone() });
         }
     }
 
