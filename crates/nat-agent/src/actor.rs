@@ -30,6 +30,13 @@ impl NatAgent {
             calls: None,
         }
     }
+
+    fn spawn(&mut self) {
+        let (sender, receiver) = mpsc::channel(Self::MAILBOX);
+        self.calls = Some(sender);
+        self.runtime
+            .spawn(Driver::run(self.config.clone(), self.events.clone(), receiver));
+    }
 }
 
 impl Actor for NatAgent {

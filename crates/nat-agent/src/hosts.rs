@@ -67,7 +67,7 @@ fn select(filter: &InterfaceFilter, found: &[(String, IpAddr)]) -> Result<Vec<Ip
 fn passes(filter: &InterfaceFilter, name: &str, ip: IpAddr) -> bool {
     let address = ip.to_string();
     let is_named = |list: &[String]| list.iter().any(|entry| entry == name);
-    let is_listed = |list: &[String]| list.iter().any(|entry| *entry == address);
+    let is_listed = |list: &[String]| list.contains(&address);
     let is_link_local_v6 = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
     if is_named(&filter.deny) || is_listed(&filter.deny) || is_link_local_v6 || ip.is_unspecified() {
         return false;
