@@ -1,1 +1,3 @@
-//! What things cost, beside a peer in the same run
+#![doc = include_str!("../README.md")]
+
+pub mod words;

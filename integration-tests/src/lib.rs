@@ -1,1 +1,10 @@
-//! Real servers and clients, and the rules that hold for the whole workspace
+#![doc = include_str!("../README.md")]
+
+pub mod baresip;
+pub mod folder;
+pub mod lab;
+pub mod netns;
+pub mod patience;
+pub mod process;
+pub mod program;
+pub mod wav;

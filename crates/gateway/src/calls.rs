@@ -4,7 +4,7 @@ use crate::machine::{Call, Step};
 use crate::messages::MediaPlan;
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
-use siprtc_core::media::{NegotiatedAudio, SdpKind};
+use siprtc_core::media::{Codec, NegotiatedAudio, SdpKind};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
 use siprtc_sdp_translator::{AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, ToSip, ToWebrtc, check_answer};
@@ -14,7 +14,6 @@ pub(crate) struct Entry {
     pub(crate) call: Call,
     pub(crate) media: MediaPlan,
     pub(crate) session: Option<(SessionId, Addr<MediaSession>)>,
-    pub(crate) closing: bool,
     pub(crate) timer: Option<SpawnHandle>,
     pub(crate) span: tracing::Span,
 }
@@ -29,7 +28,7 @@ impl Entry {
             cause = tracing::field::Empty,
             otel.kind = if role == "caller" { "client" } else { "server" }
         );
-        Entry { call: Call::new(id), media, session: None, closing: false, timer: None, span }
+        Entry { call: Call::new(id), media, session: None, timer: None, span }
     }
 }
 
@@ -61,9 +60,25 @@ where
 }
 
 /// Whether the peer's offer can be answered at all: before anybody's telephone rings.
-pub(crate) async fn screen(translator: Addr<SdpTranslator>, offer: String) -> Result<Done> {
-    ask(&translator, ToWebrtc { sdp: offer }).await?;
+pub(crate) async fn screen(translator: Addr<SdpTranslator>, offer: String, codecs: Vec<Codec>) -> Result<Done> {
+    let readable = ask(&translator, ToWebrtc { sdp: offer }).await?.sdp;
+    let lines = readable.lines().filter(|line| line.starts_with("m=")).count();
+    ask(&translator, Negotiate { local: shortest(&codecs, lines), remote: readable }).await?;
     Ok(Step::ScreenPassed.into())
+}
+
+/// The shortest description that has our codecs in each of its m-lines: to compare with, before there is a media peer.
+fn shortest(codecs: &[Codec], lines: usize) -> String {
+    let types: Vec<String> = codecs.iter().map(|codec| codec.payload_type().to_string()).collect();
+    let mut sdp = "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n".to_owned();
+    for _ in 0..lines {
+        sdp += &format!("m=audio 9 UDP/TLS/RTP/SAVPF {}\r\n", types.join(" "));
+        for codec in codecs {
+            let channels = if *codec == Codec::Opus { "/2" } else { "" };
+            sdp += &format!("a=rtpmap:{} {codec}/{}{channels}\r\n", codec.payload_type(), codec.clock_rate());
+        }
+    }
+    sdp
 }
 
 /// `createOffer`, gathering, and the SDP for the wire.

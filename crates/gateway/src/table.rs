@@ -8,166 +8,203 @@
 //! 3. the answer is applied (`setRemoteDescription`), the dialog manager has sent the ACK, media flows;
 //! 4. whoever hangs up sends CANCEL or BYE, media closes, and the call is over when both are done.
 //!
-//! What is not in the table must not happen: [`super::machine`] answers it by the row of [`FALLBACK`], which ends the
-//! call rather than guess.
+//! An event without a row, here or in [`FALLBACK`], means nothing in that state: it changes nothing. `tests/table` says
+//! of each such pair why, and `docs/gateway.md` is this table drawn.
 
-/// Where the SIP side of a call stands.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Sip {
-    /// Our 200 is out, the ACK is not in.
-    Accepting,
-    /// The dialog is confirmed and no offer is pending.
-    Confirmed,
-    /// A provisional answer created an early dialog.
-    Early,
-    /// The dialog is over.
-    Ended,
-    /// CANCEL, BYE or a refusal is out.
-    Ending,
-    /// Nothing is on the wire.
-    Idle,
-    /// An INVITE came in and has no final answer.
-    Incoming,
-    /// Our INVITE is out, nothing but 100 came back.
-    Inviting,
-    /// Our re-INVITE is out.
-    ReInviting,
-    /// The peer's re-INVITE waits for our answer.
-    ReOffered,
+use std::time::Duration;
+
+/// Makes an enum of words, each of which knows its meaning: its own documentation.
+macro_rules! words {
+    ($(#[$about:meta])* pub enum $name:ident { $($(#[doc = $meaning:literal])+ $word:ident,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum $name { $($(#[doc = $meaning])+ $word,)+ }
+
+        impl $name {
+            /// All of them, in the order of the alphabet.
+            pub const ALL: &'static [$name] = &[$($name::$word),+];
+
+            /// What it means, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $($name::$word => concat!($($meaning),+).trim_ascii(),)+ }
+            }
+        }
+    };
 }
 
-/// Where the session description stands: JSEP's signalling state (RFC 9429 section 3.2), with the steps that take time
-/// as states of their own.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Jsep {
-    /// `setRemoteDescription(answer)` is running.
-    ApplyingAnswer,
-    /// The media peer is closed.
-    Closed,
-    /// The media peer is being closed.
-    Closing,
-    /// Our offer is out.
-    HaveLocalOffer,
-    /// `setRemoteDescription(offer)`, `createAnswer` and gathering are running.
-    MakingAnswer,
-    /// `createOffer` and gathering are running.
-    MakingOffer,
-    /// The peer's offer is being read before anybody's telephone rings.
-    Screening,
-    /// No negotiation is running.
-    Stable,
+words! {
+    /// Where the SIP side of a call stands.
+    pub enum Sip {
+        /// Our 200 is out, the ACK is not in.
+        Accepting,
+        /// The dialog is confirmed and no re-INVITE is on its way.
+        Confirmed,
+        /// A provisional answer created an early dialog.
+        Early,
+        /// The dialog is over.
+        Ended,
+        /// CANCEL, BYE or a refusal is out.
+        Ending,
+        /// Nothing is on the wire.
+        Idle,
+        /// An INVITE came in and has no final answer.
+        Incoming,
+        /// Our INVITE is out, nothing but 100 came back.
+        Inviting,
+        /// Our re-INVITE is out; or, with JSEP stable, it gave way to the peer's, which must come now.
+        ReInviting,
+        /// The peer's re-INVITE waits for our answer, or for the ACK that answers our offer.
+        ReOffered,
+    }
 }
 
-/// What can happen to a call.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum On {
-    /// The application answers an INVITE with an offer.
-    Answer,
-    /// The answer is applied: the media peer knows both sides.
-    AnswerApplied,
-    /// The answer is made and complete with candidates.
-    AnswerMade,
-    /// A 2xx with the first answer that this call sees.
-    Answered,
-    /// A 2xx of another early dialog than the one whose early answer is applied.
-    AnsweredElsewhere,
-    /// A 2xx of the early dialog whose answer is applied already.
-    AnsweredSame,
-    /// The application answers an INVITE without an offer.
-    AnswerOfferless,
-    /// The peer's ACK arrived.
-    Confirmed,
-    /// The peer's ACK arrived and carries the answer to the offer in our 200.
-    ConfirmedWithAnswer,
-    /// The application dials.
-    Dial,
-    /// The dialog manager says that the dialog is over.
-    DialogEnded,
-    /// A provisional answer with an SDP answer.
-    EarlyAnswer,
-    /// The application asked for the end.
-    Hangup,
-    /// An INVITE with an offer.
-    Invited,
-    /// An INVITE without an offer.
-    InvitedOfferless,
-    /// The media peer is closed.
-    MediaClosed,
-    /// A step of the media peer or the translator failed.
-    MediaError,
-    /// The media path is lost for good.
-    MediaLost,
-    /// The peer's re-INVITE carries an offer.
-    Offered,
-    /// The peer's re-INVITE carries no offer.
-    OfferedOfferless,
-    /// Our offer is made and complete with candidates.
-    OfferMade,
-    /// Our re-INVITE was answered.
-    ReAnswered,
-    /// The peer's ACK of its re-INVITE arrived.
-    ReConfirmed,
-    /// The peer's ACK of its offerless re-INVITE arrived, with the answer.
-    ReConfirmedWithAnswer,
-    /// Our re-INVITE was refused.
-    ReRefused,
-    /// The application refuses the call.
-    Refuse,
-    /// 180 or another provisional answer without SDP.
-    Ringing,
-    /// The peer's offer can be answered.
-    ScreenPassed,
-    /// BYE, CANCEL or a refusal was not answered in time.
-    TookTooLong,
+words! {
+    /// Where the session description stands: JSEP's signalling state (RFC 9429 section 3.2), with the steps that take
+    /// time as states of their own.
+    pub enum Jsep {
+        /// `setRemoteDescription(answer)` is running.
+        ApplyingAnswer,
+        /// The media peer is closed.
+        Closed,
+        /// The media peer is being closed.
+        Closing,
+        /// Our offer is out.
+        HaveLocalOffer,
+        /// `setRemoteDescription(offer)`, `createAnswer` and gathering are running.
+        MakingAnswer,
+        /// `createOffer` and gathering are running.
+        MakingOffer,
+        /// The peer's offer is being read before anybody's telephone rings.
+        Screening,
+        /// No negotiation is running.
+        Stable,
+    }
 }
 
-/// What the gateway does. Data (an SDP, a status) comes from the event or from what the call remembers.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Do {
-    /// 200 to the initial INVITE with our SDP.
-    Accept,
-    /// 200 to the peer's re-INVITE with our SDP.
-    AcceptOffer,
-    /// Translate the peer's answer and set it.
-    ApplyAnswer,
-    /// Stop the pumps, close the media peer, collect its last numbers.
-    CloseMedia,
-    /// Forget the call: nothing of it is left.
-    Forget,
-    /// BYE, CANCEL or a refusal, as the dialog's state wants.
-    HangUp,
-    /// INVITE with our offer.
-    Invite,
-    /// Set the peer's offer, make an answer, gather, translate.
-    MakeAnswer,
-    /// Make an offer, gather, translate.
-    MakeOffer,
-    /// 488 to the initial INVITE.
-    RefuseMedia,
-    /// 488 to the peer's re-INVITE.
-    RefuseOffer,
-    /// 491 to the peer's re-INVITE: an offer is pending (RFC 3261 section 14.2).
-    RefusePending,
-    /// The status that the application chose, to the initial INVITE.
-    RefuseWithStatus,
-    /// re-INVITE with our offer.
-    ReInvite,
-    /// A new media peer in the place of the old one, which closes.
-    ReplaceMedia,
-    /// 180.
-    Ring,
-    /// Read the peer's offer: is there audio in common?
-    Screen,
-    /// Tell the application: answered by the peer.
-    TellAccepted,
-    /// Tell the application: the dialog is confirmed.
-    TellConfirmed,
-    /// Tell the application: over, with cause and numbers.
-    TellEnded,
-    /// Tell the application: somebody calls.
-    TellIncoming,
-    /// Tell the application: it rings there.
-    TellProgress,
+words! {
+    /// What can happen to a call.
+    pub enum On {
+        /// Our 200 to the peer's re-INVITE came too late: the peer had withdrawn it.
+        AcceptFailed,
+        /// The application answers an INVITE with an offer.
+        Answer,
+        /// The application answers an INVITE without an offer.
+        AnswerOfferless,
+        /// The answer is applied: the media peer knows both sides.
+        AnswerApplied,
+        /// The answer is made and complete with candidates.
+        AnswerMade,
+        /// A 2xx with the first answer that this call sees.
+        Answered,
+        /// A 2xx of another early dialog than the one whose early answer is applied.
+        AnsweredElsewhere,
+        /// A 2xx of the early dialog whose answer is applied already.
+        AnsweredSame,
+        /// The dialog manager refuses a command: the two would disagree about the call from now on.
+        CommandFailed,
+        /// The peer's ACK arrived, without SDP.
+        Confirmed,
+        /// The peer's ACK arrived and carries the answer to the offer in our 200.
+        ConfirmedWithAnswer,
+        /// The application dials.
+        Dial,
+        /// The dialog manager says that the dialog is over, or knows of none.
+        DialogEnded,
+        /// A provisional answer with an SDP answer.
+        EarlyAnswer,
+        /// The application asked for the end.
+        Hangup,
+        /// An INVITE with an offer.
+        Invited,
+        /// An INVITE without an offer.
+        InvitedOfferless,
+        /// The media peer is closed.
+        MediaClosed,
+        /// A step of the media peer or the translator failed, or the peer owes an answer; nothing agreed before holds.
+        MediaError,
+        /// The media path is lost for good.
+        MediaLost,
+        /// An offer within the call, ours or the peer's, came to nothing; what was agreed before holds.
+        OfferFailed,
+        /// Our offer is made and complete with candidates.
+        OfferMade,
+        /// The peer withdrew its re-INVITE (CANCEL), or ran out of patience.
+        OfferWithdrawn,
+        /// The peer's re-INVITE carries an offer.
+        Offered,
+        /// The peer's re-INVITE carries no offer.
+        OfferedOfferless,
+        /// Our re-INVITE was answered.
+        ReAnswered,
+        /// The peer's ACK of its re-INVITE arrived, without SDP.
+        ReConfirmed,
+        /// The peer's ACK of its offerless re-INVITE arrived, with the answer.
+        ReConfirmedWithAnswer,
+        /// Both sides offered at once (491), and the peer's offer goes first.
+        ReGlare,
+        /// Our re-INVITE was refused, and nothing agreed before holds.
+        ReRefused,
+        /// The application refuses the call.
+        Refuse,
+        /// 180 or another provisional answer without SDP.
+        Ringing,
+        /// The peer's offer can be answered.
+        ScreenPassed,
+        /// What this state waits for did not come in time, see [`patience`].
+        TookTooLong,
+    }
+}
+
+words! {
+    /// What the gateway does. Data (an SDP, a status) comes from the event or from what the call remembers.
+    pub enum Do {
+        /// 200 to the initial INVITE with our SDP.
+        Accept,
+        /// 200 to the peer's re-INVITE with our SDP.
+        AcceptOffer,
+        /// Translate the peer's answer and set it.
+        ApplyAnswer,
+        /// Stop the pumps, close the media peer, collect its last numbers.
+        CloseMedia,
+        /// Forget the call: nothing of it is left.
+        Forget,
+        /// BYE, CANCEL or a refusal, as the dialog's state wants.
+        HangUp,
+        /// INVITE with our offer.
+        Invite,
+        /// Set the peer's offer, make an answer, gather, translate.
+        MakeAnswer,
+        /// Make an offer, gather, translate.
+        MakeOffer,
+        /// re-INVITE with our offer.
+        ReInvite,
+        /// 488 to the initial INVITE, or 500 when the fault is ours.
+        RefuseMedia,
+        /// 488 to the peer's re-INVITE.
+        RefuseOffer,
+        /// 491 to the peer's re-INVITE: an offer is pending (RFC 3261 section 14.2).
+        RefusePending,
+        /// The status that the application chose, to the initial INVITE.
+        RefuseWithStatus,
+        /// A new media peer in the place of the old one, which closes.
+        ReplaceMedia,
+        /// 180.
+        Ring,
+        /// Read the peer's offer: is there audio in common?
+        Screen,
+        /// Tell the application: answered by the peer.
+        TellAccepted,
+        /// Tell the application, once in a call: the dialog is confirmed, both descriptions are set.
+        TellConfirmed,
+        /// Tell the application: over, with cause and numbers.
+        TellEnded,
+        /// Tell the application: somebody calls.
+        TellIncoming,
+        /// Tell the application: it rings there.
+        TellProgress,
+        /// Take our offer back: the media peer is stable again (rollback, RFC 9429 section 4.1.10.2).
+        UndoOffer,
+    }
 }
 
 /// One row.
@@ -195,6 +232,10 @@ pub const TABLE: &[Row] = &[
     // Step 1, the caller: gather, offer, INVITE.
     row(Sip::Idle, Jsep::Stable, On::Dial, (Sip::Idle, Jsep::MakingOffer), &[Do::MakeOffer]),
     row(Sip::Idle, Jsep::MakingOffer, On::OfferMade, (Sip::Inviting, Jsep::HaveLocalOffer), &[Do::Invite]),
+    // Before the INVITE is out there is no dialog to end.
+    row(Sip::Idle, Jsep::MakingOffer, On::Hangup, (Sip::Ended, Jsep::Closing), &[Do::CloseMedia]),
+    row(Sip::Idle, Jsep::MakingOffer, On::MediaError, (Sip::Ended, Jsep::Closing), &[Do::CloseMedia]),
+    row(Sip::Idle, Jsep::MakingOffer, On::MediaLost, (Sip::Ended, Jsep::Closing), &[Do::CloseMedia]),
 
     // Step 2, the caller: 180 and 200.
     row(Sip::Inviting, Jsep::HaveLocalOffer, On::Ringing, (Sip::Early, Jsep::HaveLocalOffer), &[Do::TellProgress]),
@@ -219,9 +260,6 @@ pub const TABLE: &[Row] = &[
     // media peer cannot apply twice. A new peer offers anew inside the confirmed dialog.
     row(Sip::Early, Jsep::ApplyingAnswer, On::AnsweredElsewhere, (Sip::Confirmed, Jsep::MakingOffer), &[Do::TellAccepted, Do::ReplaceMedia, Do::MakeOffer]),
     row(Sip::Early, Jsep::Stable, On::AnsweredElsewhere, (Sip::Confirmed, Jsep::MakingOffer), &[Do::TellAccepted, Do::ReplaceMedia, Do::MakeOffer]),
-    row(Sip::Confirmed, Jsep::MakingOffer, On::OfferMade, (Sip::ReInviting, Jsep::HaveLocalOffer), &[Do::ReInvite]),
-    row(Sip::ReInviting, Jsep::HaveLocalOffer, On::ReAnswered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
-    row(Sip::ReInviting, Jsep::HaveLocalOffer, On::ReRefused, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
 
     // Steps 1 to 3, the callee.
     row(Sip::Idle, Jsep::Stable, On::Invited, (Sip::Incoming, Jsep::Screening), &[Do::Screen]),
@@ -232,45 +270,67 @@ pub const TABLE: &[Row] = &[
     row(Sip::Incoming, Jsep::MakingAnswer, On::AnswerMade, (Sip::Accepting, Jsep::Stable), &[Do::Accept, Do::TellAccepted]),
     row(Sip::Incoming, Jsep::MakingAnswer, On::MediaError, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
     row(Sip::Accepting, Jsep::Stable, On::Confirmed, (Sip::Confirmed, Jsep::Stable), &[Do::TellConfirmed]),
-    row(Sip::Incoming, Jsep::Stable, On::AnswerOfferless, (Sip::Incoming, Jsep::MakingOffer), &[Do::MakeOffer]),
     // An INVITE without an offer: ours goes into the 200, the answer comes in the ACK (RFC 3261 section 13.2.1).
+    row(Sip::Incoming, Jsep::Stable, On::AnswerOfferless, (Sip::Incoming, Jsep::MakingOffer), &[Do::MakeOffer]),
     row(Sip::Incoming, Jsep::MakingOffer, On::OfferMade, (Sip::Accepting, Jsep::HaveLocalOffer), &[Do::Accept, Do::TellAccepted]),
     row(Sip::Incoming, Jsep::MakingOffer, On::MediaError, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
     row(Sip::Accepting, Jsep::HaveLocalOffer, On::ConfirmedWithAnswer, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
     // The ACK owes an answer and has none: the peer broke RFC 3261 section 13.2.2.4.
     row(Sip::Accepting, Jsep::HaveLocalOffer, On::Confirmed, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
-    row(Sip::Incoming, Jsep::Stable, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
     row(Sip::Incoming, Jsep::Screening, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+    row(Sip::Incoming, Jsep::Stable, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
     row(Sip::Incoming, Jsep::MakingAnswer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
     row(Sip::Incoming, Jsep::MakingOffer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
 
     // The peer offers anew in the confirmed dialog.
     row(Sip::Confirmed, Jsep::Stable, On::Offered, (Sip::ReOffered, Jsep::MakingAnswer), &[Do::MakeAnswer]),
-    row(Sip::ReOffered, Jsep::MakingAnswer, On::AnswerMade, (Sip::Confirmed, Jsep::Stable), &[Do::AcceptOffer]),
-    row(Sip::ReOffered, Jsep::MakingAnswer, On::MediaError, (Sip::Confirmed, Jsep::Stable), &[Do::RefuseOffer]),
+    row(Sip::ReOffered, Jsep::MakingAnswer, On::AnswerMade, (Sip::Confirmed, Jsep::Stable), &[Do::AcceptOffer, Do::TellConfirmed]),
+    row(Sip::ReOffered, Jsep::MakingAnswer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer, Do::RefuseOffer]),
+    row(Sip::Confirmed, Jsep::Stable, On::ReConfirmed, (Sip::Confirmed, Jsep::Stable), &[]),
     row(Sip::Confirmed, Jsep::Stable, On::OfferedOfferless, (Sip::ReOffered, Jsep::MakingOffer), &[Do::MakeOffer]),
     row(Sip::ReOffered, Jsep::MakingOffer, On::OfferMade, (Sip::ReOffered, Jsep::HaveLocalOffer), &[Do::AcceptOffer]),
-    row(Sip::ReOffered, Jsep::MakingOffer, On::MediaError, (Sip::Confirmed, Jsep::Stable), &[Do::RefuseOffer]),
+    row(Sip::ReOffered, Jsep::MakingOffer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer, Do::RefuseOffer]),
     row(Sip::ReOffered, Jsep::HaveLocalOffer, On::ReConfirmedWithAnswer, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
     row(Sip::ReOffered, Jsep::HaveLocalOffer, On::ReConfirmed, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
-    row(Sip::Confirmed, Jsep::Stable, On::ReConfirmed, (Sip::Confirmed, Jsep::Stable), &[]),
-    row(Sip::Confirmed, Jsep::Stable, On::Confirmed, (Sip::Confirmed, Jsep::Stable), &[]),
+    // The peer takes its offer back while we work on it. Our media peer moves on all the same, so we offer anew: else
+    // the two ends might no longer mean the same session.
+    row(Sip::ReOffered, Jsep::MakingAnswer, On::OfferWithdrawn, (Sip::Confirmed, Jsep::MakingAnswer), &[]),
+    row(Sip::Confirmed, Jsep::MakingAnswer, On::AnswerMade, (Sip::Confirmed, Jsep::MakingOffer), &[Do::MakeOffer]),
+    row(Sip::Confirmed, Jsep::MakingAnswer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer]),
+    row(Sip::ReOffered, Jsep::MakingOffer, On::OfferWithdrawn, (Sip::Confirmed, Jsep::MakingOffer), &[]),
+    // The same when its CANCEL and our 200 cross.
+    row(Sip::Confirmed, Jsep::Stable, On::AcceptFailed, (Sip::Confirmed, Jsep::MakingOffer), &[Do::MakeOffer]),
+    row(Sip::ReOffered, Jsep::HaveLocalOffer, On::AcceptFailed, (Sip::ReInviting, Jsep::HaveLocalOffer), &[Do::ReInvite]),
     // No second offer while a negotiation runs: 491 (RFC 3261 section 14.2), and the peer tries again.
     row(Sip::Confirmed, Jsep::ApplyingAnswer, On::Offered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::RefusePending]),
     row(Sip::Confirmed, Jsep::ApplyingAnswer, On::OfferedOfferless, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::RefusePending]),
+    row(Sip::Confirmed, Jsep::MakingAnswer, On::Offered, (Sip::Confirmed, Jsep::MakingAnswer), &[Do::RefusePending]),
+    row(Sip::Confirmed, Jsep::MakingAnswer, On::OfferedOfferless, (Sip::Confirmed, Jsep::MakingAnswer), &[Do::RefusePending]),
     row(Sip::Confirmed, Jsep::MakingOffer, On::Offered, (Sip::Confirmed, Jsep::MakingOffer), &[Do::RefusePending]),
     row(Sip::Confirmed, Jsep::MakingOffer, On::OfferedOfferless, (Sip::Confirmed, Jsep::MakingOffer), &[Do::RefusePending]),
     row(Sip::ReInviting, Jsep::HaveLocalOffer, On::Offered, (Sip::ReInviting, Jsep::HaveLocalOffer), &[Do::RefusePending]),
     row(Sip::ReInviting, Jsep::HaveLocalOffer, On::OfferedOfferless, (Sip::ReInviting, Jsep::HaveLocalOffer), &[Do::RefusePending]),
 
-    // Step 4: both ends of the end.
+    // We offer anew in the confirmed dialog.
+    row(Sip::Confirmed, Jsep::MakingOffer, On::OfferMade, (Sip::ReInviting, Jsep::HaveLocalOffer), &[Do::ReInvite]),
+    row(Sip::Confirmed, Jsep::MakingOffer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer]),
+    row(Sip::ReInviting, Jsep::HaveLocalOffer, On::ReAnswered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
+    row(Sip::ReInviting, Jsep::HaveLocalOffer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer]),
+    // A refused offer leaves the session as it was (RFC 3261 section 14.1). Without any there is nothing to keep.
+    row(Sip::ReInviting, Jsep::HaveLocalOffer, On::ReRefused, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
+    row(Sip::ReInviting, Jsep::HaveLocalOffer, On::ReGlare, (Sip::ReInviting, Jsep::Stable), &[Do::UndoOffer]),
+    row(Sip::ReInviting, Jsep::Stable, On::Offered, (Sip::ReOffered, Jsep::MakingAnswer), &[Do::MakeAnswer]),
+    row(Sip::ReInviting, Jsep::Stable, On::OfferedOfferless, (Sip::ReOffered, Jsep::MakingOffer), &[Do::MakeOffer]),
+    row(Sip::ReInviting, Jsep::Stable, On::TookTooLong, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
+
+    // Step 4: both ends of the end. Neither a silent peer nor a stuck media engine keeps a call alive.
     row(Sip::Ending, Jsep::Closing, On::MediaClosed, (Sip::Ending, Jsep::Closed), &[]),
     row(Sip::Ending, Jsep::Closing, On::DialogEnded, (Sip::Ended, Jsep::Closing), &[]),
     row(Sip::Ending, Jsep::Closing, On::TookTooLong, (Sip::Ended, Jsep::Closing), &[]),
     row(Sip::Ending, Jsep::Closed, On::DialogEnded, (Sip::Ended, Jsep::Closed), &[Do::TellEnded, Do::Forget]),
     row(Sip::Ending, Jsep::Closed, On::TookTooLong, (Sip::Ended, Jsep::Closed), &[Do::TellEnded, Do::Forget]),
     row(Sip::Ended, Jsep::Closing, On::MediaClosed, (Sip::Ended, Jsep::Closed), &[Do::TellEnded, Do::Forget]),
-    row(Sip::Ended, Jsep::Closing, On::DialogEnded, (Sip::Ended, Jsep::Closing), &[]),
+    row(Sip::Ended, Jsep::Closing, On::TookTooLong, (Sip::Ended, Jsep::Closed), &[Do::TellEnded, Do::Forget]),
 ];
 
 /// The rows that hold in every state but those of step 4, unless [`TABLE`] has one: how each call ends.
@@ -279,18 +339,36 @@ pub const FALLBACK: &[(On, (Sip, Jsep), &[Do])] = &[
     (On::Hangup, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
     (On::MediaError, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
     (On::MediaLost, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
+    (On::CommandFailed, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
     // The other side ended it, or the transaction did.
     (On::DialogEnded, (Sip::Ended, Jsep::Closing), &[Do::CloseMedia]),
 ];
+
+/// How long the answer to a BYE, a CANCEL or a refusal may keep a call from ending. The dialog manager itself waits 2 s
+/// (4*T1), so this is for one that says nothing at all.
+pub const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a media peer may take to close; it goes on closing by itself after that.
+pub const CLOSING: Duration = Duration::from_secs(6);
+
+/// How long the peer's own re-INVITE may be awaited after glare: it waits up to 4 s (RFC 3261 section 14.1).
+pub const GLARE: Duration = Duration::from_secs(6);
+
+/// How long a state may last before [`On::TookTooLong`]. `None`: whatever this state waits for has its own limit (a
+/// transaction's timers, a telephone's ringing, a step of the media peer).
+pub const fn patience(sip: Sip, jsep: Jsep) -> Option<Duration> {
+    match (sip, jsep) {
+        (Sip::Ending, _) => Some(GRACE),
+        (Sip::Ended, Jsep::Closing) => Some(CLOSING),
+        (Sip::ReInviting, Jsep::Stable) => Some(GLARE),
+        _ => None,
+    }
+}
 
 /// The row for an event: [`TABLE`]'s own, else [`FALLBACK`]'s. `None`: this event means nothing in this state.
 pub fn lookup(sip: Sip, jsep: Jsep, on: On) -> Option<((Sip, Jsep), &'static [Do])> {
     if let Some(row) = TABLE.iter().find(|row| (row.sip, row.jsep, row.on) == (sip, jsep, on)) {
         return Some((row.next, row.actions));
-    }
-    // Before the INVITE is out there is no dialog to end: the call is over at once.
-    if sip == Sip::Idle && matches!(on, On::Hangup | On::MediaError | On::MediaLost) {
-        return Some(((Sip::Ended, Jsep::Closing), &[Do::CloseMedia]));
     }
     if matches!(sip, Sip::Ending | Sip::Ended) {
         return None;

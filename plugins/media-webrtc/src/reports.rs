@@ -135,7 +135,7 @@ impl Reports {
         self.source(ssrc, sequence, now).packet(
             now,
             sequence,
-            (clock != 0).then(|| (clock, arrival, timestamp)),
+            (clock != 0).then_some((clock, arrival, timestamp)),
         );
     }
 

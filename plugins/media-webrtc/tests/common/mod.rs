@@ -130,7 +130,7 @@ impl End {
         self.sequence = self.sequence.wrapping_add(1);
         RtpPacket {
             payload_type,
-            marker: self.sequence % 7 == 0,
+            marker: self.sequence.is_multiple_of(7),
             sequence: self.sequence,
             timestamp: u32::from(self.sequence) * 160,
             ssrc: 0,

@@ -1,0 +1,128 @@
+//! Whole-process measurements; `benches/README.md` says what each figure means.
+
+mod capture;
+mod children;
+mod contest;
+mod dial;
+mod figure;
+mod house;
+mod idle;
+mod load;
+mod process;
+mod setup;
+mod soak;
+mod timing;
+
+use figure::Figure;
+use siprtc_core::{Error, Fault, Result};
+use std::process::{Command, ExitCode, Stdio};
+
+/// In the order of the table.
+const WHATS: [&str; 6] = ["words", "setup", "load", "idle", "soak", "dial"];
+const USAGE: &str = "siprtc-benches words | setup | load | idle | soak | dial | all [--write] [--json]";
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+const BEGIN: &str = "<!-- measured: begin -->";
+const END: &str = "<!-- measured: end -->";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| words.iter().any(|word| word == flag);
+    let Some(what) = words.iter().find(|word| !word.starts_with("--")) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let load = process::load();
+    let measured = match what.as_str() {
+        "all" => all(),
+        "dial" => dial::apart(),
+        what => inside(what),
+    };
+    match measured.and_then(|figures| tell(&figures, &load, has("--json"), has("--write"))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One measurement in this process.
+fn inside(what: &str) -> Result<Vec<Figure>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Fault::Backend, "start", "no runtime").caused_by(error))?;
+    runtime.block_on(async {
+        match what {
+            "contest" => contest::run().await,
+            "home" => idle::serve().await,
+            "idle" => idle::run().await,
+            "load" => load::run().await,
+            "setup" => setup::run().await,
+            "soak" => soak::run().await,
+            "words" => timing::run().await,
+            other => Err(Error::new(Fault::ApiMisuse, "measure", format!("{other:?} is not known")).advice(USAGE)),
+        }
+    })
+}
+
+/// Every measurement, each in a process of its own, so that none finds the memory and threads of another.
+fn all() -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for what in WHATS {
+        eprintln!("{what} ...");
+        figures.extend(child(Command::new(own()?).args([what, "--json"]))?);
+    }
+    Ok(figures)
+}
+
+fn own() -> Result<std::path::PathBuf> {
+    std::env::current_exe().map_err(|error| Error::new(Fault::Backend, "measure", "no own path").caused_by(error))
+}
+
+/// The figures that a child writes, one JSON object a line.
+fn child(command: &mut Command) -> Result<Vec<Figure>> {
+    let failed = |what: String| Error::new(Fault::Backend, "measure", what).advice("its own words are above");
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| failed(format!("{command:?} cannot be started")).caused_by(error))?;
+    if !output.status.success() {
+        return Err(failed(format!("{command:?} failed")));
+    }
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    lines
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).map_err(|error| failed("unreadable figure".to_owned()).caused_by(error)))
+        .collect()
+}
+
+fn tell(figures: &[Figure], load: &str, json: bool, write: bool) -> Result<()> {
+    if figures.is_empty() {
+        return Ok(());
+    }
+    if json {
+        for figure in figures {
+            println!("{}", serde_json::to_string(figure).expect("BUG: a figure has only plain fields"));
+        }
+        return Ok(());
+    }
+    let text = format!(
+        "{}; load {load} before the run and {} after it.\n\n{}",
+        process::machine(),
+        process::load(),
+        figure::table(figures)
+    );
+    println!("{text}");
+    if write { put_into_readme(&text) } else { Ok(()) }
+}
+
+fn put_into_readme(text: &str) -> Result<()> {
+    let failed = |what: &str| Error::new(Fault::ConfigInvalid, "write the table", format!("{README}: {what}"));
+    let readme = std::fs::read_to_string(README).map_err(|error| failed("unreadable").caused_by(error))?;
+    let (head, rest) = readme.split_once(BEGIN).ok_or_else(|| failed("no begin marker"))?;
+    let (_, tail) = rest.split_once(END).ok_or_else(|| failed("no end marker"))?;
+    let readme = format!("{head}{BEGIN}\n{text}{END}{tail}");
+    std::fs::write(README, readme).map_err(|error| failed("not writable").caused_by(error))
+}

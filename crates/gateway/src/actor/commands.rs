@@ -1,0 +1,167 @@
+//! What the application says.
+
+use super::Gateway;
+use crate::calls::{Entry, ask};
+use crate::machine::{Input, wrong_state};
+use crate::messages::*;
+use actix::prelude::*;
+use siprtc_core::{CallId, Error, Fault, Result};
+use siprtc_dialog_manager::Terminate;
+use siprtc_media_session::{self as media, MediaSession};
+use siprtc_registrar_client as registrar;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// The least time that unregistering gets, whatever is left of a shutdown's grace.
+const LEAVE: Duration = Duration::from_millis(100);
+
+impl Gateway {
+    fn session(&self, operation: &'static str, id: CallId) -> Result<Addr<MediaSession>> {
+        let entry = self.calls.get(&id).ok_or_else(|| unknown(operation, id))?;
+        let session = entry.session.as_ref().map(|(_, session)| session.clone());
+        session.ok_or_else(|| wrong_state(operation, id, entry.call.state()))
+    }
+
+    fn ids(&self) -> Vec<CallId> {
+        self.calls.keys().copied().collect()
+    }
+
+    /// Ends every call that is left: first what its dialog owes, then its media.
+    fn give_up(&mut self, ctx: &mut Context<Self>) {
+        for id in self.ids() {
+            self.input(ctx, id, Input::GiveUp);
+            self.input(ctx, id, Input::GiveUp);
+        }
+    }
+
+    /// An application's command: an error when the call is unknown or in no state for it.
+    fn command_input(&mut self, ctx: &mut Context<Self>, op: &'static str, id: CallId, input: Input) -> Result<()> {
+        let state = self.calls.get(&id).ok_or_else(|| unknown(op, id))?.call.state();
+        if self.input(ctx, id, input) { Ok(()) } else { Err(wrong_state(op, id, state)) }
+    }
+}
+
+fn unknown(operation: &'static str, id: CallId) -> Error {
+    Error::new(Fault::ApiMisuse, operation, format!("{id} is unknown or over"))
+        .advice("a call is over after its Ended or Failed event")
+}
+
+impl Handler<Dial> for Gateway {
+    type Result = Result<()>;
+
+    fn handle(&mut self, message: Dial, ctx: &mut Context<Self>) -> Result<()> {
+        if self.closing || self.calls.len() >= self.config.max_calls {
+            let most = self.config.max_calls;
+            return Err(Error::new(Fault::ApiMisuse, "dial", format!("{most} calls are the most, or we are closing"))
+                .advice("raise call.max_calls, or hang a call up first"));
+        }
+        let id = message.call;
+        if self.calls.contains_key(&id) {
+            return Err(Error::new(Fault::ApiMisuse, "dial", format!("{id} exists already"))
+                .advice("take a CallId::fresh() for every call"));
+        }
+        self.calls.insert(id, Entry::new(id, "caller", message.media));
+        self.input(ctx, id, Input::Dial { target: message.target });
+        Ok(())
+    }
+}
+
+impl Handler<Answer> for Gateway {
+    type Result = Result<()>;
+
+    fn handle(&mut self, message: Answer, ctx: &mut Context<Self>) -> Result<()> {
+        self.command_input(ctx, "answer", message.call, Input::Answer)?;
+        // In time: the media peer that needs it is not made before its plan has come.
+        if let Some(entry) = self.calls.get_mut(&message.call) {
+            entry.media = message.media;
+        }
+        Ok(())
+    }
+}
+
+impl Handler<Refuse> for Gateway {
+    type Result = Result<()>;
+
+    fn handle(&mut self, message: Refuse, ctx: &mut Context<Self>) -> Result<()> {
+        if !(400..700).contains(&message.status) {
+            return Err(Error::new(Fault::ApiMisuse, "refuse", format!("{} refuses nothing", message.status))
+                .advice("choose a status from 400 to 699, such as 486 (busy) or 603 (decline)"));
+        }
+        self.command_input(ctx, "refuse", message.call, Input::Refuse { status: message.status })
+    }
+}
+
+impl Handler<Hangup> for Gateway {
+    type Result = Result<()>;
+
+    fn handle(&mut self, message: Hangup, ctx: &mut Context<Self>) -> Result<()> {
+        // Hanging up a call that is ending already is what two people do at once: no error.
+        self.calls.get(&message.call).ok_or_else(|| unknown("hang up", message.call))?;
+        self.input(ctx, message.call, Input::Hangup);
+        Ok(())
+    }
+}
+
+impl Handler<SendDtmf> for Gateway {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: SendDtmf, _: &mut Context<Self>) -> Self::Result {
+        let session = self.session("send DTMF", message.call);
+        Box::pin(async move {
+            let duration_ms = message.duration.as_millis().min(u128::from(u32::MAX)) as u32;
+            ask(&session?, media::SendDtmf { digits: message.digits, duration_ms }).await
+        })
+    }
+}
+
+impl Handler<Snapshot> for Gateway {
+    type Result = ResponseFuture<Result<media::SessionStats>>;
+
+    fn handle(&mut self, message: Snapshot, _: &mut Context<Self>) -> Self::Result {
+        let session = self.session("read statistics", message.call);
+        Box::pin(async move { ask(&session?, media::Snapshot).await })
+    }
+}
+
+impl Handler<StartRegistration> for Gateway {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, _: StartRegistration, ctx: &mut Context<Self>) -> Self::Result {
+        let house = self.house(ctx);
+        Box::pin(async move { ask(&house?.registrar, registrar::Register).await })
+    }
+}
+
+impl Handler<Shutdown> for Gateway {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, message: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
+        self.closing = true;
+        let (sender, idle) = oneshot::channel();
+        if !self.calls.is_empty() {
+            self.idle.push(sender);
+        }
+        for id in self.ids() {
+            self.input(ctx, id, Input::Hangup);
+        }
+        let house = self.house(ctx);
+        let wait = async move {
+            // An error: there was no call to wait for, or there is none any more.
+            drop(tokio::time::timeout(message.grace, idle).await);
+            let house = house?;
+            ask(&house.dialogs, Terminate).await?;
+            let unregister = ask(&house.registrar, registrar::Unregister);
+            let patience = message.grace.max(LEAVE);
+            tokio::time::timeout(patience, unregister).await.unwrap_or_else(|error| {
+                Err(Error::new(Fault::TimedOut, "unregister", "the registrar did not answer").caused_by(error))
+            })
+        };
+        Box::pin(wait.into_actor(self).map(|left, act, ctx| {
+            if let Err(error) = left {
+                tracing::warn!(%error, "could not leave in peace");
+            }
+            act.give_up(ctx);
+            ctx.stop();
+        }))
+    }
+}

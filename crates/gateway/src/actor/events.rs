@@ -1,0 +1,90 @@
+//! What the other actors say.
+
+use super::Gateway;
+use crate::calls::Entry;
+use crate::machine::{Command, Input};
+use crate::messages::*;
+use actix::prelude::*;
+use siprtc_core::media::MediaEvent;
+use siprtc_dialog_manager::{self as dialog, DialogEvent, DialogEventKind};
+use siprtc_media_session::{SessionEvent, SessionEventKind};
+use siprtc_nat_agent::NatEvent;
+use siprtc_registrar_client::RegistrationEvent;
+
+impl Gateway {
+    /// The status of an INVITE that finds no room: 486, or 480 once we are leaving.
+    fn full(&self) -> Option<u16> {
+        match self.calls.len() >= self.config.max_calls {
+            _ if self.closing => Some(480),
+            true => Some(486),
+            false => None,
+        }
+    }
+}
+
+impl Handler<DialogEvent> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, event: DialogEvent, ctx: &mut Context<Self>) {
+        let id = event.call;
+        if let DialogEventKind::Incoming { .. } = &event.kind {
+            // The dialog manager counts dialogs; a call that still gathers or still closes has none.
+            if let Some(status) = self.full() {
+                return self.command(ctx, id, Command::Refuse, dialog::Reject { call: id, status });
+            }
+            self.calls.entry(id).or_insert_with(|| Entry::new(id, "callee", MediaPlan::default()));
+        }
+        if let DialogEventKind::Incoming { sip_call_id, .. } | DialogEventKind::Started { sip_call_id } = &event.kind {
+            self.span(id).record("sip_call_id", sip_call_id.as_str());
+            self.tell(id, CallEventKind::Signalling { sip_call_id: sip_call_id.clone() });
+        }
+        self.input(ctx, id, Input::Dialog(event.kind));
+    }
+}
+
+impl Handler<SessionEvent> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, event: SessionEvent, ctx: &mut Context<Self>) {
+        let id = event.call;
+        // What a replaced or closing peer still says concerns nobody.
+        let current = self.calls.get(&id).and_then(|entry| entry.session.as_ref());
+        if current.is_none_or(|(session, _)| *session != event.session) {
+            return;
+        }
+        let kind = match event.kind {
+            SessionEventKind::Media(MediaEvent::Failed(text)) => {
+                self.input(ctx, id, Input::MediaLost(text));
+                return;
+            }
+            SessionEventKind::Media(MediaEvent::Connected) => CallEventKind::Connected,
+            SessionEventKind::Media(MediaEvent::Ice(state)) => CallEventKind::Ice(state),
+            SessionEventKind::Media(MediaEvent::Selected(pair)) => CallEventKind::Selected(pair),
+            SessionEventKind::FirstPacketSent => CallEventKind::FirstPacket { inbound: false },
+            SessionEventKind::FirstPacketReceived => CallEventKind::FirstPacket { inbound: true },
+            SessionEventKind::SourceEnded => CallEventKind::SourceEnded,
+            SessionEventKind::Dtmf { digit, duration } => CallEventKind::Dtmf { digit, duration },
+            SessionEventKind::SinkFailed { error } => CallEventKind::SinkFailed(error),
+            SessionEventKind::SourceFailed { error } => CallEventKind::SourceFailed(error),
+            SessionEventKind::NoMedia { since } => CallEventKind::Silent(since),
+            _ => return,
+        };
+        self.tell(id, kind);
+    }
+}
+
+impl Handler<RegistrationEvent> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, event: RegistrationEvent, _: &mut Context<Self>) {
+        self.tell_all(GatewayEvent::Registration(event));
+    }
+}
+
+impl Handler<NatEvent> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, event: NatEvent, _: &mut Context<Self>) {
+        self.tell_all(GatewayEvent::Nat(event));
+    }
+}

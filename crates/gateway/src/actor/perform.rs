@@ -1,0 +1,248 @@
+//! Does what a call's machine says.
+
+use super::{Gateway, House};
+use crate::calls::{self, Done, ask};
+use crate::machine::{Command, Epoch, Input, Output, Told};
+use crate::messages::*;
+use actix::dev::ToEnvelope;
+use actix::prelude::*;
+use siprtc_core::sip::Headers;
+use siprtc_core::{CallId, Error, Fault, Result};
+use siprtc_dialog_manager::{self as dialog, DialogManager};
+use siprtc_media_session::{self as media, MediaSession};
+use siprtc_nat_agent::{CallPlan, PlanCall};
+use std::future::Future;
+use tracing::Instrument;
+
+impl Gateway {
+    /// Gives an input to a call and does all that it asks for. `false`: the call is unknown, or it means nothing now.
+    pub(super) fn input(&mut self, ctx: &mut Context<Self>, id: CallId, input: Input) -> bool {
+        let Some(entry) = self.calls.get_mut(&id) else { return false };
+        let span = entry.span.clone();
+        let _entered = span.enter();
+        let taken = entry.call.handle(tokio::time::Instant::now().into_std(), input);
+        self.drain(ctx, id);
+        taken
+    }
+
+    fn drain(&mut self, ctx: &mut Context<Self>, id: CallId) {
+        while let Some(output) = self.calls.get_mut(&id).and_then(|entry| entry.call.poll()) {
+            self.perform(ctx, id, output);
+        }
+        let Some(entry) = self.calls.get_mut(&id) else { return };
+        if let (Some(at), None) = (entry.call.poll_timeout(), entry.timer) {
+            let wait = at.saturating_duration_since(tokio::time::Instant::now().into_std());
+            entry.timer = Some(ctx.run_later(wait, move |act, ctx| {
+                if let Some(entry) = act.calls.get_mut(&id) {
+                    entry.timer = None;
+                    entry.call.handle_timeout(tokio::time::Instant::now().into_std());
+                    act.drain(ctx, id);
+                }
+            }));
+        }
+    }
+
+    fn perform(&mut self, ctx: &mut Context<Self>, id: CallId, output: Output) {
+        use Command as C;
+        match output {
+            Output::Accept(sdp) => self.command(ctx, id, C::Accept, dialog::Accept { call: id, sdp }),
+            Output::AcceptOffer(sdp) => {
+                self.command(ctx, id, C::AcceptOffer, dialog::AcceptOffer { call: id, sdp });
+            }
+            Output::ApplyAnswer { epoch, offer, answer } => self.step(ctx, id, epoch, |session, house| {
+                calls::apply_answer(session, house.translator, offer, answer)
+            }),
+            Output::CloseMedia => self.close_media(ctx, id),
+            Output::Forget => self.forget(ctx, id),
+            Output::HangUp { reason } => {
+                self.command(ctx, id, C::HangUp, dialog::Hangup { call: id, reason });
+            }
+            Output::Invite { target, offer } => {
+                let headers = Headers::new();
+                self.command(ctx, id, C::Invite, dialog::Invite { call: id, target, offer, headers });
+            }
+            Output::MakeAnswer { epoch, offer } => self.step(ctx, id, epoch, |session, house| {
+                calls::make_answer(session, house.translator, offer)
+            }),
+            Output::MakeOffer { epoch } => self.step(ctx, id, epoch, |session, house| {
+                calls::make_offer(session, house.translator)
+            }),
+            Output::ReInvite(offer) => {
+                self.command(ctx, id, C::ReInvite, dialog::Reinvite { call: id, offer });
+            }
+            Output::Refuse(status) => self.command(ctx, id, C::Refuse, dialog::Reject { call: id, status }),
+            Output::RefuseOffer(status) => {
+                self.command(ctx, id, C::RefuseOffer, dialog::RejectOffer { call: id, status });
+            }
+            Output::ReplaceMedia => {
+                if let Some(session) = self.take_session(id) {
+                    ctx.spawn(async move { drop(ask(&session, media::Close).await) }.into_actor(self));
+                }
+            }
+            Output::Ring => self.command(ctx, id, C::Ring, dialog::Ring { call: id, answer: None }),
+            Output::Screen { epoch, offer } => match self.house(ctx) {
+                Ok(house) => {
+                    let codecs = self.config.codecs.clone();
+                    self.run(ctx, id, epoch, calls::screen(house.translator, offer, codecs));
+                }
+                Err(error) => self.stepped(ctx, id, epoch, Err(error)),
+            },
+            Output::Tell(told) => self.tell_told(id, told),
+            Output::UndoOffer => {
+                if let Some((_, session)) = self.calls.get(&id).and_then(|entry| entry.session.clone()) {
+                    // `send` takes its place in the mailbox here and now: before the next step. A peer that did not
+                    // get as far as an offer has nothing to take back, and says so.
+                    let undone = session.send(media::Rollback);
+                    ctx.spawn(async move { drop(undone.await) }.into_actor(self));
+                }
+            }
+        }
+    }
+
+    fn tell_told(&mut self, id: CallId, told: Told) {
+        let kind = match told {
+            Told::Accepted => CallEventKind::Accepted,
+            Told::Confirmed => CallEventKind::Confirmed,
+            Told::Ended(ending) => {
+                if let Some(entry) = self.calls.get(&id) {
+                    entry.span.record("cause", ending.cause.as_str());
+                }
+                tracing::info!(call_id = %id, cause = %ending.cause, status = ending.status, sentence = ending.sentence, "call over");
+                if ending.established { CallEventKind::Ended(ending) } else { CallEventKind::Failed(ending) }
+            }
+            Told::Incoming { from, to } => CallEventKind::Incoming { from, to },
+            Told::Progress { status, early_media } => CallEventKind::Progress { status, early_media },
+        };
+        self.tell(id, kind);
+    }
+
+    /// A command to the dialog manager; the call hears of it when it fails.
+    pub(super) fn command<M>(&mut self, ctx: &mut Context<Self>, id: CallId, command: Command, message: M)
+    where
+        M: Message<Result = Result<()>> + Send + 'static,
+        DialogManager: Handler<M>,
+        <DialogManager as Actor>::Context: ToEnvelope<DialogManager, M>,
+    {
+        let Ok(house) = self.house(ctx) else { return };
+        // `send` takes its place in the mailbox here and now, so commands keep their order.
+        let sent = house.dialogs.send(message);
+        let answer = async move {
+            sent.await.unwrap_or_else(|error| {
+                Err(Error::new(Fault::Backend, "command the dialog manager", "it is gone")
+                    .advice("this is a defect of siprtc: report it with the log above this line")
+                    .caused_by(error))
+            })
+        };
+        let answer = answer.instrument(self.span(id)).into_actor(self);
+        ctx.spawn(answer.map(move |result, act, ctx| {
+            if let Err(error) = result {
+                tracing::debug!(call_id = %id, ?command, %error, "the dialog manager refuses");
+                act.input(ctx, id, Input::CommandFailed(command, error));
+            }
+        }));
+    }
+
+    /// A step of the call's media peer, which is made first when there is none.
+    fn step<F, Fut>(&mut self, ctx: &mut Context<Self>, id: CallId, epoch: Epoch, work: F)
+    where
+        F: FnOnce(Addr<MediaSession>, House) -> Fut + 'static,
+        Fut: Future<Output = Result<Done>> + 'static,
+    {
+        let house = match self.house(ctx) {
+            Ok(house) => house,
+            Err(error) => return self.stepped(ctx, id, epoch, Err(error)),
+        };
+        let session = self.calls.get(&id).and_then(|entry| entry.session.clone());
+        if let Some((_, session)) = session {
+            return self.run(ctx, id, epoch, work(session, house));
+        }
+        let nat = house.nat.clone();
+        let plan = async move { ask(&nat, PlanCall).await }.instrument(self.span(id));
+        ctx.spawn(plan.into_actor(self).map(move |plan, act, ctx| {
+            if !act.awaits(id, epoch) {
+                return;
+            }
+            match plan.and_then(|plan| act.open_session(ctx, id, plan)) {
+                Ok(session) => act.run(ctx, id, epoch, work(session, house)),
+                Err(error) => act.stepped(ctx, id, epoch, Err(error)),
+            }
+        }));
+    }
+
+    fn run<Fut>(&mut self, ctx: &mut Context<Self>, id: CallId, epoch: Epoch, work: Fut)
+    where
+        Fut: Future<Output = Result<Done>> + 'static,
+    {
+        let work = work.instrument(self.span(id));
+        ctx.spawn(work.into_actor(self).map(move |result, act, ctx| act.stepped(ctx, id, epoch, result)));
+    }
+
+    fn stepped(&mut self, ctx: &mut Context<Self>, id: CallId, epoch: Epoch, result: Result<Done>) {
+        let audio = result.as_ref().ok().and_then(|done| done.audio);
+        if let Some(audio) = audio.filter(|_| self.awaits(id, epoch)) {
+            self.tell(id, CallEventKind::Negotiated(audio));
+        }
+        self.input(ctx, id, Input::Step(epoch, result.map(|done| done.step)));
+    }
+
+    fn awaits(&self, id: CallId, epoch: Epoch) -> bool {
+        self.calls.get(&id).is_some_and(|entry| entry.call.awaits(epoch))
+    }
+
+    fn open_session(&mut self, ctx: &mut Context<Self>, id: CallId, plan: CallPlan) -> Result<Addr<MediaSession>> {
+        let config = &self.config;
+        let entry = self.calls.get_mut(&id).ok_or_else(|| {
+            Error::new(Fault::ApiMisuse, "open a media peer", "the call is over already")
+        })?;
+        let session = MediaSession::new(
+            media::SessionConfig {
+                call: id,
+                engine: config.engine.clone(),
+                runtime: config.runtime.clone(),
+                ice: plan.ice,
+                codecs: config.codecs.clone(),
+                source: entry.media.source.clone(),
+                sink: entry.media.sink.clone(),
+                direction: entry.media.direction,
+                ptime: config.ptime,
+            },
+            ctx.address().recipient(),
+        );
+        let session_id = session.id();
+        let session = session.start();
+        entry.session = Some((session_id, session.clone()));
+        Ok(session)
+    }
+
+    fn take_session(&mut self, id: CallId) -> Option<Addr<MediaSession>> {
+        let (_, session) = self.calls.get_mut(&id)?.session.take()?;
+        Some(session)
+    }
+
+    fn close_media(&mut self, ctx: &mut Context<Self>, id: CallId) {
+        let Some(session) = self.take_session(id) else {
+            self.input(ctx, id, Input::MediaClosed(None));
+            return;
+        };
+        let close = async move { ask(&session, media::Close).await }.instrument(self.span(id));
+        ctx.spawn(close.into_actor(self).map(move |stats, act, ctx| {
+            let stats = stats.inspect_err(|error| tracing::warn!(call_id = %id, %error, "media did not close clean"));
+            act.input(ctx, id, Input::MediaClosed(stats.ok().map(Box::new)));
+        }));
+    }
+
+    fn forget(&mut self, ctx: &mut Context<Self>, id: CallId) {
+        if let Some(timer) = self.calls.remove(&id).and_then(|entry| entry.timer) {
+            ctx.cancel_future(timer);
+        }
+        if self.calls.is_empty() {
+            for waiting in self.idle.drain(..) {
+                let _ = waiting.send(()); // Whoever waited may have given up.
+            }
+        }
+    }
+
+    pub(super) fn span(&self, id: CallId) -> tracing::Span {
+        self.calls.get(&id).map_or_else(tracing::Span::none, |entry| entry.span.clone())
+    }
+}

@@ -1,0 +1,234 @@
+//! Names the table's event for each input, with the data that comes along.
+
+use super::{Call, Command, Input, Step};
+use crate::table::{Jsep, On, Sip};
+use siprtc_core::{Cause, Error, Fault};
+use siprtc_dialog_manager::{DialogEventKind, DialogTag, Side};
+
+/// Most characters of an error's message that go into a Reason header field: a BYE should fit a datagram.
+const MAX_REASON: usize = 120;
+
+/// An event, and what is kept of it if the table has a row.
+#[derive(Debug)]
+pub(super) struct Heard {
+    pub(super) on: On,
+    /// The peer's description.
+    pub(super) sdp: Option<String>,
+    /// The early dialog that it is of.
+    pub(super) dialog: Option<DialogTag>,
+    /// Why the call is over, if this ends it.
+    pub(super) why: Option<Why>,
+}
+
+impl From<On> for Heard {
+    fn from(on: On) -> Self {
+        Heard { on, sdp: None, dialog: None, why: None }
+    }
+}
+
+/// Why a call ends.
+#[derive(Debug)]
+pub(super) struct Why {
+    pub(super) cause: Cause,
+    pub(super) by: Side,
+    pub(super) status: Option<u16>,
+    pub(super) sentence: Option<String>,
+    /// What our refusal of the INVITE says.
+    pub(super) refusal: Option<u16>,
+    /// What our BYE or CANCEL says (RFC 3326).
+    pub(super) reason: Option<String>,
+}
+
+impl Why {
+    pub(super) fn new(cause: Cause, by: Side) -> Self {
+        Why { cause, by, status: None, sentence: None, refusal: None, reason: None }
+    }
+
+    fn saying(self, sentence: impl Into<String>) -> Self {
+        Why { sentence: Some(sentence.into()), ..self }
+    }
+
+    /// An error of ours or the peer's that ends the call.
+    fn error(error: &Error) -> Self {
+        let (cause, status) = match error.fault() {
+            Fault::PeerIncompatible => (Cause::IncompatibleMedia, 488),
+            Fault::PeerMisbehaved => (Cause::ProtocolError, 488),
+            _ => (Cause::Internal, 500),
+        };
+        Why {
+            refusal: Some(status),
+            reason: Some(reason(status, error.message())),
+            ..Why::new(cause, Side::Local).saying(error.to_string())
+        }
+    }
+}
+
+/// A Reason header field's value. The text may quote the peer: nothing of it may end the line or the string.
+fn reason(status: u16, text: &str) -> String {
+    let harmless = |c: char| if c.is_control() || matches!(c, '"' | '\\') { '\'' } else { c };
+    let text: String = text.chars().take(MAX_REASON).map(harmless).collect();
+    format!("SIP;cause={status};text=\"{text}\"")
+}
+
+impl Call {
+    /// `None`: handled already, or stale.
+    pub(super) fn hear(&mut self, input: Input) -> Option<Heard> {
+        Some(match input {
+            Input::Answer if self.theirs.is_none() => On::AnswerOfferless.into(),
+            Input::Answer => On::Answer.into(),
+            Input::CommandFailed(command, error) => return self.hear_refusal(command, &error),
+            Input::Dial { target } => {
+                self.target = Some(target);
+                On::Dial.into()
+            }
+            Input::Dialog(kind) => return self.hear_dialog(kind),
+            Input::GiveUp => {
+                let why = Why::new(Cause::TimedOut, Side::Local)
+                    .saying("after both sides had offered at once, the peer's own offer never came");
+                Heard { why: Some(why), ..On::TookTooLong.into() }
+            }
+            Input::Hangup => {
+                let cause = match self.sip {
+                    Sip::Incoming => Cause::Declined,
+                    _ if self.accepted => Cause::Bye,
+                    _ => Cause::Cancelled,
+                };
+                Heard { why: Some(Why::new(cause, Side::Local)), ..On::Hangup.into() }
+            }
+            Input::MediaClosed(stats) => {
+                if let Some(ending) = &mut self.ending {
+                    ending.stats = stats;
+                }
+                On::MediaClosed.into()
+            }
+            Input::MediaLost(text) => {
+                let why = Why {
+                    reason: Some(reason(500, "media path lost")),
+                    ..Why::new(Cause::MediaFailed, Side::Local).saying(text)
+                };
+                Heard { why: Some(why), ..On::MediaLost.into() }
+            }
+            Input::Refuse { status } => {
+                let why = Why { refusal: Some(status), ..Why::new(Cause::from_status(status), Side::Local) };
+                Heard { why: Some(why), ..On::Refuse.into() }
+            }
+            Input::Step(epoch, _) if !self.awaits(epoch) => return None,
+            Input::Step(_, Ok(step)) => self.hear_step(step),
+            Input::Step(_, Err(error)) => self.hear_error(&error),
+        })
+    }
+
+    fn hear_step(&mut self, step: Step) -> Heard {
+        match step {
+            Step::AnswerApplied => On::AnswerApplied,
+            Step::AnswerMade(sdp) => {
+                self.ours = Some(sdp);
+                On::AnswerMade
+            }
+            Step::OfferMade(sdp) => {
+                self.ours = Some(sdp);
+                On::OfferMade
+            }
+            Step::ScreenPassed => On::ScreenPassed,
+        }
+        .into()
+    }
+
+    /// A step failed. While something is offered anew, what was agreed before goes on (RFC 3261 section 14.1).
+    fn hear_error(&mut self, error: &Error) -> Heard {
+        tracing::warn!(call_id = %self.id, %error, sip = ?self.sip, jsep = ?self.jsep, "media step failed");
+        let offering = matches!(self.jsep, Jsep::MakingAnswer | Jsep::MakingOffer);
+        match self.confirmed && offering {
+            true => On::OfferFailed.into(),
+            false => Heard { why: Some(Why::error(error)), ..On::MediaError.into() },
+        }
+    }
+
+    fn hear_refusal(&mut self, command: Command, error: &Error) -> Option<Heard> {
+        let why = || Some(Why::new(Cause::Internal, Side::Local).saying(error.to_string()));
+        // It knows of no such dialog; or it is gone, and every dialog with it.
+        let over = matches!(command, Command::HangUp | Command::Refuse) || error.fault() == Fault::Backend;
+        Some(match command {
+            _ if over => Heard { why: why(), ..On::DialogEnded.into() },
+            Command::AcceptOffer => On::AcceptFailed.into(),
+            // The peer's re-INVITE is in our mailbox already: it was quicker.
+            Command::ReInvite => On::ReGlare.into(),
+            // Whatever was to be refused is gone: just as well.
+            Command::RefuseOffer => return None,
+            _ => Heard { why: why(), ..On::CommandFailed.into() },
+        })
+    }
+
+    fn hear_dialog(&mut self, kind: DialogEventKind) -> Option<Heard> {
+        use DialogEventKind as K;
+        Some(match kind {
+            K::Started { .. } | K::Trying => return None,
+            K::Incoming { from, to, offer, .. } => {
+                self.parties = Some((from, to));
+                with_sdp(offer, On::Invited, On::InvitedOfferless)
+            }
+            K::Ringing { dialog, status, sdp } => {
+                self.progress = (status, sdp.is_some());
+                Heard { dialog: Some(dialog), ..with_sdp(sdp, On::EarlyAnswer, On::Ringing) }
+            }
+            K::Answered { dialog, sdp } => match &self.early {
+                Some(early) if *early == dialog => On::AnsweredSame.into(),
+                Some(_) => On::AnsweredElsewhere.into(),
+                None => owed(sdp, On::Answered),
+            },
+            K::Confirmed { sdp } => self.hear_ack(sdp, On::Confirmed, On::ConfirmedWithAnswer),
+            K::Offered { sdp } => with_sdp(sdp, On::Offered, On::OfferedOfferless),
+            K::OfferConfirmed { sdp } => self.hear_ack(sdp, On::ReConfirmed, On::ReConfirmedWithAnswer),
+            K::OfferAnswered { sdp } => owed(sdp, On::ReAnswered),
+            K::OfferRejected { status } => self.hear_rejection(status),
+            K::Ended { cause, by, status, reason } => {
+                if let Some(ending) = &mut self.ending {
+                    ending.status = ending.status.or(status);
+                }
+                let why = Why { status, sentence: reason, ..Why::new(cause, by) };
+                Heard { why: Some(why), ..On::DialogEnded.into() }
+            }
+        })
+    }
+
+    /// An ACK. SDP means something only where an answer is owed.
+    fn hear_ack(&self, sdp: Option<String>, without: On, with: On) -> Heard {
+        match (self.jsep, sdp) {
+            (Jsep::HaveLocalOffer, Some(sdp)) => with_sdp(Some(sdp), with, without),
+            (Jsep::HaveLocalOffer, None) => Heard { why: Some(Why::error(&no_answer("ACK"))), ..without.into() },
+            _ => without.into(),
+        }
+    }
+
+    /// An offer of ours or of the peer's came to nothing.
+    fn hear_rejection(&self, status: u16) -> Heard {
+        match (self.sip, self.jsep, status) {
+            (Sip::ReInviting, Jsep::HaveLocalOffer, 491) => On::ReGlare.into(),
+            (Sip::ReInviting, Jsep::HaveLocalOffer, _) if self.confirmed => On::OfferFailed.into(),
+            (Sip::ReInviting, Jsep::HaveLocalOffer, _) => {
+                let why = Why::new(Cause::from_status(status), Side::Remote)
+                    .saying(format!("the peer refused our new offer with {status}, and no other session is agreed"));
+                Heard { why: Some(why), ..On::ReRefused.into() }
+            }
+            _ => On::OfferWithdrawn.into(),
+        }
+    }
+}
+
+fn with_sdp(sdp: Option<String>, with: On, without: On) -> Heard {
+    let on = if sdp.is_some() { with } else { without };
+    Heard { sdp, ..on.into() }
+}
+
+/// An answer that must be there: without it the peer broke RFC 3261 section 13.2.1.
+fn owed(sdp: Option<String>, on: On) -> Heard {
+    match sdp {
+        Some(_) => Heard { sdp, ..on.into() },
+        None => Heard { why: Some(Why::error(&no_answer("2xx"))), ..On::MediaError.into() },
+    }
+}
+
+fn no_answer(message: &str) -> Error {
+    Error::new(Fault::PeerMisbehaved, "read answer", format!("the peer's {message} owes an SDP answer and has none"))
+        .advice("the peer breaks RFC 3261 section 13.2.1; call it with another endpoint to confirm")
+}

@@ -1,0 +1,184 @@
+//! What goes into a call's machine and what comes out.
+
+use siprtc_core::sip::{NameAddr, Uri};
+use siprtc_core::{Cause, Error};
+use siprtc_dialog_manager::{DialogEventKind, Side};
+use siprtc_media_session::SessionStats;
+
+/// The step of a media peer that a result belongs to; results of an older step are stale and ignored.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Epoch(pub(super) u32);
+
+/// What happened to a call.
+#[derive(Debug)]
+pub enum Input {
+    /// The application answers.
+    Answer,
+    /// The dialog manager refuses a command, or is gone.
+    CommandFailed(Command, Error),
+    /// The application dials.
+    Dial {
+        /// Whom.
+        target: Uri,
+    },
+    /// The dialog manager speaks.
+    Dialog(DialogEventKind),
+    /// Nobody can wait for this call any longer: whatever it waits for took too long.
+    GiveUp,
+    /// The application ends the call.
+    Hangup,
+    /// The media peer is closed; its last numbers, if it ever ran.
+    MediaClosed(Option<Box<SessionStats>>),
+    /// The media path is lost for good.
+    MediaLost(String),
+    /// The application refuses the call.
+    Refuse {
+        /// 400 to 699.
+        status: u16,
+    },
+    /// A step that an output began is done.
+    Step(Epoch, Result<Step, Error>),
+}
+
+/// The commands to the dialog manager, which may fail.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Command {
+    /// [`Output::Accept`].
+    Accept,
+    /// [`Output::AcceptOffer`].
+    AcceptOffer,
+    /// [`Output::HangUp`].
+    HangUp,
+    /// [`Output::Invite`].
+    Invite,
+    /// [`Output::ReInvite`].
+    ReInvite,
+    /// [`Output::Refuse`].
+    Refuse,
+    /// [`Output::RefuseOffer`].
+    RefuseOffer,
+    /// [`Output::Ring`].
+    Ring,
+}
+
+/// The result of a step.
+#[derive(Debug)]
+pub enum Step {
+    /// Of [`Output::ApplyAnswer`].
+    AnswerApplied,
+    /// Of [`Output::MakeAnswer`]: the answer for the wire.
+    AnswerMade(String),
+    /// Of [`Output::MakeOffer`]: the offer for the wire.
+    OfferMade(String),
+    /// Of [`Output::Screen`].
+    ScreenPassed,
+}
+
+/// What the gateway has to do for a call.
+#[derive(Debug)]
+pub enum Output {
+    /// 200 to the initial INVITE.
+    Accept(String),
+    /// 200 to the peer's re-INVITE.
+    AcceptOffer(String),
+    /// Translate and set the peer's answer to our offer; then [`Step::AnswerApplied`].
+    ApplyAnswer {
+        /// For the result.
+        epoch: Epoch,
+        /// What we offered.
+        offer: String,
+        /// The peer's answer.
+        answer: String,
+    },
+    /// Close the media peer; then [`Input::MediaClosed`].
+    CloseMedia,
+    /// The call is over and told; nothing of it is left.
+    Forget,
+    /// CANCEL, BYE or a refusal.
+    HangUp {
+        /// For a Reason header (RFC 3326).
+        reason: Option<String>,
+    },
+    /// INVITE.
+    Invite {
+        /// Whom.
+        target: Uri,
+        /// What we offer.
+        offer: String,
+    },
+    /// Set the peer's offer and make an answer; then [`Step::AnswerMade`].
+    MakeAnswer {
+        /// For the result.
+        epoch: Epoch,
+        /// What the peer offers.
+        offer: String,
+    },
+    /// Make an offer; then [`Step::OfferMade`].
+    MakeOffer {
+        /// For the result.
+        epoch: Epoch,
+    },
+    /// re-INVITE.
+    ReInvite(String),
+    /// A final refusal of the initial INVITE.
+    Refuse(u16),
+    /// A refusal of the peer's re-INVITE: 488 or 491.
+    RefuseOffer(u16),
+    /// Put a new media peer in the place of the old one.
+    ReplaceMedia,
+    /// 180.
+    Ring,
+    /// Read the peer's offer; then [`Step::ScreenPassed`].
+    Screen {
+        /// For the result.
+        epoch: Epoch,
+        /// What the peer offers.
+        offer: String,
+    },
+    /// Tell the application.
+    Tell(Told),
+    /// Roll the media peer's offer back, if it holds one.
+    UndoOffer,
+}
+
+/// What the application is told, before it becomes an event of the crate's API.
+#[derive(Debug)]
+pub enum Told {
+    /// Answered.
+    Accepted,
+    /// The dialog is confirmed and the session description settled.
+    Confirmed,
+    /// Over.
+    Ended(Ending),
+    /// Somebody calls.
+    Incoming {
+        /// Who.
+        from: NameAddr,
+        /// Whom.
+        to: NameAddr,
+    },
+    /// A provisional answer.
+    Progress {
+        /// 180, 183 ...
+        status: u16,
+        /// It carried an SDP answer.
+        early_media: bool,
+    },
+}
+
+/// How a call ended.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Why.
+    pub cause: Cause,
+    /// Who ended it.
+    pub by: Side,
+    /// The final status of the INVITE, when it was refused.
+    pub status: Option<u16>,
+    /// A sentence for people: whose fault and what next.
+    pub sentence: Option<String>,
+    /// Whether both sides had agreed to talk.
+    pub established: bool,
+    /// The media's numbers, when there was media.
+    pub stats: Option<Box<SessionStats>>,
+}
