@@ -57,7 +57,8 @@ fn datagram(at: u64, frame: &[u8]) -> Option<Datagram> {
 
 /// Every UDP datagram of a capture file (libpcap's classic format, little-endian, µs).
 pub(crate) fn read(path: &Path) -> Result<Vec<Datagram>> {
-    let octets = std::fs::read(path).map_err(|error| failed("read the capture", "no file").caused_by(error))?;
+    let octets =
+        std::fs::read(path).map_err(|error| failed("read the capture", "no file").caused_by(error))?;
     parse(&octets).ok_or_else(|| failed("read the capture", "no capture of Ethernet in libpcap's format"))
 }
 
@@ -67,10 +68,17 @@ fn parse(octets: &[u8]) -> Option<Vec<Datagram>> {
     }
     let mut datagrams = Vec::new();
     let mut rest = octets.get(24..)?;
-    while let (Some(seconds), Some(micros), Some(length)) = (little(rest, 0), little(rest, 4), little(rest, 8)) {
+    while let (Some(seconds), Some(micros), Some(length)) =
+        (little(rest, 0), little(rest, 4), little(rest, 8))
+    {
         // The last record may be cut off.
-        let Some(frame) = rest.get(16..16 + length as usize) else { break };
-        datagrams.extend(datagram(u64::from(seconds) * 1_000_000 + u64::from(micros), frame));
+        let Some(frame) = rest.get(16..16 + length as usize) else {
+            break;
+        };
+        datagrams.extend(datagram(
+            u64::from(seconds) * 1_000_000 + u64::from(micros),
+            frame,
+        ));
         rest = rest.get(16 + length as usize..)?;
     }
     Some(datagrams)
@@ -88,14 +96,24 @@ pub(crate) struct Seen {
 
 /// The call in a span of time; `None` when it has no INVITE, no DTLS, or no RTP in one of the ways.
 pub(crate) fn seen(datagrams: &[Datagram], from: u64, until: u64) -> Option<Seen> {
-    let in_time = || datagrams.iter().filter(|datagram| (from..until).contains(&datagram.at));
+    let in_time = || {
+        datagrams
+            .iter()
+            .filter(|datagram| (from..until).contains(&datagram.at))
+    };
     let invite = in_time().find(|datagram| datagram.is_invite())?.at;
-    let dtls = in_time().find(|datagram| datagram.at >= invite && datagram.is_dtls())?.at;
+    let dtls = in_time()
+        .find(|datagram| datagram.at >= invite && datagram.is_dtls())?
+        .at;
     // Encrypted: nothing before DTLS counts.
     let mut rtp = in_time().filter(|datagram| datagram.at >= dtls && datagram.is_rtp());
     let first = rtp.next()?;
     let other_way = rtp.find(|datagram| datagram.from == first.to && datagram.to == first.from)?;
-    Some(Seen { invite, dtls, media: other_way.at })
+    Some(Seen {
+        invite,
+        dtls,
+        media: other_way.at,
+    })
 }
 
 #[cfg(test)]
@@ -103,7 +121,12 @@ mod tests {
     use super::*;
 
     fn at(at: u64, from: u16, to: u16, payload: &[u8]) -> Datagram {
-        Datagram { at, from: (1, from), to: (1, to), payload: payload.to_vec() }
+        Datagram {
+            at,
+            from: (1, from),
+            to: (1, to),
+            payload: payload.to_vec(),
+        }
     }
 
     fn rtp(kind: u8) -> [u8; 12] {
@@ -122,27 +145,50 @@ mod tests {
             at(35, 8, 7, &rtp(200)),
             at(40, 7, 8, &rtp(111)),
         ];
-        assert_eq!(seen(&wire, 6, 100), None, "RTCP is no RTP, and one way is not both");
+        assert_eq!(
+            seen(&wire, 6, 100),
+            None,
+            "RTCP is no RTP, and one way is not both"
+        );
         wire.push(at(50, 8, 7, &rtp(111)));
-        assert_eq!(seen(&wire, 6, 100), Some(Seen { invite: 10, dtls: 20, media: 50 }));
+        assert_eq!(
+            seen(&wire, 6, 100),
+            Some(Seen {
+                invite: 10,
+                dtls: 20,
+                media: 50
+            })
+        );
         assert_eq!(seen(&wire, 6, 50), None, "later packets are another call's");
     }
 
     #[test]
     fn a_capture_gives_its_udp_datagrams_and_a_cut_record_is_left_out() {
         let mut frame = vec![0; 12];
-        frame.extend([8, 0, 0x45, 0, 0, 33, 0, 0, 0, 0, 64, 17, 0, 0, 203, 0, 113, 1, 203, 0, 113, 2]);
+        frame.extend([
+            8, 0, 0x45, 0, 0, 33, 0, 0, 0, 0, 64, 17, 0, 0, 203, 0, 113, 1, 203, 0, 113, 2,
+        ]);
         frame.extend([0x13, 0xc4, 0x13, 0xc5, 0, 13, 0, 0]);
         frame.extend(b"hello");
-        let mut file: Vec<u8> = [0xa1b2_c3d4u32, 0, 0, 0, 128, 1].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut file: Vec<u8> = [0xa1b2_c3d4u32, 0, 0, 0, 128, 1]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
         for length in [frame.len() as u32, 1000] {
-            file.extend([2u32, 7, length, length].iter().flat_map(|word| word.to_le_bytes()));
+            file.extend(
+                [2u32, 7, length, length]
+                    .iter()
+                    .flat_map(|word| word.to_le_bytes()),
+            );
             file.extend(&frame);
         }
         let datagrams = parse(&file).unwrap();
         assert_eq!(datagrams.len(), 1);
         let hello = &datagrams[0];
-        assert_eq!((hello.at, hello.from.1, hello.to.1, hello.payload.as_slice()), (2_000_007, 5060, 5061, &b"hello"[..]));
+        assert_eq!(
+            (hello.at, hello.from.1, hello.to.1, hello.payload.as_slice()),
+            (2_000_007, 5060, 5061, &b"hello"[..])
+        );
         assert!(parse(b"no capture").is_none());
     }
 }

@@ -39,7 +39,8 @@ impl Program {
                 .stderr(output)
                 .spawn()
         };
-        let child = start().map_err(|error| failed("start a peer", format!("{program} does not start")).caused_by(error))?;
+        let child = start()
+            .map_err(|error| failed("start a peer", format!("{program} does not start")).caused_by(error))?;
         Ok(Program { child, log })
     }
 
@@ -62,7 +63,13 @@ impl Program {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let last: Vec<&str> = log.lines().rev().take(8).collect();
-        failed("wait for a peer", format!("{} never said {text:?}: {why}; its last lines: {last:?}", self.log.display()))
+        failed(
+            "wait for a peer",
+            format!(
+                "{} never said {text:?}: {why}; its last lines: {last:?}",
+                self.log.display()
+            ),
+        )
     }
 }
 
@@ -91,7 +98,9 @@ pub(crate) async fn kamailio(folder: &Path) -> Result<Program> {
 pub(crate) async fn tcpdump(folder: &Path) -> Result<(Program, PathBuf)> {
     let file = folder.join("wire.pcap");
     let path = file.to_string_lossy();
-    let arguments = ["-i", "lo", "-Z", "root", "-n", "-U", "-B", "16384", "-s", "128", "-w", &path, "udp"];
+    let arguments = [
+        "-i", "lo", "-Z", "root", "-n", "-U", "-B", "16384", "-s", "128", "-w", &path, "udp",
+    ];
     let mut program = Program::start(folder, "tcpdump", "tcpdump", &arguments)?;
     program.says("listening on").await?;
     Ok((program, file))
@@ -107,8 +116,9 @@ impl Baresip {
     /// Starts one and waits until it is registered. One that `answers` takes every call at once.
     pub(crate) async fn start(folder: &Path, name: &str, control: u16, answers: bool) -> Result<Self> {
         let own = folder.join(name);
-        write_configuration(&own, name, control, answers)
-            .map_err(|error| failed("start baresip", "its configuration cannot be written").caused_by(error))?;
+        write_configuration(&own, name, control, answers).map_err(|error| {
+            failed("start baresip", "its configuration cannot be written").caused_by(error)
+        })?;
         let mut program = Program::start(folder, name, "baresip", &["-f", &own.to_string_lossy(), "-v"])?;
         program.says("200 OK").await?;
         let stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], control))).and_then(|stream| {
@@ -116,9 +126,12 @@ impl Baresip {
             stream.set_nonblocking(true)?;
             Ok(stream)
         });
-        let control =
-            stream.map_err(|error| failed("start baresip", "its control port does not answer").caused_by(error))?;
-        Ok(Baresip { control, _program: program })
+        let control = stream
+            .map_err(|error| failed("start baresip", "its control port does not answer").caused_by(error))?;
+        Ok(Baresip {
+            control,
+            _program: program,
+        })
     }
 
     /// Runs a command of its menu, as a netstring with JSON (module ctrl_tcp).
@@ -126,9 +139,13 @@ impl Baresip {
         // Events that nobody reads would fill the connection.
         let mut events = [0; 65_536];
         while self.control.read(&mut events).is_ok_and(|octets| octets > 0) {}
-        let json = serde_json::json!({ "command": command, "params": parameters, "token": "bench" }).to_string();
-        let written = self.control.write_all(format!("{}:{json},", json.len()).as_bytes());
-        written.map_err(|error| failed("control baresip", format!("{command} cannot be told")).caused_by(error))
+        let json =
+            serde_json::json!({ "command": command, "params": parameters, "token": "bench" }).to_string();
+        let written = self
+            .control
+            .write_all(format!("{}:{json},", json.len()).as_bytes());
+        written
+            .map_err(|error| failed("control baresip", format!("{command} cannot be told")).caused_by(error))
     }
 }
 
@@ -144,7 +161,18 @@ fn write_configuration(folder: &Path, name: &str, control: u16, answers: bool) -
          jitter_buffer_delay 2-10\nnet_interface {ADDRESS}\nmodule_path /usr/lib/baresip/modules\n\
          ctrl_tcp_listen 127.0.0.1:{control}\n"
     );
-    for module in ["stdio", "opus", "g711", "aufile", "stun", "turn", "ice", "srtp", "dtls_srtp", "uuid"] {
+    for module in [
+        "stdio",
+        "opus",
+        "g711",
+        "aufile",
+        "stun",
+        "turn",
+        "ice",
+        "srtp",
+        "dtls_srtp",
+        "uuid",
+    ] {
         text.push_str(&format!("module {module}.so\n"));
     }
     text.push_str("module_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n");
@@ -160,7 +188,12 @@ fn write_configuration(folder: &Path, name: &str, control: u16, answers: bool) -
 
 /// Ten minutes of silence would be much to write: baresip begins the file anew.
 fn write_silence(path: &Path) -> std::io::Result<()> {
-    let form = hound::WavSpec { channels: 1, sample_rate: 48_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let form = hound::WavSpec {
+        channels: 1,
+        sample_rate: 48_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
     let written = hound::WavWriter::create(path, form).and_then(|mut writer| {
         (0..48_000 * 5).try_for_each(|_| writer.write_sample(0i16))?;
         writer.finalize()

@@ -29,7 +29,8 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("siprtc-contest-{}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(|error| failed("hold the contest", "no folder").caused_by(error))?;
+        std::fs::create_dir_all(&path)
+            .map_err(|error| failed("hold the contest", "no folder").caused_by(error))?;
         Ok(Folder(path))
     }
 }
@@ -94,7 +95,10 @@ async fn hold(folder: &Path) -> Result<(Calls, Vec<Datagram>)> {
     siprtc_call(&alice).await?;
     baresip_call(&mut carol).await?;
     tokio::time::sleep(PAUSE).await;
-    let mut calls = Calls { siprtc: Vec::new(), baresip: Vec::new() };
+    let mut calls = Calls {
+        siprtc: Vec::new(),
+        baresip: Vec::new(),
+    };
     for _ in 0..CALLS {
         calls.siprtc.push(siprtc_call(&alice).await?);
         tokio::time::sleep(PAUSE).await;
@@ -118,14 +122,21 @@ impl Times {
     fn of(spans: &[Span], datagrams: &[Datagram]) -> Self {
         let (mut dial, mut invite, mut dtls) = (Vec::new(), Vec::new(), Vec::new());
         for (began, ended) in spans {
-            let Some(seen) = capture::seen(datagrams, *began, *ended) else { continue };
+            let Some(seen) = capture::seen(datagrams, *began, *ended) else {
+                continue;
+            };
             let ms = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e3;
             dial.push(ms(*began, seen.media));
             invite.push(ms(seen.invite, seen.media));
             dtls.push(ms(seen.invite, seen.dtls));
         }
         let failed = spans.len() - dial.len();
-        Times { dial: Series::new(dial), invite: Series::new(invite), dtls: Series::new(dtls), failed }
+        Times {
+            dial: Series::new(dial),
+            invite: Series::new(invite),
+            dtls: Series::new(dtls),
+            failed,
+        }
     }
 }
 
@@ -135,9 +146,14 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     let ours = Times::of(&calls.siprtc, &datagrams);
     let theirs = Times::of(&calls.baresip, &datagrams);
     if theirs.dial.len() == 0 {
-        return Err(failed("compare with baresip", "none of its calls had media: there is nothing to compare with"));
+        return Err(failed(
+            "compare with baresip",
+            "none of its calls had media: there is nothing to compare with",
+        ));
     }
-    let row = |name: &str, of: fn(&Times) -> f64| Figure::new("dial", name, of(&ours), "ms").beside("baresip", of(&theirs));
+    let row = |name: &str, of: fn(&Times) -> f64| {
+        Figure::new("dial", name, of(&ours), "ms").beside("baresip", of(&theirs))
+    };
     let number = ours.dial.len();
     Ok(vec![
         Figure::new("dial", "calls without DTLS or without RTP both ways", ours.failed as f64, "")

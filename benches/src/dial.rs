@@ -26,14 +26,21 @@ exec \"$0\" contest --json";
 
 pub(crate) fn apart() -> Result<Vec<Figure>> {
     for (program, package) in NEEDED {
-        let found = Command::new("sh").args(["-c", &format!("command -v {program} >/dev/null")]).status();
+        let found = Command::new("sh")
+            .args(["-c", &format!("command -v {program} >/dev/null")])
+            .status();
         if !found.is_ok_and(|status| status.success()) {
             let missing = format!("there is no {program}, and nothing is compared without it");
             return Err(Error::new(Fault::ConfigInvalid, "compare with baresip", missing)
                 .advice(format!("apt-get install {package}")));
         }
     }
-    crate::child(Command::new("unshare").args(["--net", "sh", "-c", NETWORK]).arg(crate::own()?)).map_err(|error| {
+    crate::child(
+        Command::new("unshare")
+            .args(["--net", "sh", "-c", NETWORK])
+            .arg(crate::own()?),
+    )
+    .map_err(|error| {
         Error::new(Fault::Backend, "compare with baresip", "the contest failed")
             .advice("network namespaces need root")
             .caused_by(error)

@@ -52,13 +52,20 @@ impl Figure {
         });
         let (peer, ratio) = match &self.peer {
             Some((peer, value)) => {
-                let ratio = if *value > 0.0 { format!("{:.2}", self.value / value) } else { String::new() };
+                let ratio = if *value > 0.0 {
+                    format!("{:.2}", self.value / value)
+                } else {
+                    String::new()
+                };
                 (format!("{peer}: {} {}", number(*value), self.unit), ratio)
             }
             None => (String::new(), String::new()),
         };
         let value = number(self.value);
-        format!("| {} | {} | {value} {} | {limit} | {peer} | {ratio} | {} |", self.what, self.name, self.unit, self.note)
+        format!(
+            "| {} | {} | {value} {} | {limit} | {peer} | {ratio} | {} |",
+            self.what, self.name, self.unit, self.note
+        )
     }
 }
 
@@ -112,14 +119,27 @@ mod tests {
     #[test]
     fn a_percentile_is_a_value_that_was_measured() {
         let series = Series::new((1..=30).rev().map(f64::from).collect());
-        assert_eq!([50.0, 99.0, 100.0, 0.0].map(|p| series.percentile(p)), [15.0, 30.0, 30.0, 1.0]);
+        assert_eq!(
+            [50.0, 99.0, 100.0, 0.0].map(|p| series.percentile(p)),
+            [15.0, 30.0, 30.0, 1.0]
+        );
         assert!(Series::new(Vec::new()).median().is_nan());
     }
 
     #[test]
     fn a_row_says_whether_the_limit_holds_and_gives_the_ratio() {
-        let figure = Figure::new("words", "parse", 5.0, "µs").at_most(10.0).beside("ezk", 2.5);
-        assert_eq!(figure.row(), "| words | parse | 5 µs | ≤ 10 µs: held | ezk: 2.50 µs | 2.00 |  |");
-        assert!(Figure::new("words", "parse", 11.0, "µs").at_most(10.0).row().contains("missed"));
+        let figure = Figure::new("words", "parse", 5.0, "µs")
+            .at_most(10.0)
+            .beside("ezk", 2.5);
+        assert_eq!(
+            figure.row(),
+            "| words | parse | 5 µs | ≤ 10 µs: held | ezk: 2.50 µs | 2.00 |  |"
+        );
+        assert!(
+            Figure::new("words", "parse", 11.0, "µs")
+                .at_most(10.0)
+                .row()
+                .contains("missed")
+        );
     }
 }

@@ -21,8 +21,14 @@ pub(crate) const SHORT: TimerConfig = TimerConfig {
 };
 
 pub(crate) async fn home(timers: TimerConfig) -> Result<HomeServer> {
-    let users = Users::Any { password: PASSWORD.to_owned() };
-    let config = HomeConfig { timers, turn: None, ..HomeConfig::loopback(REALM, users) };
+    let users = Users::Any {
+        password: PASSWORD.to_owned(),
+    };
+    let config = HomeConfig {
+        timers,
+        turn: None,
+        ..HomeConfig::loopback(REALM, users)
+    };
     HomeServer::start(config, registry::sip_stack("ezk")?).await
 }
 
@@ -56,8 +62,11 @@ pub(crate) fn answer_all(mut endpoint: Endpoint) -> tokio::sync::mpsc::Receiver<
     tokio::spawn(async move {
         while let Some(incoming) = endpoint.incoming().await {
             match incoming.answer(MediaPlan::default()).await {
-                Ok(call) if sender.send(call).await.is_err() => break,
-                Ok(_) => {}
+                Ok(call) => {
+                    if sender.send(call).await.is_err() {
+                        break;
+                    }
+                }
                 Err(error) => eprintln!("a call could not be answered: {error}"),
             }
         }

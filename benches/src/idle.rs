@@ -16,7 +16,12 @@ struct Apart(Child);
 impl Apart {
     fn start() -> Result<(Self, String)> {
         let failed = |error: std::io::Error| {
-            Error::new(Fault::Backend, "start a home server", "the process cannot be started").caused_by(error)
+            Error::new(
+                Fault::Backend,
+                "start a home server",
+                "the process cannot be started",
+            )
+            .caused_by(error)
         };
         let mut child = Command::new(std::env::current_exe().map_err(failed)?)
             .arg("home")

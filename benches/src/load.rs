@@ -38,7 +38,10 @@ pub(crate) async fn heard(call: &mut Call) -> Result<()> {
 
 async fn pair(alice: &Endpoint, answered: &mut mpsc::Receiver<Call>) -> Result<(Call, Call)> {
     let mut caller = alice.dial("bob", MediaPlan::default()).await?;
-    let mut callee = answered.recv().await.ok_or_else(|| Error::new(Fault::Backend, "call", "nobody answers"))?;
+    let mut callee = answered
+        .recv()
+        .await
+        .ok_or_else(|| Error::new(Fault::Backend, "call", "nobody answers"))?;
     heard(&mut caller).await?;
     heard(&mut callee).await?;
     Ok((caller, callee))
@@ -120,11 +123,26 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     let ends = callers.len() + callees.len();
     let mut reports = finish(callers).await;
     reports.extend(finish(callees).await);
-    let stats: Vec<_> = reports.iter().filter_map(|report| report.ending.stats.as_deref()).collect();
-    let count = |of: fn(&siprtc::media_session::SessionStats) -> u64| stats.iter().map(|stats| of(stats)).sum::<u64>();
-    let (sent, received) = (count(|s| s.transport.packets_sent), count(|s| s.transport.packets_received));
-    let (lost, late, dropped) = (count(|s| s.packets_lost), count(|s| s.packets_late), count(|s| s.queue_dropped));
-    let codec = stats.iter().find_map(|stats| stats.codec).map_or_else(String::new, |codec| codec.to_string());
+    let stats: Vec<_> = reports
+        .iter()
+        .filter_map(|report| report.ending.stats.as_deref())
+        .collect();
+    let count = |of: fn(&siprtc::media_session::SessionStats) -> u64| {
+        stats.iter().map(|stats| of(stats)).sum::<u64>()
+    };
+    let (sent, received) = (
+        count(|s| s.transport.packets_sent),
+        count(|s| s.transport.packets_received),
+    );
+    let (lost, late, dropped) = (
+        count(|s| s.packets_lost),
+        count(|s| s.packets_late),
+        count(|s| s.queue_dropped),
+    );
+    let codec = stats
+        .iter()
+        .find_map(|stats| stats.codec)
+        .map_or_else(String::new, |codec| codec.to_string());
     home.shutdown().await;
 
     Ok(vec![

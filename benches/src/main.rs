@@ -61,7 +61,9 @@ fn inside(what: &str) -> Result<Vec<Figure>> {
             "setup" => setup::run().await,
             "soak" => soak::run().await,
             "words" => timing::run().await,
-            other => Err(Error::new(Fault::ApiMisuse, "measure", format!("{other:?} is not known")).advice(USAGE)),
+            other => {
+                Err(Error::new(Fault::ApiMisuse, "measure", format!("{other:?} is not known")).advice(USAGE))
+            }
         }
     })
 }
@@ -77,7 +79,8 @@ fn all() -> Result<Vec<Figure>> {
 }
 
 fn own() -> Result<std::path::PathBuf> {
-    std::env::current_exe().map_err(|error| Error::new(Fault::Backend, "measure", "no own path").caused_by(error))
+    std::env::current_exe()
+        .map_err(|error| Error::new(Fault::Backend, "measure", "no own path").caused_by(error))
 }
 
 /// The figures that a child writes, one JSON object a line.
@@ -94,7 +97,10 @@ fn child(command: &mut Command) -> Result<Vec<Figure>> {
     lines
         .lines()
         .filter(|line| line.starts_with('{'))
-        .map(|line| serde_json::from_str(line).map_err(|error| failed("unreadable figure".to_owned()).caused_by(error)))
+        .map(|line| {
+            serde_json::from_str(line)
+                .map_err(|error| failed("unreadable figure".to_owned()).caused_by(error))
+        })
         .collect()
 }
 
@@ -104,7 +110,10 @@ fn tell(figures: &[Figure], load: &str, json: bool, write: bool) -> Result<()> {
     }
     if json {
         for figure in figures {
-            println!("{}", serde_json::to_string(figure).expect("BUG: a figure has only plain fields"));
+            println!(
+                "{}",
+                serde_json::to_string(figure).expect("BUG: a figure has only plain fields")
+            );
         }
         return Ok(());
     }
@@ -119,9 +128,17 @@ fn tell(figures: &[Figure], load: &str, json: bool, write: bool) -> Result<()> {
 }
 
 fn put_into_readme(text: &str) -> Result<()> {
-    let failed = |what: &str| Error::new(Fault::ConfigInvalid, "write the table", format!("{README}: {what}"));
+    let failed = |what: &str| {
+        Error::new(
+            Fault::ConfigInvalid,
+            "write the table",
+            format!("{README}: {what}"),
+        )
+    };
     let readme = std::fs::read_to_string(README).map_err(|error| failed("unreadable").caused_by(error))?;
-    let (head, rest) = readme.split_once(BEGIN).ok_or_else(|| failed("no begin marker"))?;
+    let (head, rest) = readme
+        .split_once(BEGIN)
+        .ok_or_else(|| failed("no begin marker"))?;
     let (_, tail) = rest.split_once(END).ok_or_else(|| failed("no end marker"))?;
     let readme = format!("{head}{BEGIN}\n{text}{END}{tail}");
     std::fs::write(README, readme).map_err(|error| failed("not writable").caused_by(error))

@@ -41,7 +41,11 @@ impl SipStackFactory for WireEnd {
     async fn start(&self, _: StackConfig, sink: Arc<dyn EventSink>) -> Result<Arc<dyn SipStack>> {
         match self.sink.0.set(sink) {
             Ok(()) => Ok(self.stack.clone()),
-            Err(_) => Err(Error::new(Fault::ApiMisuse, "start a wire's end", "it is started already")),
+            Err(_) => Err(Error::new(
+                Fault::ApiMisuse,
+                "start a wire's end",
+                "it is started already",
+            )),
         }
     }
 }
@@ -52,7 +56,10 @@ async fn endpoints() -> Result<(Endpoint, Endpoint)> {
     let network = FakeNetwork::new(Impairment::default());
     let start = |name: &'static str, stack, sink: &Arc<LateSink>| {
         let parts = Parts {
-            stack: Arc::new(WireEnd { stack, sink: sink.clone() }),
+            stack: Arc::new(WireEnd {
+                stack,
+                sink: sink.clone(),
+            }),
             engine: network.engine() as Arc<dyn MediaEngine>,
         };
         async move {
@@ -61,7 +68,10 @@ async fn endpoints() -> Result<(Endpoint, Endpoint)> {
             Endpoint::start_with(&config, parts).await
         }
     };
-    Ok((start("alice", a, &sinks[0]).await?, start("bob", b, &sinks[1]).await?))
+    Ok((
+        start("alice", a, &sinks[0]).await?,
+        start("bob", b, &sinks[1]).await?,
+    ))
 }
 
 /// One call: ms from the dial until both sides are confirmed.
@@ -73,7 +83,10 @@ async fn call(alice: &Endpoint, bob: &mut Endpoint) -> Result<f64> {
         Ok::<_, Error>(call)
     };
     let answering = async {
-        let incoming = bob.incoming().await.ok_or_else(|| Error::new(Fault::Backend, "answer", "shut down"))?;
+        let incoming = bob
+            .incoming()
+            .await
+            .ok_or_else(|| Error::new(Fault::Backend, "answer", "shut down"))?;
         let mut call = incoming.answer(MediaPlan::default()).await?;
         call.confirmed().await?;
         Ok::<_, Error>(call)
@@ -100,10 +113,26 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     alice.shutdown().await;
     bob.shutdown().await;
     let took = Series::new(took);
-    let note = format!("{} calls one by one; both ends, gateways, SDP translation, codecs; SIP in memory, ICE and DTLS absent", took.len());
+    let note = format!(
+        "{} calls one by one; both ends, gateways, SDP translation, codecs; SIP in memory, ICE and DTLS absent",
+        took.len()
+    );
     Ok(vec![
-        Figure::new("setup", "dial to confirmed on both sides, p50", took.median(), "ms").at_most(1.0).note(note),
+        Figure::new(
+            "setup",
+            "dial to confirmed on both sides, p50",
+            took.median(),
+            "ms",
+        )
+        .at_most(1.0)
+        .note(note),
         Figure::new("setup", "the same, p99", took.percentile(99.0), "ms"),
-        Figure::new("setup", "processor time of a whole call, both ends", processor, "ms").note("dial to the end, mean"),
+        Figure::new(
+            "setup",
+            "processor time of a whole call, both ends",
+            processor,
+            "ms",
+        )
+        .note("dial to the end, mean"),
     ])
 }

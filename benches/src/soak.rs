@@ -62,7 +62,9 @@ async fn calls(alice: &Endpoint, count: usize, until: Instant) -> (usize, usize)
     };
     let each = count / LANES;
     let (a, b, c, d) = tokio::join!(lane(each), lane(each), lane(each), lane(each));
-    [a, b, c, d].into_iter().fold((0, 0), |sum, lane| (sum.0 + lane.0, sum.1 + lane.1))
+    [a, b, c, d]
+        .into_iter()
+        .fold((0, 0), |sum, lane| (sum.0 + lane.0, sum.1 + lane.1))
 }
 
 pub(crate) async fn run() -> Result<Vec<Figure>> {
@@ -90,7 +92,9 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     let made = first + more;
     let grown = |name: &str, of: fn(&Mark) -> f64| {
         let (then, now) = (of(&before), of(&after));
-        Figure::new("soak", format!("{name}, growth"), now - then, "").at_most(0.0).note(format!("{then:.0} → {now:.0}"))
+        Figure::new("soak", format!("{name}, growth"), now - then, "")
+            .at_most(0.0)
+            .note(format!("{then:.0} → {now:.0}"))
     };
     Ok(vec![
         Figure::new("soak", "calls that failed", (failed + first_failed) as f64, "").at_most(0.0).note(format!(

@@ -42,20 +42,43 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
         &mut || drop(black_box(siprtc_sdp_translator::to_webrtc(black_box(&wire)))),
         &mut || drop(black_box(words::peer_sdp(black_box(&offer)))),
     ]);
-    let octets = format!("INVITE of {} octets, {} headers", datagram.len(), request.headers.len());
-    let description = format!("{} octets; the peer parses and prints, without translating", offer.len());
+    let octets = format!(
+        "INVITE of {} octets, {} headers",
+        datagram.len(),
+        request.headers.len()
+    );
+    let description = format!(
+        "{} octets; the peer parses and prints, without translating",
+        offer.len()
+    );
     let mut figures = vec![
-        Figure::new("words", "parse an INVITE", ours, "µs").at_most(10.0).beside("ezk-sip-types", peers).note(octets),
+        Figure::new("words", "parse an INVITE", ours, "µs")
+            .at_most(10.0)
+            .beside("ezk-sip-types", peers)
+            .note(octets),
         Figure::new("words", "validate it", valid, "µs"),
         Figure::new("words", "print it", printed, "µs"),
-        Figure::new("words", "SDP to SIP", to_sip, "µs").at_most(50.0).beside("rtc-sdp", peer_sdp).note(description),
-        Figure::new("words", "SDP to WebRTC", to_webrtc, "µs").at_most(50.0).beside("rtc-sdp", peer_sdp),
+        Figure::new("words", "SDP to SIP", to_sip, "µs")
+            .at_most(50.0)
+            .beside("rtc-sdp", peer_sdp)
+            .note(description),
+        Figure::new("words", "SDP to WebRTC", to_webrtc, "µs")
+            .at_most(50.0)
+            .beside("rtc-sdp", peer_sdp),
     ];
     let corpus = words::corpus_invites();
     if !corpus.is_empty() {
         let [ours, peers] = in_turns([
-            &mut || corpus.iter().for_each(|(_, octets)| drop(black_box(words::parse(octets)))),
-            &mut || corpus.iter().for_each(|(_, octets)| drop(black_box(words::peer_parse(octets)))),
+            &mut || {
+                corpus
+                    .iter()
+                    .for_each(|(_, octets)| drop(black_box(words::parse(octets))))
+            },
+            &mut || {
+                corpus
+                    .iter()
+                    .for_each(|(_, octets)| drop(black_box(words::peer_parse(octets))))
+            },
         ]);
         let count = corpus.len() as f64;
         figures.push(

@@ -55,16 +55,28 @@ pub fn invite(sdp: &str) -> Result<SipRequest> {
     let mut request = SipRequest::new(Method::Invite, target);
     let mut headers = Headers::new();
     for (name, value) in [
-        ("Via", "SIP/2.0/TCP 203.0.113.1:5060;branch=z9hG4bK1f2e3d4c5b6a79880c1d2e3f"),
-        ("Via", "SIP/2.0/UDP 198.51.100.7:40123;rport=40123;received=198.51.100.7;branch=z9hG4bK0a1b2c3d4e5f"),
+        (
+            "Via",
+            "SIP/2.0/TCP 203.0.113.1:5060;branch=z9hG4bK1f2e3d4c5b6a79880c1d2e3f",
+        ),
+        (
+            "Via",
+            "SIP/2.0/UDP 198.51.100.7:40123;rport=40123;received=198.51.100.7;branch=z9hG4bK0a1b2c3d4e5f",
+        ),
         ("Record-Route", "<sip:203.0.113.1:5060;transport=tcp;lr>"),
         ("Max-Forwards", "69"),
-        ("From", "\"Alice\" <sip:alice@siprtc.example>;tag=5d1f9c2a7b3e4f60"),
+        (
+            "From",
+            "\"Alice\" <sip:alice@siprtc.example>;tag=5d1f9c2a7b3e4f60",
+        ),
         ("To", "<sip:bob@siprtc.example>"),
         ("Call-ID", "8f14e45fceea167a5a36dedd4bea2543"),
         ("CSeq", "2 INVITE"),
         ("Contact", "<sip:alice@198.51.100.7:40123>"),
-        ("Proxy-Authorization", "Digest username=\"alice\", realm=\"siprtc.example\", nonce=\"Y2VjaSBuJ2VzdCBwYXM=\", uri=\"sip:bob@siprtc.example\", response=\"6629fae49393a05397450978507c4ef1\", algorithm=MD5, qop=auth, nc=00000001, cnonce=\"0a4f113b\""),
+        (
+            "Proxy-Authorization",
+            "Digest username=\"alice\", realm=\"siprtc.example\", nonce=\"Y2VjaSBuJ2VzdCBwYXM=\", uri=\"sip:bob@siprtc.example\", response=\"6629fae49393a05397450978507c4ef1\", algorithm=MD5, qop=auth, nc=00000001, cnonce=\"0a4f113b\"",
+        ),
         ("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO"),
         ("Supported", "timer, outbound, replaces"),
         ("Session-Expires", "1800;refresher=uac"),
@@ -82,13 +94,24 @@ pub fn invite(sdp: &str) -> Result<SipRequest> {
 /// The INVITEs of real implementations beside the workspace, by file name; empty when they are not there.
 pub fn corpus_invites() -> Vec<(String, Bytes)> {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus/sip"));
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let mut found: Vec<(String, Bytes)> = entries
         .filter_map(|entry| {
             let path = entry.ok()?.path();
             let octets = Bytes::from(std::fs::read(&path).ok()?);
-            let both_read_it = octets.starts_with(b"INVITE ") && parse(&octets).is_ok() && peer_parse(&octets).is_ok();
-            both_read_it.then(|| (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), octets))
+            let both_read_it =
+                octets.starts_with(b"INVITE ") && parse(&octets).is_ok() && peer_parse(&octets).is_ok();
+            both_read_it.then(|| {
+                (
+                    path.file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned(),
+                    octets,
+                )
+            })
         })
         .collect();
     found.sort();
@@ -118,14 +141,20 @@ pub fn peer_parse(datagram: &[u8]) -> Result<(ezk_sip_types::Headers, Bytes)> {
         let line = line.map_err(|_| bad("incomplete"))?;
         let line = std::str::from_utf8(line).map_err(|_| bad("no UTF-8"))?;
         if first.is_none() {
-            first = Some(MessageLine::parse(&buffer)(line).map_err(|_| bad("request line"))?.1);
+            first = Some(
+                MessageLine::parse(&buffer)(line)
+                    .map_err(|_| bad("request line"))?
+                    .1,
+            );
         } else {
             let (_, line) = Line::parse(&buffer, line).map_err(|_| bad("header line"))?;
             headers.insert(line.name, line.value);
         }
     }
     let head = parser.head_end();
-    let length = headers.get_named::<ContentLength>().map_or(buffer.len().saturating_sub(head), |length| length.0);
+    let length = headers
+        .get_named::<ContentLength>()
+        .map_or(buffer.len().saturating_sub(head), |length| length.0);
     if buffer.len() < head + length || first.is_none() {
         return Err(bad("incomplete body"));
     }
@@ -137,8 +166,7 @@ pub fn peer_parse(datagram: &[u8]) -> Result<(ezk_sip_types::Headers, Bytes)> {
 /// # Errors
 /// When the peer cannot read it.
 pub fn peer_sdp(sdp: &str) -> Result<String> {
-    let read = SessionDescription::unmarshal(&mut Cursor::new(sdp.as_bytes())).map_err(|error| {
-        Error::new(Fault::PeerMisbehaved, "parse with rtc-sdp", error.to_string())
-    })?;
+    let read = SessionDescription::unmarshal(&mut Cursor::new(sdp.as_bytes()))
+        .map_err(|error| Error::new(Fault::PeerMisbehaved, "parse with rtc-sdp", error.to_string()))?;
     Ok(read.marshal())
 }

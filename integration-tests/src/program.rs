@@ -135,7 +135,8 @@ impl Siprtc {
             .unwrap_or_else(|| panic!("{} did not end in {limit:?}:\n{}", self.name, self.story()));
         // The reader holds the other count; it is done when the pipe is read empty.
         let lines = Arc::clone(&self.lines);
-        drop(wait(Duration::from_secs(5), || (Arc::strong_count(&lines) <= 2).then_some(())));
+        let read_empty = wait(Duration::from_secs(5), || (Arc::strong_count(&lines) <= 2).then_some(()));
+        assert!(read_empty.is_some(), "{}: somebody else holds its standard output", self.name);
         Outcome { code: status.code(), events: self.events(), errors: self.stderr() }
     }
 

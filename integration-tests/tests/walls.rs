@@ -1,5 +1,7 @@
 //! Who may name whom, and what every crate and source file keeps to.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use cargo_metadata::{DependencyKind, MetadataCommand};
 use siprtc::{Config, Layers};
 use siprtc_integration_tests::folder::workspace;

@@ -65,15 +65,25 @@ pub(crate) struct MediaArgs {
 impl MediaArgs {
     pub(crate) fn plan(&self) -> MediaPlan {
         let source = match (&self.play, self.tone) {
-            (Some(path), _) => Source::File { path: path.clone(), repeat: self.repeat },
-            (None, Some(hz)) => Source::Tone { hz, level_dbfs: -12.0 },
+            (Some(path), _) => Source::File {
+                path: path.clone(),
+                repeat: self.repeat,
+            },
+            (None, Some(hz)) => Source::Tone {
+                hz,
+                level_dbfs: -12.0,
+            },
             (None, None) => Source::Silence,
         };
         let sink = match &self.record {
             Some(path) => Sink::File { path: path.clone() },
             None => Sink::Null,
         };
-        MediaPlan { source, sink, direction: Direction::SendRecv }
+        MediaPlan {
+            source,
+            sink,
+            direction: Direction::SendRecv,
+        }
     }
 
     /// Whether the call is over when the file is.
@@ -161,9 +171,16 @@ impl Args {
         for path in &self.config {
             layers = layers.file(path);
         }
-        let filter = ["", "info", "debug", "trace"][usize::from(self.verbose.min(3))];
-        if !filter.is_empty() {
-            layers = layers.set("log.filter", filter);
+        match self.verbose {
+            0 => {}
+            1 => layers = layers.set("log.filter", "info,ezk_sip_core=error,rtc=error,webrtc=error"),
+            2 => {
+                layers = layers.set(
+                    "log.filter",
+                    "debug,ezk_sip_core=info,h2=info,rtc=info,webrtc=info",
+                )
+            }
+            _ => layers = layers.set("log.filter", "trace,h2=info"),
         }
         for setting in &self.set {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));

@@ -52,7 +52,11 @@ pub(crate) fn compare(played: &Path, heard: &Path) -> Result<Likeness> {
         return Err(Error::new(
             Fault::PeerIncompatible,
             "compare recordings",
-            format!("played {:.2} s and heard {:.2} s are too short", seconds(original.len()), seconds(recording.len())),
+            format!(
+                "played {:.2} s and heard {:.2} s are too short",
+                seconds(original.len()),
+                seconds(recording.len())
+            ),
         )
         .advice("half a second is the least that can be compared"));
     }
@@ -71,10 +75,18 @@ pub(crate) fn compare(played: &Path, heard: &Path) -> Result<Likeness> {
         correlations.push(best);
     }
     if correlations.is_empty() {
-        return Err(Error::new(Fault::ApiMisuse, "compare recordings", format!("{} is silent", played.display()))
-            .advice("play something that can be heard"));
+        return Err(Error::new(
+            Fault::ApiMisuse,
+            "compare recordings",
+            format!("{} is silent", played.display()),
+        )
+        .advice("play something that can be heard"));
     }
-    let found = correlations.iter().filter(|value| **value >= ENOUGH * 0.8).count() as f64 / correlations.len() as f64;
+    let found = correlations
+        .iter()
+        .filter(|value| **value >= ENOUGH * 0.8)
+        .count() as f64
+        / correlations.len() as f64;
     correlations.sort_by(f64::total_cmp);
     Ok(Likeness {
         correlation: correlations[correlations.len() / 2],
@@ -112,7 +124,11 @@ fn energy(samples: &[f32]) -> f64 {
 fn correlation(a: &[f32], b: &[f32]) -> f64 {
     let product: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
     let scale = (energy(a) * energy(b)).sqrt();
-    if scale < 1e-9 { 0.0 } else { f64::from(product) / scale }
+    if scale < 1e-9 {
+        0.0
+    } else {
+        f64::from(product) / scale
+    }
 }
 
 /// Any WAV as mono at [`RATE`], by averaging: what lies above telephone speech is not compared.
@@ -128,7 +144,10 @@ fn read(path: &Path) -> Result<Vec<f32>> {
         hound::SampleFormat::Float => reader.samples::<f32>().collect(),
         hound::SampleFormat::Int => {
             let full = 2f32.powi(i32::from(spec.bits_per_sample) - 1);
-            reader.samples::<i32>().map(|sample| sample.map(|sample| sample as f32 / full)).collect()
+            reader
+                .samples::<i32>()
+                .map(|sample| sample.map(|sample| sample as f32 / full))
+                .collect()
         }
     };
     let samples = samples.map_err(failed)?;
@@ -154,14 +173,20 @@ mod tests {
     use super::*;
 
     fn song_and(change: impl Fn(Vec<i16>) -> Vec<i16>) -> Likeness {
-        let folder = std::env::temp_dir().join(format!("siprtc-compare-{}-{}", std::process::id(), rand::random::<u64>()));
+        let folder = std::env::temp_dir().join(format!(
+            "siprtc-compare-{}-{}",
+            std::process::id(),
+            rand::random::<u64>()
+        ));
         std::fs::create_dir_all(&folder).unwrap();
         let (played, heard) = (folder.join("played.wav"), folder.join("heard.wav"));
         crate::song::write(&played).unwrap();
         let mut reader = hound::WavReader::open(&played).unwrap();
         let samples = change(reader.samples::<i16>().map(Result::unwrap).collect());
         let mut writer = hound::WavWriter::create(&heard, reader.spec()).unwrap();
-        samples.into_iter().for_each(|sample| writer.write_sample(sample).unwrap());
+        samples
+            .into_iter()
+            .for_each(|sample| writer.write_sample(sample).unwrap());
         writer.finalize().unwrap();
         let likeness = compare(&played, &heard).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
@@ -170,7 +195,11 @@ mod tests {
 
     #[test]
     fn a_delayed_quieter_copy_is_the_same() {
-        let likeness = song_and(|s| std::iter::repeat_n(0, 24_000).chain(s.into_iter().map(|v| v / 2)).collect());
+        let likeness = song_and(|s| {
+            std::iter::repeat_n(0, 24_000)
+                .chain(s.into_iter().map(|v| v / 2))
+                .collect()
+        });
         assert!(likeness.is_same(0.99), "{likeness:?}");
         assert!((likeness.delay - 0.5).abs() < 0.01, "{likeness:?}");
     }

@@ -19,7 +19,9 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            output.failure(&format!("the system gives no threads: {error}; check the limits (ulimit -u)"));
+            output.failure(&format!(
+                "the system gives no threads: {error}; check the limits (ulimit -u)"
+            ));
             return Exit::Internal.code();
         }
     };

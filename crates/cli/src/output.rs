@@ -23,10 +23,15 @@ impl Output {
         let line = if json || !std::io::stderr().is_terminal() {
             ProgressBar::hidden()
         } else {
-            let style = ProgressStyle::with_template("{spinner:.cyan} {msg}").unwrap_or(ProgressStyle::default_spinner());
+            let style = ProgressStyle::with_template("{spinner:.cyan} {msg}")
+                .unwrap_or(ProgressStyle::default_spinner());
             ProgressBar::new_spinner().with_style(style)
         };
-        Output { json, line, colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() }
+        Output {
+            json,
+            line,
+            colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        }
     }
 
     pub(crate) fn json(&self) -> bool {
@@ -79,7 +84,10 @@ impl Output {
         if !text.is_empty() {
             self.progress(format!("{who}: {text}"));
         }
-        if matches!(event, CallEventKind::SinkFailed(_) | CallEventKind::SourceFailed(_) | CallEventKind::Silent(_)) {
+        if matches!(
+            event,
+            CallEventKind::SinkFailed(_) | CallEventKind::SourceFailed(_) | CallEventKind::Silent(_)
+        ) {
             self.line.suspend(|| eprintln!("siprtc: {text}"));
         }
         let mut object = json!({ "event": name, "who": who });
@@ -101,14 +109,21 @@ impl Output {
     /// The ladder, in the terminal and as a file.
     pub(crate) fn ladder(&self, ladder: &siprtc::ladder::Ladder, svg: Option<&Path>) -> Result<(), Error> {
         if !self.json {
-            let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(100);
+            let width = std::env::var("COLUMNS")
+                .ok()
+                .and_then(|columns| columns.parse().ok())
+                .unwrap_or(100);
             write_out(&ladder.to_text(width, self.colour));
         }
         let Some(path) = svg else { return Ok(()) };
         std::fs::write(path, ladder.to_svg()).map_err(|error| {
-            Error::new(siprtc_core::Fault::ConfigInvalid, "write the ladder", path.display().to_string())
-                .caused_by(error)
-                .advice("choose a path that can be written")
+            Error::new(
+                siprtc_core::Fault::ConfigInvalid,
+                "write the ladder",
+                path.display().to_string(),
+            )
+            .caused_by(error)
+            .advice("choose a path that can be written")
         })?;
         self.emit(json!({ "event": "ladder", "svg": path.display().to_string() }));
         self.say(&format!("ladder: {}", path.display()));
@@ -127,37 +142,70 @@ fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
         CallEventKind::Accepted => ("accepted", "answered".to_owned(), json!({})),
         CallEventKind::Confirmed => ("confirmed", "confirmed".to_owned(), json!({})),
         CallEventKind::Connected => ("connected", "DTLS connected".to_owned(), json!({})),
-        CallEventKind::Dtmf { digit, duration } => {
-            ("dtmf", format!("digit {digit}"), json!({ "digit": digit.to_string(), "ms": millis(*duration) }))
-        }
+        CallEventKind::Dtmf { digit, duration } => (
+            "dtmf",
+            format!("digit {digit}"),
+            json!({ "digit": digit.to_string(), "ms": millis(*duration) }),
+        ),
         CallEventKind::Ended(ending) => ("ended", ending.cause.to_string(), ending_json(ending)),
         CallEventKind::Failed(ending) => ("failed", ending.cause.to_string(), ending_json(ending)),
         CallEventKind::FirstPacket { inbound } => {
             let way = if *inbound { "in" } else { "out" };
-            ("first_packet", format!("first packet {way}"), json!({ "direction": way }))
+            (
+                "first_packet",
+                format!("first packet {way}"),
+                json!({ "direction": way }),
+            )
         }
-        CallEventKind::Ice(state) => ("ice", format!("ICE {state}"), json!({ "state": state.to_string() })),
-        CallEventKind::Incoming { from, to } => {
-            ("incoming", format!("call from {}", from.uri), json!({ "from": from.to_string(), "to": to.to_string() }))
-        }
+        CallEventKind::Ice(state) => (
+            "ice",
+            format!("ICE {state}"),
+            json!({ "state": state.to_string() }),
+        ),
+        CallEventKind::Incoming { from, to } => (
+            "incoming",
+            format!("call from {}", from.uri),
+            json!({ "from": from.to_string(), "to": to.to_string() }),
+        ),
         CallEventKind::Negotiated(audio) => {
             let codec = audio.codec.to_string();
-            ("negotiated", codec.clone(), json!({ "codec": codec, "direction": audio.direction.to_string() }))
+            (
+                "negotiated",
+                codec.clone(),
+                json!({ "codec": codec, "direction": audio.direction.to_string() }),
+            )
         }
-        CallEventKind::Progress { status, early_media } => {
-            ("progress", format!("ringing ({status})"), json!({ "status": status, "early_media": early_media }))
-        }
+        CallEventKind::Progress { status, early_media } => (
+            "progress",
+            format!("ringing ({status})"),
+            json!({ "status": status, "early_media": early_media }),
+        ),
         CallEventKind::Selected(pair) => ("selected", pair.to_string(), json!({ "pair": pair.to_string() })),
         CallEventKind::Signalling { sip_call_id } => {
             ("signalling", String::new(), json!({ "sip_call_id": sip_call_id }))
         }
         CallEventKind::Silent(since) => {
-            let text = format!("nothing was heard for {:.0} s: the peer or the network is silent; the call goes on", since.as_secs_f64());
-            ("silent", text.clone(), json!({ "seconds": since.as_secs_f64(), "sentence": text }))
+            let text = format!(
+                "nothing was heard for {:.0} s: the peer or the network is silent; the call goes on",
+                since.as_secs_f64()
+            );
+            (
+                "silent",
+                text.clone(),
+                json!({ "seconds": since.as_secs_f64(), "sentence": text }),
+            )
         }
-        CallEventKind::SinkFailed(error) => ("recording_failed", error.to_string(), json!({ "sentence": error.to_string() })),
+        CallEventKind::SinkFailed(error) => (
+            "recording_failed",
+            error.to_string(),
+            json!({ "sentence": error.to_string() }),
+        ),
         CallEventKind::SourceEnded => ("source_ended", "played to the end".to_owned(), json!({})),
-        CallEventKind::SourceFailed(error) => ("source_failed", error.to_string(), json!({ "sentence": error.to_string() })),
+        CallEventKind::SourceFailed(error) => (
+            "source_failed",
+            error.to_string(),
+            json!({ "sentence": error.to_string() }),
+        ),
         _ => ("event", String::new(), json!({})),
     }
 }
@@ -221,7 +269,12 @@ pub(crate) fn report_json(report: &CallReport) -> Value {
 
 fn report_text(report: &CallReport) -> String {
     let ending = &report.ending;
-    let mut lines = vec![format!("{}: {} (by {:?})", report.role.as_str(), ending.cause, ending.by)];
+    let mut lines = vec![format!(
+        "{}: {} (by {:?})",
+        report.role.as_str(),
+        ending.cause,
+        ending.by
+    )];
     if let Some(sentence) = &ending.sentence {
         lines.push(format!("  {sentence}"));
     }
@@ -234,23 +287,32 @@ fn report_text(report: &CallReport) -> String {
         ("DTLS", report.timings.dtls),
         ("first packet heard", report.timings.first_received),
     ];
-    let times: Vec<String> =
-        times.iter().filter_map(|(name, at)| at.map(|at| format!("{name} {:.0} ms", millis(at)))).collect();
+    let times: Vec<String> = times
+        .iter()
+        .filter_map(|(name, at)| at.map(|at| format!("{name} {:.0} ms", millis(at))))
+        .collect();
     if !times.is_empty() {
         lines.push(format!("  since the start {}", times.join(", ")));
     }
     if let Some(stats) = &ending.stats {
-        let codec = stats.codec.map_or_else(|| "no audio".to_owned(), |codec| codec.to_string());
+        let codec = stats
+            .codec
+            .map_or_else(|| "no audio".to_owned(), |codec| codec.to_string());
         lines.push(format!(
             "  audio           {codec}, {} packets out, {} in, loss {:.2} %, jitter {:.1} ms{}",
             stats.transport.packets_sent,
             stats.transport.packets_received,
             stats.loss * 100.0,
             millis(stats.jitter),
-            stats.round_trip.map_or_else(String::new, |rtt| format!(", round trip {:.1} ms", millis(rtt))),
+            stats
+                .round_trip
+                .map_or_else(String::new, |rtt| format!(", round trip {:.1} ms", millis(rtt))),
         ));
         if stats.packets_expected > 0 {
-            lines.push(format!("  MOS             {:.2} (R {:.0})", stats.mos, stats.r_factor));
+            lines.push(format!(
+                "  MOS             {:.2} (R {:.0})",
+                stats.mos, stats.r_factor
+            ));
         }
     }
     lines.join("\n")

@@ -17,19 +17,28 @@ pub(crate) fn write(path: &Path) -> Result<()> {
             .caused_by(error)
             .advice("choose a folder that can be written, with --out")
     };
-    let spec =
-        hound::WavSpec { channels: 1, sample_rate: RATE, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: RATE,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
     let mut writer = hound::WavWriter::create(path, spec).map_err(failed)?;
     let (mut low, mut high) = (0.0f32, 0.0f32);
     for n in 0..(RATE as f32 * NOTE_SECONDS) as u32 * MELODY.len() as u32 {
         let t = n as f32 / RATE as f32;
-        let (note, within) = ((t / NOTE_SECONDS) as usize % MELODY.len(), (t % NOTE_SECONDS) / NOTE_SECONDS);
+        let (note, within) = (
+            (t / NOTE_SECONDS) as usize % MELODY.len(),
+            (t % NOTE_SECONDS) / NOTE_SECONDS,
+        );
         let pitch = 220.0 * 2f32.powf(MELODY[note] as f32 / 12.0) * (1.0 + 0.01 * (TAU * 5.5 * t).sin());
         low = (low + pitch / RATE as f32).fract();
         high = (high + 1.5 * pitch / RATE as f32).fract();
         let envelope = (within * 20.0).min(1.0) * (1.0 - within).powf(0.5);
         let voice = (TAU * low).sin() + 0.4 * (2.0 * TAU * low).sin() + 0.3 * (TAU * high).sin();
-        writer.write_sample((voice * envelope * 0.35 * f32::from(i16::MAX)) as i16).map_err(failed)?;
+        writer
+            .write_sample((voice * envelope * 0.35 * f32::from(i16::MAX)) as i16)
+            .map_err(failed)?;
     }
     writer.finalize().map_err(failed)
 }

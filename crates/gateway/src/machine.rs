@@ -7,7 +7,7 @@
 mod hear;
 mod words;
 
-use crate::table::{Do, Jsep, On, Sip, lookup, patience};
+use crate::table::{Do, Jsep, Sip, lookup, patience};
 use hear::{Heard, Why};
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{CallId, Cause, Error, Fault};

@@ -20,7 +20,10 @@ pub const ENVIRONMENT_PREFIX: &str = "SIPRTC";
 /// One endpoint's configuration. The fields are `config/default.toml`'s keys, which documents them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "config/default.toml documents every key; a second text would only drift")]
+#[allow(
+    missing_docs,
+    reason = "config/default.toml documents every key; a second text would only drift"
+)]
 pub struct Config {
     pub account: AccountConfig,
     pub call: CallConfig,
@@ -213,8 +216,10 @@ impl Layers {
         let mut builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         for path in &self.files {
             if !path.is_file() {
-                return Err(invalid(format!("there is no configuration file {}", path.display()))
-                    .advice("check the path given with --config"));
+                return Err(
+                    invalid(format!("there is no configuration file {}", path.display()))
+                        .advice("check the path given with --config"),
+                );
             }
             builder = builder.add_source(File::from(path.as_path()).format(FileFormat::Toml));
         }
@@ -222,30 +227,43 @@ impl Layers {
             builder = builder.add_source(File::from_str(text, FileFormat::Toml));
         }
         if self.environment {
-            let source = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("__").separator("__").try_parsing(true);
+            let source = Environment::with_prefix(ENVIRONMENT_PREFIX)
+                .prefix_separator("__")
+                .separator("__")
+                .try_parsing(true);
             builder = builder.add_source(source);
         }
         for (key, value) in &self.settings {
             builder = builder.add_source(File::from_str(&setting(key, value)?, FileFormat::Toml));
         }
-        builder.build().and_then(config::Config::try_deserialize).map_err(|error| {
-            invalid(error.to_string())
-                .advice("config/default.toml lists every key; the environment's are SIPRTC__SECTION__KEY")
-        })
+        builder
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .map_err(|error| {
+                invalid(error.to_string())
+                    .advice("config/default.toml lists every key; the environment's are SIPRTC__SECTION__KEY")
+            })
     }
 }
 
 /// One `key = value` as TOML.
 fn setting(key: &str, value: &str) -> Result<String> {
-    let fits = |text: &str| config::Config::builder()
-        .add_source(config::File::from_str(text, config::FileFormat::Toml))
-        .build()
-        .is_ok();
+    let fits = |text: &str| {
+        config::Config::builder()
+            .add_source(config::File::from_str(text, config::FileFormat::Toml))
+            .build()
+            .is_ok()
+    };
     let dotted = key.split('.').all(|part| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
     });
     if !dotted || !key.contains('.') {
-        return Err(invalid(format!("{key:?} is no key")).advice("write section.key=value, such as ice.policy=relay"));
+        return Err(
+            invalid(format!("{key:?} is no key")).advice("write section.key=value, such as ice.policy=relay")
+        );
     }
     let as_toml = format!("{key} = {value}");
     let as_string = format!("{key} = {}", serde_json::Value::String(value.to_owned()));
@@ -280,11 +298,20 @@ pub fn listener(key: &str, text: &str) -> Result<ListenerConfig> {
     let transport = Transport::from_name(transport).ok_or_else(|| bad("unknown transport"))?;
     let (bind, advertise) = match rest.split_once('=') {
         None => (rest, None),
-        Some((bind, advertise)) => {
-            (bind, Some(advertise.parse::<SocketAddr>().map_err(|_| bad("unreadable advertised address"))?))
-        }
+        Some((bind, advertise)) => (
+            bind,
+            Some(
+                advertise
+                    .parse::<SocketAddr>()
+                    .map_err(|_| bad("unreadable advertised address"))?,
+            ),
+        ),
     };
-    Ok(ListenerConfig { transport, bind: bind.parse().map_err(|_| bad("unreadable address"))?, advertise })
+    Ok(ListenerConfig {
+        transport,
+        bind: bind.parse().map_err(|_| bad("unreadable address"))?,
+        advertise,
+    })
 }
 
 impl IceServerConfig {
@@ -311,8 +338,13 @@ impl IceServerConfig {
         }
         let kind = match scheme {
             "stun" => IceServerKind::Stun,
-            "turn" if self.username.is_empty() => return Err(bad("a TURN server needs username and password")),
-            "turn" => IceServerKind::Turn { username: self.username.clone(), password: self.password.clone() },
+            "turn" if self.username.is_empty() => {
+                return Err(bad("a TURN server needs username and password"));
+            }
+            "turn" => IceServerKind::Turn {
+                username: self.username.clone(),
+                password: self.password.clone(),
+            },
             _ => return Err(bad("unknown scheme")),
         };
         Ok(IceServer { host, port, kind })
@@ -324,7 +356,10 @@ impl IceSettings {
         match self.policy.as_str() {
             "all" => Ok(IcePolicy::All),
             "relay" => Ok(IcePolicy::Relay),
-            other => Err(invalid(format!("ice.policy = {other:?} is not known")).advice("choose one of: all, relay")),
+            other => {
+                Err(invalid(format!("ice.policy = {other:?} is not known"))
+                    .advice("choose one of: all, relay"))
+            }
         }
     }
 }
@@ -337,7 +372,8 @@ impl MediaConfig {
             .iter()
             .map(|name| {
                 Codec::from_name(name).ok_or_else(|| {
-                    invalid(format!("media.codecs: {name:?} is not known")).advice(format!("choose from: {}", known()))
+                    invalid(format!("media.codecs: {name:?} is not known"))
+                        .advice(format!("choose from: {}", known()))
                 })
             })
             .collect();
@@ -345,8 +381,11 @@ impl MediaConfig {
         if codecs.is_empty() {
             return Err(invalid("media.codecs is empty").advice(format!("choose from: {}", known())));
         }
-        if !(10..=60).contains(&self.ptime_ms) || self.ptime_ms % 10 != 0 {
-            return Err(invalid(format!("media.ptime_ms = {} does not fit", self.ptime_ms)).advice("choose 10, 20, 40 or 60"));
+        if !(10..=60).contains(&self.ptime_ms) || !self.ptime_ms.is_multiple_of(10) {
+            return Err(
+                invalid(format!("media.ptime_ms = {} does not fit", self.ptime_ms))
+                    .advice("choose 10, 20, 40 or 60"),
+            );
         }
         Ok(codecs)
     }
@@ -365,7 +404,11 @@ mod tests {
 
     #[test]
     fn a_later_layer_wins_and_a_bare_word_is_a_string() {
-        let config = Layers::new().text("[ice]\npolicy = \"all\"").set("ice.policy", "relay").load().unwrap();
+        let config = Layers::new()
+            .text("[ice]\npolicy = \"all\"")
+            .set("ice.policy", "relay")
+            .load()
+            .unwrap();
         assert_eq!(config.ice.policy().unwrap(), IcePolicy::Relay);
     }
 
@@ -373,7 +416,10 @@ mod tests {
     fn an_unknown_key_is_named_with_the_known_ones() {
         let error = Layers::new().set("sip.stak", "ezk").load().unwrap_err();
         assert_eq!(error.fault(), Fault::ConfigInvalid);
-        assert!(error.to_string().contains("stak") && error.to_string().contains("stack"), "{error}");
+        assert!(
+            error.to_string().contains("stak") && error.to_string().contains("stack"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -405,7 +451,13 @@ mod tests {
             password: "secret".to_owned(),
         };
         assert_eq!(server("stun:stun.example.com", "").parse().unwrap().port, 3478);
-        assert_eq!(server("turn:[2001:db8::1]:3479?transport=udp", "alice").parse().unwrap().host, "2001:db8::1");
+        assert_eq!(
+            server("turn:[2001:db8::1]:3479?transport=udp", "alice")
+                .parse()
+                .unwrap()
+                .host,
+            "2001:db8::1"
+        );
         assert!(server("turn:192.0.2.1", "").parse().is_err());
         assert!(server("turn:192.0.2.1?transport=tcp", "alice").parse().is_err());
     }

@@ -68,26 +68,42 @@ impl Desk {
     const MAILBOX: usize = 4096;
 
     pub(crate) fn new(arrivals: mpsc::Sender<Arrival>, registration: watch::Sender<Registration>) -> Self {
-        Desk { calls: HashMap::new(), arrivals, registration, gateway: None }
+        Desk {
+            calls: HashMap::new(),
+            arrivals,
+            registration,
+            gateway: None,
+        }
     }
 
     fn open(&mut self, call: CallId, role: Role) -> &mut Open {
         self.calls.entry(call).or_insert_with(|| {
             let (events, feed) = mpsc::channel(CALL_EVENTS);
-            Open { diary: Diary::new(call, role), events, unclaimed: Some(feed) }
+            Open {
+                diary: Diary::new(call, role),
+                events,
+                unclaimed: Some(feed),
+            }
         })
     }
 
     fn call_event(&mut self, event: CallEvent) {
         let id = event.call;
         if let CallEventKind::Incoming { from, to } = &event.kind {
-            let arrival = Arrival { call: id, from: from.clone(), to: to.clone() };
+            let arrival = Arrival {
+                call: id,
+                from: from.clone(),
+                to: to.clone(),
+            };
             self.open(id, Role::Callee).diary.becomes(Role::Callee);
             if self.arrivals.try_send(arrival).is_err() {
                 tracing::warn!(call_id = %id, "nobody takes the calls that ring: 486");
                 if let Some(gateway) = &self.gateway {
                     // Policy: a full gateway mailbox lets the call ring on until its own timer.
-                    drop(gateway.try_send(Refuse { call: id, status: 486 }));
+                    drop(gateway.try_send(Refuse {
+                        call: id,
+                        status: 486,
+                    }));
                 }
             }
         }
@@ -103,15 +119,20 @@ impl Desk {
         }
         // An unclaimed call that is over has nobody who will ever ask: a call handle claims at once.
         if over {
-            self.calls.remove(&id).and_then(|open| open.unclaimed).inspect(|_| {
-                tracing::debug!(call_id = %id, "over before anybody took it");
-            });
+            self.calls
+                .remove(&id)
+                .and_then(|open| open.unclaimed)
+                .inspect(|_| {
+                    tracing::debug!(call_id = %id, "over before anybody took it");
+                });
         }
     }
 
     fn registration(&mut self, event: RegistrationEvent) {
         let (state, word) = match event {
-            RegistrationEvent::Registered { registrar, expires, .. } => {
+            RegistrationEvent::Registered {
+                registrar, expires, ..
+            } => {
                 tracing::info!(%registrar, ?expires, "registered");
                 (Registration::Registered { registrar }, "registered")
             }
@@ -120,9 +141,20 @@ impl Desk {
                 INSTRUMENTS.registration("refreshed");
                 return;
             }
-            RegistrationEvent::Failed { cause, sentence, retry_in } => {
+            RegistrationEvent::Failed {
+                cause,
+                sentence,
+                retry_in,
+            } => {
                 tracing::warn!(%cause, %sentence, ?retry_in, "registration failed");
-                (Registration::Failed { sentence, cause, retries: retry_in.is_some() }, "failed")
+                (
+                    Registration::Failed {
+                        sentence,
+                        cause,
+                        retries: retry_in.is_some(),
+                    },
+                    "failed",
+                )
             }
             RegistrationEvent::Unregistered => (Registration::None, "unregistered"),
         };

@@ -10,12 +10,13 @@ use actix::prelude::*;
 use siprtc_core::ice::IceServer;
 use siprtc_core::media::MediaEngine;
 use siprtc_core::sip::{
-    DigestSecret, Listener, NameAddr, SipStack, SipStackFactory, SipUri, StackConfig, TimerConfig, Transport, Uri,
+    DigestSecret, Listener, NameAddr, SipStack, SipStackFactory, SipUri, StackConfig, TimerConfig, Transport,
+    Uri,
 };
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::{
-    Account, Answer, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, MediaPlan, Refuse, Router, SendDtmf,
-    Shutdown, Snapshot, StartRegistration,
+    Account, Answer, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, MediaPlan, Refuse,
+    Router, SendDtmf, Shutdown, Snapshot, StartRegistration,
 };
 use siprtc_media_session::SessionStats;
 use siprtc_nat_agent::{InterfaceFilter, NatConfig};
@@ -50,7 +51,10 @@ impl Parts {
     pub fn from_config(config: &Config) -> Result<Self> {
         let engine = registry::media_engine(&config.media.engine)?;
         registry::check_ice(&config.ice.agent, engine.as_ref())?;
-        Ok(Parts { stack: registry::sip_stack(&config.sip.stack)?, engine })
+        Ok(Parts {
+            stack: registry::sip_stack(&config.sip.stack)?,
+            engine,
+        })
     }
 }
 
@@ -69,7 +73,10 @@ impl Endpoint {
         let plan = Plan::read(config)?;
         let tap = Wiretap::new();
         let router = Arc::new(Router::new());
-        let stack = tap.over(parts.stack).start(plan.stack.clone(), router.clone()).await?;
+        let stack = tap
+            .over(parts.stack)
+            .start(plan.stack.clone(), router.clone())
+            .await?;
         let account = plan.account(config, &stack.listeners())?;
         let gateway_config = GatewayConfig {
             account: account.clone(),
@@ -87,7 +94,9 @@ impl Endpoint {
         let arbiter = stage::arbiter()?;
         let desk = Desk::start_in_arbiter(&arbiter, move |_| Desk::new(arrivals_in, registration_in));
         let (events, port) = (desk.clone().recipient(), stack.clone());
-        let gateway = Gateway::start_in_arbiter(&arbiter, move |_| Gateway::new(gateway_config, port, router, events));
+        let gateway = Gateway::start_in_arbiter(&arbiter, move |_| {
+            Gateway::new(gateway_config, port, router, events)
+        });
         tell(&desk, Serve(gateway.clone())).await?;
         let endpoint = Endpoint {
             gateway,
@@ -111,7 +120,15 @@ impl Endpoint {
         let id = CallId::fresh();
         let feed = tell(&self.desk, Expect { call: id }).await?;
         let call = self.call(id, feed)?;
-        ask(&self.gateway, Dial { call: id, target, media }).await?;
+        ask(
+            &self.gateway,
+            Dial {
+                call: id,
+                target,
+                media,
+            },
+        )
+        .await?;
         Ok(call)
     }
 
@@ -120,9 +137,15 @@ impl Endpoint {
         loop {
             let arrival = self.arrivals.recv().await?;
             // The caller may have given up while it waited here.
-            let Ok(feed) = tell(&self.desk, Claim { call: arrival.call }).await else { continue };
+            let Ok(feed) = tell(&self.desk, Claim { call: arrival.call }).await else {
+                continue;
+            };
             if let Ok(call) = self.call(arrival.call, feed) {
-                return Some(IncomingCall { call, from: arrival.from, to: arrival.to });
+                return Some(IncomingCall {
+                    call,
+                    from: arrival.from,
+                    to: arrival.to,
+                });
             }
         }
     }
@@ -144,12 +167,22 @@ impl Endpoint {
         };
         match state {
             Registration::Registered { registrar } => Ok(registrar),
-            Registration::Failed { sentence, retries, .. } => {
-                let fault = if retries { Fault::TimedOut } else { Fault::ConfigInvalid };
+            Registration::Failed {
+                sentence, retries, ..
+            } => {
+                let fault = if retries {
+                    Fault::TimedOut
+                } else {
+                    Fault::ConfigInvalid
+                };
                 Err(Error::new(fault, "register", sentence))
             }
-            Registration::None => Err(Error::new(Fault::TimedOut, "register", format!("no answer within {wait:?}"))
-                .advice("is the registrar up, and account.outbound right?")),
+            Registration::None => {
+                Err(
+                    Error::new(Fault::TimedOut, "register", format!("no answer within {wait:?}"))
+                        .advice("is the registrar up, and account.outbound right?"),
+                )
+            }
         }
     }
 
@@ -173,16 +206,27 @@ impl Endpoint {
         if tell(&self.gateway, Shutdown { grace: self.grace }).await.is_err() {
             tracing::warn!("the gateway was gone before the shutdown");
         }
-        self.stack.shutdown(self.grace.min(Duration::from_millis(500))).await;
+        self.stack
+            .shutdown(self.grace.min(Duration::from_millis(500)))
+            .await;
     }
 
     fn call(&self, id: CallId, feed: Option<CallFeed>) -> Result<Call> {
-        let feed = feed.ok_or_else(|| Error::new(Fault::ApiMisuse, "take a call", format!("{id} is over or taken")))?;
-        Ok(Call { id, gateway: self.gateway.clone(), tap: self.tap.clone(), feed, report: None })
+        let feed = feed
+            .ok_or_else(|| Error::new(Fault::ApiMisuse, "take a call", format!("{id} is over or taken")))?;
+        Ok(Call {
+            id,
+            gateway: self.gateway.clone(),
+            tap: self.tap.clone(),
+            feed,
+            report: None,
+        })
     }
 
     fn target(&self, text: &str) -> Result<Uri> {
-        let has_scheme = text.split_once(':').is_some_and(|(scheme, _)| matches!(scheme, "sip" | "sips" | "tel" | "urn"));
+        let has_scheme = text
+            .split_once(':')
+            .is_some_and(|(scheme, _)| matches!(scheme, "sip" | "sips" | "tel" | "urn"));
         let whole = match (has_scheme, text.contains('@')) {
             (true, _) => text.to_owned(),
             (false, true) => format!("sip:{text}"),
@@ -193,8 +237,12 @@ impl Endpoint {
             }
         };
         whole.parse().map_err(|error: Error| {
-            Error::new(Fault::ApiMisuse, "dial", format!("{text:?} cannot be called: {}", error.message()))
-                .advice("write a SIP URI such as sip:bob@example.com")
+            Error::new(
+                Fault::ApiMisuse,
+                "dial",
+                format!("{text:?} cannot be called: {}", error.message()),
+            )
+            .advice("write a SIP URI such as sip:bob@example.com")
         })
     }
 }
@@ -217,8 +265,13 @@ impl Call {
     /// The next thing that happens. `None` after the last one, `Ended` or `Failed`.
     pub async fn next(&mut self) -> Option<CallEventKind> {
         let (event, diary): (CallEvent, _) = self.feed.recv().await?;
-        if let (CallEventKind::Ended(ending) | CallEventKind::Failed(ending), Some(diary)) = (&event.kind, diary) {
-            let passed = diary.sip_call_id().map(|id| self.tap.passed(id)).unwrap_or_default();
+        if let (CallEventKind::Ended(ending) | CallEventKind::Failed(ending), Some(diary)) =
+            (&event.kind, diary)
+        {
+            let passed = diary
+                .sip_call_id()
+                .map(|id| self.tap.passed(id))
+                .unwrap_or_default();
             if let Some(sip_call_id) = diary.sip_call_id() {
                 self.tap.forget(sip_call_id);
             }
@@ -235,7 +288,9 @@ impl Call {
             match event {
                 CallEventKind::Confirmed => return Ok(()),
                 CallEventKind::Ended(ending) | CallEventKind::Failed(ending) => {
-                    let sentence = ending.sentence.unwrap_or_else(|| format!("the call ended: {}", ending.cause));
+                    let sentence = ending
+                        .sentence
+                        .unwrap_or_else(|| format!("the call ended: {}", ending.cause));
                     return Err(Error::new(Fault::PeerIncompatible, "call", sentence));
                 }
                 _ => {}
@@ -266,7 +321,15 @@ impl Call {
     /// Sends DTMF digits (RFC 4733), 100 ms each.
     pub async fn send_dtmf(&self, digits: &str) -> Result<()> {
         let duration = Duration::from_millis(100);
-        ask(&self.gateway, SendDtmf { call: self.id, digits: digits.to_owned(), duration }).await
+        ask(
+            &self.gateway,
+            SendDtmf {
+                call: self.id,
+                digits: digits.to_owned(),
+                duration,
+            },
+        )
+        .await
     }
 
     /// The media's numbers so far.
@@ -295,13 +358,27 @@ impl IncomingCall {
 
     /// Takes the call.
     pub async fn answer(self, media: MediaPlan) -> Result<Call> {
-        ask(&self.call.gateway, Answer { call: self.call.id, media }).await?;
+        ask(
+            &self.call.gateway,
+            Answer {
+                call: self.call.id,
+                media,
+            },
+        )
+        .await?;
         Ok(self.call)
     }
 
     /// Refuses it: 486 is busy here, 603 is decline.
     pub async fn refuse(self, status: u16) -> Result<()> {
-        ask(&self.call.gateway, Refuse { call: self.call.id, status }).await
+        ask(
+            &self.call.gateway,
+            Refuse {
+                call: self.call.id,
+                status,
+            },
+        )
+        .await
     }
 }
 
@@ -312,9 +389,9 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    addr.send(message).await.map_err(|error| {
-        Error::new(Fault::ApiMisuse, "use the endpoint", "it is shut down").caused_by(error)
-    })
+    addr.send(message)
+        .await
+        .map_err(|error| Error::new(Fault::ApiMisuse, "use the endpoint", "it is shut down").caused_by(error))
 }
 
 async fn ask<A, M, T>(addr: &Addr<A>, message: M) -> Result<T>
@@ -347,20 +424,36 @@ impl Plan {
             "" => None,
             uri => Some(config::sip_uri("account.outbound", uri)?),
         };
-        let registrars: Result<Vec<SipUri>> =
-            account.registrars.iter().map(|uri| config::sip_uri("account.registrars", uri)).collect();
+        let registrars: Result<Vec<SipUri>> = account
+            .registrars
+            .iter()
+            .map(|uri| config::sip_uri("account.registrars", uri))
+            .collect();
         let mut registrars = registrars?;
         if registrars.is_empty() {
             registrars.extend(outbound.clone());
         }
         let towards = outbound.as_ref().or(registrars.first());
-        Ok(Plan { stack: stack_config(config, towards)?, nat: nat_config(config)?, aor, outbound, registrars })
+        Ok(Plan {
+            stack: stack_config(config, towards)?,
+            nat: nat_config(config)?,
+            aor,
+            outbound,
+            registrars,
+        })
     }
 
     fn account(&self, config: &Config, listeners: &[Listener]) -> Result<Account> {
         let account = &config.account;
-        let transport = self.outbound.as_ref().and_then(SipUri::transport).unwrap_or(Transport::Udp);
-        let listener = listeners.iter().find(|listener| listener.transport == transport).or(listeners.first());
+        let transport = self
+            .outbound
+            .as_ref()
+            .and_then(SipUri::transport)
+            .unwrap_or(Transport::Udp);
+        let listener = listeners
+            .iter()
+            .find(|listener| listener.transport == transport)
+            .or(listeners.first());
         let listener = listener.ok_or_else(|| {
             Error::new(Fault::ConfigInvalid, "wire the endpoint", "sip.listen is empty")
                 .advice("write at least one listener, such as udp:0.0.0.0:0")
@@ -374,7 +467,11 @@ impl Plan {
             contact = contact.with_transport(listener.transport);
         }
         let secret = (!account.password.is_empty()).then(|| DigestSecret {
-            username: if account.auth_user.is_empty() { user.unwrap_or_default() } else { account.auth_user.clone() },
+            username: if account.auth_user.is_empty() {
+                user.unwrap_or_default()
+            } else {
+                account.auth_user.clone()
+            },
             password: account.password.clone(),
         });
         Ok(Account {
@@ -396,12 +493,18 @@ impl Plan {
 }
 
 fn stack_config(config: &Config, towards: Option<&SipUri>) -> Result<StackConfig> {
-    let listeners: Result<Vec<_>> =
-        config.sip.listen.iter().map(|text| config::listener("sip.listen", text)).collect();
+    let listeners: Result<Vec<_>> = config
+        .sip
+        .listen
+        .iter()
+        .map(|text| config::listener("sip.listen", text))
+        .collect();
     let mut listeners = listeners?;
     if listeners.is_empty() {
-        return Err(Error::new(Fault::ConfigInvalid, "wire the endpoint", "sip.listen is empty")
-            .advice("write at least one listener, such as udp:0.0.0.0:0"));
+        return Err(
+            Error::new(Fault::ConfigInvalid, "wire the endpoint", "sip.listen is empty")
+                .advice("write at least one listener, such as udp:0.0.0.0:0"),
+        );
     }
     for listener in &mut listeners {
         // Nobody can answer 0.0.0.0: others are told the address that the way to the server starts from.
@@ -413,7 +516,11 @@ fn stack_config(config: &Config, towards: Option<&SipUri>) -> Result<StackConfig
     let sip = &config.sip;
     Ok(StackConfig {
         listeners,
-        user_agent: if sip.user_agent.is_empty() { defaults.user_agent } else { sip.user_agent.clone() },
+        user_agent: if sip.user_agent.is_empty() {
+            defaults.user_agent
+        } else {
+            sip.user_agent.clone()
+        },
         timers: TimerConfig {
             t1: Duration::from_millis(sip.t1_ms),
             t2: Duration::from_millis(sip.t2_ms),
@@ -428,16 +535,29 @@ fn stack_config(config: &Config, towards: Option<&SipUri>) -> Result<StackConfig
 fn own_address(unspecified: IpAddr, towards: Option<&SipUri>) -> IpAddr {
     let ways = [
         towards.and_then(SipUri::socket_addr),
-        Some(SocketAddr::new(if unspecified.is_ipv4() { IpAddr::from([192, 0, 2, 1]) } else { IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]) }, 9)),
+        Some(SocketAddr::new(
+            if unspecified.is_ipv4() {
+                IpAddr::from([192, 0, 2, 1])
+            } else {
+                IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])
+            },
+            9,
+        )),
     ];
     let own = |way: SocketAddr| {
         let socket = UdpSocket::bind(SocketAddr::new(unspecified, 0)).ok()?;
         socket.connect(way).ok()?;
         socket.local_addr().ok().map(|addr| addr.ip())
     };
-    ways.into_iter().flatten().filter(|way| way.is_ipv4() == unspecified.is_ipv4()).find_map(own).unwrap_or(
-        if unspecified.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]) },
-    )
+    ways.into_iter()
+        .flatten()
+        .filter(|way| way.is_ipv4() == unspecified.is_ipv4())
+        .find_map(own)
+        .unwrap_or(if unspecified.is_ipv4() {
+            IpAddr::from([127, 0, 0, 1])
+        } else {
+            IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])
+        })
 }
 
 fn nat_config(config: &Config) -> Result<NatConfig> {

@@ -39,7 +39,9 @@ pub(crate) fn check_ice(agent: &str, engine: &dyn MediaEngine) -> Result<()> {
             Err(Error::new(
                 Fault::ConfigInvalid,
                 "wire the endpoint",
-                format!("ice.agent = {agent:?} does not go with media.engine = {engine:?}, whose ICE is {mode:?}"),
+                format!(
+                    "ice.agent = {agent:?} does not go with media.engine = {engine:?}, whose ICE is {mode:?}"
+                ),
             )
             .advice("choose another of the two"))
         }
@@ -50,21 +52,31 @@ pub(crate) fn check_ice(agent: &str, engine: &dyn MediaEngine) -> Result<()> {
 pub fn names() -> [(&'static str, Vec<&'static str>); 3] {
     [
         ("sip.stack", SIP_STACKS.iter().map(|(name, _)| *name).collect()),
-        ("media.engine", MEDIA_ENGINES.iter().map(|(name, _)| *name).collect()),
+        (
+            "media.engine",
+            MEDIA_ENGINES.iter().map(|(name, _)| *name).collect(),
+        ),
         ("ice.agent", ICE_AGENTS.to_vec()),
     ]
 }
 
 fn find<T: Copy>(key: &'static str, name: &str, list: &[(&'static str, T)]) -> Result<T> {
-    list.iter().find(|(known, _)| *known == name).map(|(_, made)| *made).ok_or_else(|| {
-        let known: Vec<&str> = list.iter().map(|(known, _)| *known).collect();
-        unknown(key, name, &known)
-    })
+    list.iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, made)| *made)
+        .ok_or_else(|| {
+            let known: Vec<&str> = list.iter().map(|(known, _)| *known).collect();
+            unknown(key, name, &known)
+        })
 }
 
 fn unknown(key: &'static str, name: &str, known: &[&str]) -> Error {
-    Error::new(Fault::ConfigInvalid, "wire the endpoint", format!("{key} = {name:?} is not known"))
-        .advice(format!("choose one of: {}", known.join(", ")))
+    Error::new(
+        Fault::ConfigInvalid,
+        "wire the endpoint",
+        format!("{key} = {name:?} is not known"),
+    )
+    .advice(format!("choose one of: {}", known.join(", ")))
 }
 
 #[cfg(test)]
@@ -74,16 +86,23 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_what_exists() {
         let error = sip_stack("foo").err().unwrap().to_string();
-        assert!(error.contains("sip.stack = \"foo\"") && error.contains("choose one of: ezk"), "{error}");
+        assert!(
+            error.contains("sip.stack = \"foo\"") && error.contains("choose one of: ezk"),
+            "{error}"
+        );
     }
 
     #[test]
     fn every_plugin_is_found_by_its_own_name() {
         for (_, names) in &names()[..1] {
-            names.iter().for_each(|name| assert_eq!(sip_stack(name).unwrap().name(), *name));
+            names
+                .iter()
+                .for_each(|name| assert_eq!(sip_stack(name).unwrap().name(), *name));
         }
         for (_, names) in &names()[1..2] {
-            names.iter().for_each(|name| assert_eq!(media_engine(name).unwrap().name(), *name));
+            names
+                .iter()
+                .for_each(|name| assert_eq!(media_engine(name).unwrap().name(), *name));
         }
     }
 }

@@ -154,7 +154,11 @@ impl Diary {
             sip_call_id: self.sip_call_id.clone(),
             timings: self.timings,
             audio: self.audio,
-            pair: ending.stats.as_ref().and_then(|stats| stats.selected_pair).or(self.pair),
+            pair: ending
+                .stats
+                .as_ref()
+                .and_then(|stats| stats.selected_pair)
+                .or(self.pair),
             ending,
             passed,
             diary: self,
@@ -212,7 +216,10 @@ struct Draft {
 
 impl Draft {
     fn new(began: Instant) -> Self {
-        Draft { began, steps: Vec::new() }
+        Draft {
+            began,
+            steps: Vec::new(),
+        }
     }
 
     fn at(&self, instant: Instant) -> Duration {
@@ -222,7 +229,11 @@ impl Draft {
     /// SIP between `me` and `server`, and what ICE and DTLS said at `me`.
     fn side(&mut self, report: &CallReport, me: usize, server: usize) {
         for passed in &report.passed {
-            let (from, to) = if passed.outbound { (me, server) } else { (server, me) };
+            let (from, to) = if passed.outbound {
+                (me, server)
+            } else {
+                (server, me)
+            };
             self.steps.push(Step {
                 at: self.at(passed.at),
                 layer: Layer::Sip,
@@ -234,15 +245,31 @@ impl Draft {
         }
         for (at, layer, text, detail) in &report.diary.notes {
             let at = self.at(*at);
-            self.steps.push(Step { at, layer: *layer, from: me, to: me, label: text.clone(), detail: detail.clone() });
+            self.steps.push(Step {
+                at,
+                layer: *layer,
+                from: me,
+                to: me,
+                label: text.clone(),
+                detail: detail.clone(),
+            });
         }
     }
 
     fn packet(&mut self, at: Option<Instant>, report: &CallReport, from: usize, to: usize) {
-        let codec = report.audio.map_or_else(String::new, |audio| format!(" {}", audio.codec));
+        let codec = report
+            .audio
+            .map_or_else(String::new, |audio| format!(" {}", audio.codec));
         if let Some(at) = at {
             let label = format!("first RTP{codec}");
-            self.steps.push(Step { at: self.at(at), layer: Layer::Rtp, from, to, label, detail: None });
+            self.steps.push(Step {
+                at: self.at(at),
+                layer: Layer::Rtp,
+                from,
+                to,
+                label,
+                detail: None,
+            });
         }
     }
 

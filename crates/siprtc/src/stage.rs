@@ -15,9 +15,13 @@ pub(crate) fn arbiter() -> Result<ArbiterHandle> {
     }
     let (sender, receiver) = mpsc::channel();
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
-        Error::new(Fault::Backend, "start the actors' thread", "the system gave no thread")
-            .advice("check the limits on threads (ulimit -u)")
-            .caused_by(source)
+        Error::new(
+            Fault::Backend,
+            "start the actors' thread",
+            "the system gave no thread",
+        )
+        .advice("check the limits on threads (ulimit -u)")
+        .caused_by(source)
     };
     std::thread::Builder::new()
         .name("siprtc-actors".to_owned())

@@ -30,7 +30,8 @@ pub struct Telemetry {
 /// Errors: [`Fault::ConfigInvalid`] for a wrong filter, format or endpoint; [`Fault::ApiMisuse`] the second time.
 pub fn install(log: &LogConfig, telemetry: &TelemetryConfig) -> Result<Telemetry> {
     let filter = EnvFilter::try_new(&log.filter).map_err(|error| {
-        invalid(format!("log.filter = {:?}: {error}", log.filter)).advice("write a level such as info, or target=level,...")
+        invalid(format!("log.filter = {:?}: {error}", log.filter))
+            .advice("write a level such as info, or target=level,...")
     })?;
     let (traces, metrics) = if telemetry.otlp_endpoint.is_empty() {
         (None, None)
@@ -43,7 +44,9 @@ pub fn install(log: &LogConfig, telemetry: &TelemetryConfig) -> Result<Telemetry
         "json" => lines.json().with_filter(filter).boxed(),
         "text" => lines.with_target(true).with_filter(filter).boxed(),
         other => {
-            return Err(invalid(format!("log.format = {other:?} is not known")).advice("choose one of: text, json"));
+            return Err(
+                invalid(format!("log.format = {other:?} is not known")).advice("choose one of: text, json")
+            );
         }
     };
     // The exporter's own crates must not trace their own exports.
@@ -52,11 +55,19 @@ pub fn install(log: &LogConfig, telemetry: &TelemetryConfig) -> Result<Telemetry
             .with_tracer(provider.tracer("siprtc"))
             .with_filter(EnvFilter::new("off,siprtc_gateway=info,siprtc=info"))
     });
-    tracing_subscriber::registry().with(lines).with(spans).try_init().map_err(|error| {
-        Error::new(Fault::ApiMisuse, "install telemetry", "a tracing subscriber is installed already")
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(spans)
+        .try_init()
+        .map_err(|error| {
+            Error::new(
+                Fault::ApiMisuse,
+                "install telemetry",
+                "a tracing subscriber is installed already",
+            )
             .advice("install telemetry once per process, or leave it to your own subscriber")
             .caused_by(error)
-    })?;
+        })?;
     if let Some(provider) = &metrics {
         global::set_meter_provider(provider.clone());
     }
@@ -65,10 +76,15 @@ pub fn install(log: &LogConfig, telemetry: &TelemetryConfig) -> Result<Telemetry
 
 fn exporters(config: &TelemetryConfig) -> Result<(SdkTracerProvider, SdkMeterProvider)> {
     let failed = |error: &dyn std::fmt::Display| {
-        invalid(format!("telemetry.otlp_endpoint = {:?}: {error}", config.otlp_endpoint))
-            .advice("write an OTLP/gRPC address such as http://127.0.0.1:4317, or leave it empty")
+        invalid(format!(
+            "telemetry.otlp_endpoint = {:?}: {error}",
+            config.otlp_endpoint
+        ))
+        .advice("write an OTLP/gRPC address such as http://127.0.0.1:4317, or leave it empty")
     };
-    let resource = Resource::builder().with_service_name(config.service_name.clone()).build();
+    let resource = Resource::builder()
+        .with_service_name(config.service_name.clone())
+        .build();
     let spans = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
         .with_endpoint(&config.otlp_endpoint)
@@ -79,9 +95,17 @@ fn exporters(config: &TelemetryConfig) -> Result<(SdkTracerProvider, SdkMeterPro
         .with_endpoint(&config.otlp_endpoint)
         .build()
         .map_err(|error| failed(&error))?;
-    let reader = PeriodicReader::builder(points).with_interval(Duration::from_secs(config.interval_s.max(1))).build();
-    let traces = SdkTracerProvider::builder().with_batch_exporter(spans).with_resource(resource.clone()).build();
-    let metrics = SdkMeterProvider::builder().with_reader(reader).with_resource(resource).build();
+    let reader = PeriodicReader::builder(points)
+        .with_interval(Duration::from_secs(config.interval_s.max(1)))
+        .build();
+    let traces = SdkTracerProvider::builder()
+        .with_batch_exporter(spans)
+        .with_resource(resource.clone())
+        .build();
+    let metrics = SdkMeterProvider::builder()
+        .with_reader(reader)
+        .with_resource(resource)
+        .build();
     Ok((traces, metrics))
 }
 
@@ -96,7 +120,9 @@ impl Drop for Telemetry {
         for result in [traces, metrics].into_iter().flatten() {
             if let Err(error) = result {
                 // The subscriber may be gone with the exporter: this is the last place to say it.
-                eprintln!("siprtc: the last telemetry did not reach its collector: {error}; check telemetry.otlp_endpoint");
+                eprintln!(
+                    "siprtc: the last telemetry did not reach its collector: {error}; check telemetry.otlp_endpoint"
+                );
             }
         }
     }
@@ -118,18 +144,34 @@ pub(crate) struct Instruments {
 pub(crate) static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
     let meter = global::meter("siprtc");
     let seconds = |name: &'static str, what: &'static str| {
-        meter.f64_histogram(name).with_unit("s").with_description(what).build()
+        meter
+            .f64_histogram(name)
+            .with_unit("s")
+            .with_description(what)
+            .build()
     };
     Instruments {
-        calls: meter.u64_counter("siprtc.calls").with_description("Calls that are over, by role and cause").build(),
+        calls: meter
+            .u64_counter("siprtc.calls")
+            .with_description("Calls that are over, by role and cause")
+            .build(),
         registrations: meter
             .u64_counter("siprtc.registrations")
             .with_description("Registrations and refreshes, by result")
             .build(),
         setup: seconds("siprtc.call.setup", "From dialling to the 2xx"),
-        media: seconds("siprtc.call.dial_to_media", "From dialling to the first packet received"),
-        mos: meter.f64_histogram("siprtc.call.mos").with_description("Mean opinion score by the E-model, 1 to 5").build(),
-        loss: meter.f64_histogram("siprtc.call.loss").with_description("Packets lost of those expected, 0 to 1").build(),
+        media: seconds(
+            "siprtc.call.dial_to_media",
+            "From dialling to the first packet received",
+        ),
+        mos: meter
+            .f64_histogram("siprtc.call.mos")
+            .with_description("Mean opinion score by the E-model, 1 to 5")
+            .build(),
+        loss: meter
+            .f64_histogram("siprtc.call.loss")
+            .with_description("Packets lost of those expected, 0 to 1")
+            .build(),
         jitter: seconds("siprtc.call.jitter", "Interarrival jitter (RFC 3550)"),
         round_trip: seconds("siprtc.call.round_trip", "Round-trip time by RTCP or ICE"),
     }
@@ -137,7 +179,13 @@ pub(crate) static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
 
 impl Instruments {
     pub(crate) fn call_over(&self, role: &'static str, ending: &Ending) {
-        self.calls.add(1, &[KeyValue::new("role", role), KeyValue::new("cause", ending.cause.as_str())]);
+        self.calls.add(
+            1,
+            &[
+                KeyValue::new("role", role),
+                KeyValue::new("cause", ending.cause.as_str()),
+            ],
+        );
         if let Some(stats) = &ending.stats {
             self.call_media(stats);
         }

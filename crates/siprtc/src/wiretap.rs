@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use siprtc_core::Result;
 use siprtc_core::sip::{
-    EventSink, FlowId, Headers, Keepalive, Listener, Method, Route, SipCapability, SipRequest, SipResponse, SipStack,
-    SipStackFactory, SinkFull, StackConfig, StackEvent, TxId,
+    EventSink, FlowId, Headers, Keepalive, Listener, Method, Route, SinkFull, SipCapability, SipRequest,
+    SipResponse, SipStack, SipStackFactory, StackConfig, StackEvent, TxId,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -54,7 +54,12 @@ impl Tape {
         }
         let messages = self.dialogs.entry(call_id.to_owned()).or_default();
         if messages.len() < MAX_MESSAGES {
-            messages.push(Passed { at: Instant::now(), outbound, label, detail });
+            messages.push(Passed {
+                at: Instant::now(),
+                outbound,
+                label,
+                detail,
+            });
         }
     }
 
@@ -65,7 +70,8 @@ impl Tape {
             self.transactions.remove(&oldest);
         }
         self.tx_order.push_back(tx);
-        self.transactions.insert(tx, (call_id.to_owned(), cseq.to_owned()));
+        self.transactions
+            .insert(tx, (call_id.to_owned(), cseq.to_owned()));
     }
 }
 
@@ -83,12 +89,20 @@ impl Wiretap {
 
     /// The same stacks, listened to.
     pub fn over(&self, inner: Arc<dyn SipStackFactory>) -> Arc<dyn SipStackFactory> {
-        Arc::new(TappedFactory { inner, tap: self.clone() })
+        Arc::new(TappedFactory {
+            inner,
+            tap: self.clone(),
+        })
     }
 
     /// What passed with this Call-ID, in order.
     pub fn passed(&self, sip_call_id: &str) -> Vec<Passed> {
-        self.tape.lock().dialogs.get(sip_call_id).cloned().unwrap_or_default()
+        self.tape
+            .lock()
+            .dialogs
+            .get(sip_call_id)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Forgets a Call-ID.
@@ -105,21 +119,40 @@ impl Wiretap {
         if let Some(tx) = tx {
             tape.remember(tx, call_id, cseq);
         }
-        tape.note(call_id, outbound, request.method.to_string(), detail(cseq, request.body.len()));
+        tape.note(
+            call_id,
+            outbound,
+            request.method.to_string(),
+            detail(cseq, request.body.len()),
+        );
     }
 
     fn response(&self, tx: TxId, response: &SipResponse, outbound: bool) {
         let mut tape = self.tape.lock();
-        let Some((call_id, cseq)) = tape.transactions.get(&tx).cloned() else { return };
+        let Some((call_id, cseq)) = tape.transactions.get(&tx).cloned() else {
+            return;
+        };
         let label = format!("{} {}", response.status, response.reason);
-        tape.note(&call_id, outbound, label.trim_end().to_owned(), detail(&cseq, response.body.len()));
+        tape.note(
+            &call_id,
+            outbound,
+            label.trim_end().to_owned(),
+            detail(&cseq, response.body.len()),
+        );
     }
 
     fn cancel(&self, tx: TxId, outbound: bool) {
         let mut tape = self.tape.lock();
-        let Some((call_id, cseq)) = tape.transactions.get(&tx).cloned() else { return };
+        let Some((call_id, cseq)) = tape.transactions.get(&tx).cloned() else {
+            return;
+        };
         let number = cseq.split_whitespace().next().unwrap_or_default().to_owned();
-        tape.note(&call_id, outbound, Method::Cancel.to_string(), format!("CSeq {number} CANCEL"));
+        tape.note(
+            &call_id,
+            outbound,
+            Method::Cancel.to_string(),
+            format!("CSeq {number} CANCEL"),
+        );
     }
 
     fn event(&self, event: &StackEvent) {
@@ -134,7 +167,11 @@ impl Wiretap {
 }
 
 fn detail(cseq: &str, body: usize) -> String {
-    if body == 0 { format!("CSeq {cseq}") } else { format!("CSeq {cseq}, {body} octets of body") }
+    if body == 0 {
+        format!("CSeq {cseq}")
+    } else {
+        format!("CSeq {cseq}, {body} octets of body")
+    }
 }
 
 struct TappedFactory {
@@ -155,7 +192,10 @@ impl SipStackFactory for TappedFactory {
             sink.try_emit(event)
         };
         let inner = self.inner.start(config, Arc::new(listening)).await?;
-        Ok(Arc::new(TappedStack { inner, tap: self.tap.clone() }))
+        Ok(Arc::new(TappedStack {
+            inner,
+            tap: self.tap.clone(),
+        }))
     }
 }
 

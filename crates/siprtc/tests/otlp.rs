@@ -1,5 +1,7 @@
 //! Traces and metrics reach a collector over OTLP/gRPC when one is configured.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
 mod house;
 
 use http::{HeaderMap, HeaderValue, Response};
@@ -22,9 +24,17 @@ async fn collect(socket: TcpStream, received: Received) {
             let mut body = request.into_body();
             while let Some(Ok(data)) = body.data().await {
                 body.flow_control().release_capacity(data.len()).unwrap();
-                received.lock().unwrap().entry(method.clone()).or_default().extend_from_slice(&data);
+                received
+                    .lock()
+                    .unwrap()
+                    .entry(method.clone())
+                    .or_default()
+                    .extend_from_slice(&data);
             }
-            let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+            let head = Response::builder()
+                .header("content-type", "application/grpc")
+                .body(())
+                .unwrap();
             let mut stream = respond.send_response(head, false).unwrap();
             // An empty message: everything was accepted.
             stream.send_data(vec![0, 0, 0, 0, 0].into(), false).unwrap();
@@ -61,19 +71,31 @@ async fn a_call_is_one_span_and_a_set_of_metrics_at_the_collector() {
     let alice = house::endpoint(&home, "alice").await;
     let mut bob = house::endpoint(&home, "bob").await;
     let mut call = alice.dial("bob", MediaPlan::default()).await.unwrap();
-    let answered = bob.incoming().await.unwrap().answer(MediaPlan::default()).await.unwrap();
+    let answered = bob
+        .incoming()
+        .await
+        .unwrap()
+        .answer(MediaPlan::default())
+        .await
+        .unwrap();
     call.confirmed().await.unwrap();
-    while !matches!(call.next().await, Some(CallEventKind::FirstPacket { inbound: true }) | None) {}
+    while !matches!(
+        call.next().await,
+        Some(CallEventKind::FirstPacket { inbound: true }) | None
+    ) {}
     call.hangup().await.unwrap();
     call.finished().await.unwrap();
     answered.finished().await.unwrap();
     alice.shutdown().await;
     bob.shutdown().await;
     home.shutdown().await;
-    tokio::time::timeout(Duration::from_secs(20), tokio::task::spawn_blocking(move || drop(telemetry)))
-        .await
-        .expect("the exporters end")
-        .unwrap();
+    tokio::time::timeout(
+        Duration::from_secs(20),
+        tokio::task::spawn_blocking(move || drop(telemetry)),
+    )
+    .await
+    .expect("the exporters end")
+    .unwrap();
 
     let received = received.lock().unwrap();
     let traces = &received["/opentelemetry.proto.collector.trace.v1.TraceService/Export"];
@@ -81,7 +103,12 @@ async fn a_call_is_one_span_and_a_set_of_metrics_at_the_collector() {
         assert!(holds(traces, text), "no {text:?} in the traces");
     }
     let metrics = &received["/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"];
-    for text in ["siprtc.calls", "siprtc.call.setup", "siprtc.call.mos", "siprtc.registrations"] {
+    for text in [
+        "siprtc.calls",
+        "siprtc.call.setup",
+        "siprtc.call.mos",
+        "siprtc.registrations",
+    ] {
         assert!(holds(metrics, text), "no {text:?} in the metrics");
     }
 }

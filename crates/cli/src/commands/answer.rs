@@ -17,7 +17,9 @@ pub(crate) async fn run(config: &Config, args: &AnswerArgs, output: &Output) -> 
         Ok(endpoint) => endpoint,
         Err(error) => return output.error(&error),
     };
-    let exit = serve(&mut endpoint, config, args, output).await.unwrap_or_else(|error| output.error(&error));
+    let exit = serve(&mut endpoint, config, args, output)
+        .await
+        .unwrap_or_else(|error| output.error(&error));
     endpoint.shutdown().await;
     exit
 }
@@ -27,7 +29,10 @@ async fn serve(endpoint: &mut Endpoint, config: &Config, args: &AnswerArgs, outp
         output.progress(format!("registering {}", config.account.uri));
         if let Err(error) = endpoint.registered(REGISTER_WAIT).await {
             output.error(&error);
-            return Ok(super::register::exit_of(&endpoint.registration().borrow(), &error));
+            return Ok(super::register::exit_of(
+                &endpoint.registration().borrow(),
+                &error,
+            ));
         }
     }
     let contact = endpoint.contact().uri.to_string();
@@ -64,7 +69,9 @@ async fn one(incoming: IncomingCall, args: &AnswerArgs, output: &Output) -> Resu
     tokio::time::sleep(Duration::from_secs_f64(args.ring.clamp(0.0, 3600.0))).await;
     let call = incoming.answer(args.media.plan()).await?;
     let plan = Plan {
-        duration: args.duration.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))),
+        duration: args
+            .duration
+            .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))),
         at_source_end: false,
         dtmf: None,
     };

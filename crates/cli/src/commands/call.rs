@@ -16,7 +16,9 @@ pub(crate) async fn run(config: &Config, args: &CallArgs, output: &Output) -> Ex
         Ok(endpoint) => endpoint,
         Err(error) => return output.error(&error),
     };
-    let exit = call(&endpoint, config, args, output).await.unwrap_or_else(|error| output.error(&error));
+    let exit = call(&endpoint, config, args, output)
+        .await
+        .unwrap_or_else(|error| output.error(&error));
     endpoint.shutdown().await;
     exit
 }
@@ -32,7 +34,9 @@ async fn call(endpoint: &Endpoint, config: &Config, args: &CallArgs, output: &Ou
     output.progress(format!("calling {}", args.target));
     let call = endpoint.dial(&args.target, args.media.plan()).await?;
     let plan = Plan {
-        duration: args.duration.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))),
+        duration: args
+            .duration
+            .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))),
         at_source_end: args.media.ends(),
         dtmf: args.dtmf.clone(),
     };

@@ -34,9 +34,13 @@ struct Files {
 impl Files {
     fn prepare(args: &DemoArgs) -> Result<Self> {
         std::fs::create_dir_all(&args.out).map_err(|error| {
-            Error::new(Fault::ConfigInvalid, "prepare the demo", format!("cannot make {}", args.out.display()))
-                .caused_by(error)
-                .advice("choose a folder that can be written, with --out")
+            Error::new(
+                Fault::ConfigInvalid,
+                "prepare the demo",
+                format!("cannot make {}", args.out.display()),
+            )
+            .caused_by(error)
+            .advice("choose a folder that can be written, with --out")
         })?;
         let played = match &args.play {
             Some(path) => path.clone(),
@@ -46,7 +50,11 @@ impl Files {
                 song
             }
         };
-        Ok(Files { played, heard: args.out.join("bob-heard.wav"), ladder: args.out.join("ladder.svg") })
+        Ok(Files {
+            played,
+            heard: args.out.join("bob-heard.wav"),
+            ladder: args.out.join("ladder.svg"),
+        })
     }
 }
 
@@ -76,7 +84,11 @@ async fn demo(config: &Config, args: &DemoArgs, output: &Output) -> Result<Exit>
     let users = ["alice", "bob"].map(|name| (name.to_owned(), PASSWORD.to_owned()));
     let home_config = HomeConfig::loopback(REALM, Users::named(users));
     let home = HomeServer::start(home_config, registry::sip_stack(&config.sip.stack)?).await?;
-    output.say(&format!("home server: SIP {}, STUN/TURN {:?}", home.sip_uri(), home.turn_addr()));
+    output.say(&format!(
+        "home server: SIP {}, STUN/TURN {:?}",
+        home.sip_uri(),
+        home.turn_addr()
+    ));
 
     let (alice_config, bob_config) = (account(config, &home, "alice")?, account(config, &home, "bob")?);
     let alice = Endpoint::start_with(&alice_config, Parts::from_config(&alice_config)?).await?;
@@ -94,38 +106,67 @@ async fn demo(config: &Config, args: &DemoArgs, output: &Output) -> Result<Exit>
 
 async fn talk(alice: &Endpoint, mut bob: Endpoint, files: &Files, output: &Output) -> Result<Exit> {
     let plays = MediaPlan {
-        source: Source::File { path: files.played.clone(), repeat: false },
+        source: Source::File {
+            path: files.played.clone(),
+            repeat: false,
+        },
         sink: Sink::Null,
         direction: Direction::SendRecv,
     };
     let records = MediaPlan {
         source: Source::Silence,
-        sink: Sink::File { path: files.heard.clone() },
+        sink: Sink::File {
+            path: files.heard.clone(),
+        },
         direction: Direction::SendRecv,
     };
     let answering = async {
-        let incoming = bob.incoming().await.ok_or_else(|| Error::new(Fault::Backend, "answer", "Bob is shut down"))?;
+        let incoming = bob
+            .incoming()
+            .await
+            .ok_or_else(|| Error::new(Fault::Backend, "answer", "Bob is shut down"))?;
         let call = incoming.answer(records).await?;
         talk::live(call, "Bob", Plan::default(), output).await
     };
     let calling = async {
         let call = alice.dial("bob", plays).await?;
-        talk::live(call, "Alice", Plan { at_source_end: true, ..Plan::default() }, output).await
+        talk::live(
+            call,
+            "Alice",
+            Plan {
+                at_source_end: true,
+                ..Plan::default()
+            },
+            output,
+        )
+        .await
     };
-    let both = tokio::time::timeout(Duration::from_secs(600), async { tokio::join!(calling, answering) }).await;
+    let both = tokio::time::timeout(Duration::from_secs(600), async {
+        tokio::join!(calling, answering)
+    })
+    .await;
     let (called, answered) = both.map_err(|_| Error::new(Fault::TimedOut, "demo", "the call did not end"))?;
     bob.shutdown().await;
     let ((alice, alice_exit), (bob, bob_exit)) = (called?, answered?);
 
     output.report(&alice);
     output.report(&bob);
-    output.ladder(&alice.joint_ladder(&bob, ["Alice", "home server", "Bob"]), Some(&files.ladder))?;
+    output.ladder(
+        &alice.joint_ladder(&bob, ["Alice", "home server", "Bob"]),
+        Some(&files.ladder),
+    )?;
     if let Some(media) = bob.timings.first_received {
         let dial_to_media = alice.timings.first_received.unwrap_or(media).as_secs_f64() * 1e3;
         output.emit(json!({ "event": "dial_to_media", "ms": dial_to_media }));
-        output.say(&format!("from dialling to the first packet heard: {dial_to_media:.0} ms"));
+        output.say(&format!(
+            "from dialling to the first packet heard: {dial_to_media:.0} ms"
+        ));
     }
-    output.say(&format!("Alice played {}, Bob heard {}", files.played.display(), files.heard.display()));
+    output.say(&format!(
+        "Alice played {}, Bob heard {}",
+        files.played.display(),
+        files.heard.display()
+    ));
     for exit in [alice_exit, bob_exit] {
         if exit != Exit::Ok {
             return Ok(exit);

@@ -26,7 +26,11 @@ pub(crate) async fn run(config: &Config, args: &RegisterArgs, output: &Output) -
     let exit = match endpoint.registered(wait).await {
         Ok(registrar) => {
             output.emit(json!({ "event": "registered", "registrar": registrar, "contact": endpoint.contact().to_string() }));
-            output.say(&format!("registered {} at {registrar} as {}", config.account.uri, endpoint.contact().uri));
+            output.say(&format!(
+                "registered {} at {registrar} as {}",
+                config.account.uri,
+                endpoint.contact().uri
+            ));
             hold(args, output).await;
             Exit::Ok
         }
@@ -43,7 +47,11 @@ pub(crate) async fn run(config: &Config, args: &RegisterArgs, output: &Output) -
 async fn hold(args: &RegisterArgs, output: &Output) {
     let Some(seconds) = args.hold else { return };
     output.progress("registered; Ctrl-C unregisters");
-    let wait = Duration::from_secs_f64(if seconds <= 0.0 { 31_536_000.0 } else { seconds.min(31_536_000.0) });
+    let wait = Duration::from_secs_f64(if seconds <= 0.0 {
+        31_536_000.0
+    } else {
+        seconds.min(31_536_000.0)
+    });
     tokio::select! {
         () = tokio::time::sleep(wait) => {}
         _ = tokio::signal::ctrl_c() => {}
@@ -53,12 +61,14 @@ async fn hold(args: &RegisterArgs, output: &Output) {
 /// The exit code of a registration that failed.
 pub(crate) fn exit_of(registration: &Registration, error: &Error) -> Exit {
     match registration {
-        Registration::Failed { cause: RegistrationFailure::WrongCredentials | RegistrationFailure::Forbidden, .. } => {
-            Exit::Credentials
-        }
-        Registration::Failed { cause: RegistrationFailure::TimedOut | RegistrationFailure::Unreachable, .. } => {
-            Exit::Unreachable
-        }
+        Registration::Failed {
+            cause: RegistrationFailure::WrongCredentials | RegistrationFailure::Forbidden,
+            ..
+        } => Exit::Credentials,
+        Registration::Failed {
+            cause: RegistrationFailure::TimedOut | RegistrationFailure::Unreachable,
+            ..
+        } => Exit::Unreachable,
         Registration::Failed { .. } => Exit::Refused,
         _ => Exit::of_error(error),
     }

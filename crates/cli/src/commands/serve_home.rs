@@ -14,11 +14,18 @@ pub(crate) async fn run(config: &Config, output: &Output) -> Exit {
         Ok(home) => home,
         Err(error) => return output.error(&error),
     };
-    let listeners: Vec<String> =
-        home.listeners().iter().map(|listener| format!("{} {}", listener.transport, listener.bound)).collect();
+    let listeners: Vec<String> = home
+        .listeners()
+        .iter()
+        .map(|listener| format!("{} {}", listener.transport, listener.bound))
+        .collect();
     let turn = home.turn_addr().map(|addr| addr.to_string());
     output.emit(json!({ "event": "serving", "sip": listeners, "turn": turn, "realm": config.home.realm }));
-    output.say(&format!("SIP domain {} at {}", config.home.realm, listeners.join(", ")));
+    output.say(&format!(
+        "SIP domain {} at {}",
+        config.home.realm,
+        listeners.join(", ")
+    ));
     if let Some(turn) = turn {
         output.say(&format!("STUN and TURN at {turn}"));
     }
@@ -32,18 +39,33 @@ pub(crate) async fn run(config: &Config, output: &Output) -> Exit {
 async fn start(config: &Config) -> Result<HomeServer> {
     let home = &config.home;
     if home.users.is_empty() {
-        return Err(Error::new(Fault::ConfigInvalid, "serve home", "home.users is empty: nobody could register")
-            .advice("add [[home.users]] with name and password, see config/home.toml"));
+        return Err(Error::new(
+            Fault::ConfigInvalid,
+            "serve home",
+            "home.users is empty: nobody could register",
+        )
+        .advice("add [[home.users]] with name and password, see config/home.toml"));
     }
-    let sip: Result<Vec<_>> = home.listen.iter().map(|text| siprtc::config::listener("home.listen", text)).collect();
+    let sip: Result<Vec<_>> = home
+        .listen
+        .iter()
+        .map(|text| siprtc::config::listener("home.listen", text))
+        .collect();
     let turn = match home.turn.as_str() {
         "" => None,
         text => Some(TurnConfig::on(text.parse().map_err(|_| {
-            Error::new(Fault::ConfigInvalid, "serve home", format!("home.turn = {text:?} is no address"))
-                .advice("write address:port, such as 127.0.0.1:3478, or leave it empty")
+            Error::new(
+                Fault::ConfigInvalid,
+                "serve home",
+                format!("home.turn = {text:?} is no address"),
+            )
+            .advice("write address:port, such as 127.0.0.1:3478, or leave it empty")
         })?)),
     };
-    let users = home.users.iter().map(|user| (user.name.clone(), user.password.clone()));
+    let users = home
+        .users
+        .iter()
+        .map(|user| (user.name.clone(), user.password.clone()));
     let base = HomeConfig::loopback(home.realm.clone(), Users::named(users));
     let config_home = HomeConfig {
         sip: sip?,

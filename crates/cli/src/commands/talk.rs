@@ -23,7 +23,12 @@ pub(crate) struct Plan {
 }
 
 /// Lives a call through.
-pub(crate) async fn live(mut call: Call, who: &str, plan: Plan, output: &Output) -> Result<(CallReport, Exit)> {
+pub(crate) async fn live(
+    mut call: Call,
+    who: &str,
+    plan: Plan,
+    output: &Output,
+) -> Result<(CallReport, Exit)> {
     let mut hangup_at: Option<Instant> = None;
     let mut recording_failed = false;
     let mut interrupted = false;

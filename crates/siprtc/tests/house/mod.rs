@@ -9,9 +9,12 @@ pub(crate) const REALM: &str = "house.test";
 
 pub(crate) async fn home() -> HomeServer {
     let users = ["alice", "bob", "carol"].map(|name| (name, "secret"));
-    HomeServer::start(HomeConfig::loopback(REALM, Users::named(users)), registry::sip_stack("ezk").unwrap())
-        .await
-        .unwrap()
+    HomeServer::start(
+        HomeConfig::loopback(REALM, Users::named(users)),
+        registry::sip_stack("ezk").unwrap(),
+    )
+    .await
+    .unwrap()
 }
 
 pub(crate) fn config(home: &HomeServer, name: &str) -> Config {

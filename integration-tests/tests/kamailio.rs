@@ -1,0 +1,172 @@
+//! Calls through an unmodified SIP server, Kamailio, with coturn for STUN and TURN: two `siprtc` processes, each with its
+//! own tune, and both recordings judged.
+
+use siprtc_integration_tests::lab::{KamailioSettings, Lab, Phone};
+use siprtc_integration_tests::program::{Outcome, SOON, Siprtc};
+use siprtc_integration_tests::wav::{self, CALLEE, CALLER};
+use std::time::Duration;
+
+/// The tunes last 4 s: nobody hangs up before they are over.
+const TALK: &str = "5.5";
+/// Talk and what surrounds it.
+const CALL: Duration = Duration::from_secs(40);
+
+/// Alice calls Bob; both play and record. Returns what Alice and Bob came to.
+fn call(lab: &Lab, alice: &Phone, bob: &Phone) -> (Outcome, Outcome) {
+    let (alice_plays, bob_plays) = (lab.folder.join("alice-plays.wav"), lab.folder.join("bob-plays.wav"));
+    let (alice_heard, bob_heard) = (lab.folder.join("alice-heard.wav"), lab.folder.join("bob-heard.wav"));
+    wav::write_tune(&alice_plays, &CALLER);
+    wav::write_tune(&bob_plays, &CALLEE);
+
+    let files = ["bob-plays.wav", "bob-heard.wav"].map(|name| lab.file(name));
+    let bob = lab.answering(bob, &["--calls", "1", "--play", &files[0], "--record", &files[1]]);
+    let files = ["alice-plays.wav", "alice-heard.wav"].map(|name| lab.file(name));
+    let alice = lab.start(alice, &["call", "bob", "--play", &files[0], "--record", &files[1], "--duration", TALK]);
+    let (alice, bob) = (alice.finish(CALL), bob.finish(SOON));
+
+    for outcome in [&alice, &bob] {
+        outcome.exits_with(0);
+        let report = outcome.report();
+        assert_eq!(report["established"], true, "{report:#}");
+        assert_eq!(report["ending"]["cause"], "bye", "{report:#}");
+        assert_eq!(report["media"]["codec"], "opus", "{report:#}");
+        assert_eq!(report["media"]["packets_lost"], 0, "{report:#}");
+    }
+    assert_eq!(alice.report()["sip_call_id"], bob.report()["sip_call_id"], "a proxy keeps the Call-ID");
+    wav::assert_heard(&CALLER, &alice_plays, &bob_heard);
+    wav::assert_heard(&CALLEE, &bob_plays, &alice_heard);
+    (alice, bob)
+}
+
+fn candidates(outcome: &Outcome) -> (&str, &str) {
+    let kind = |key: &str| outcome.report()[key].as_str().unwrap_or("none");
+    (kind("local_candidate"), kind("remote_candidate"))
+}
+
+#[test]
+fn two_phones_talk_peer_to_peer_with_signalling_over_udp() {
+    let lab = Lab::on_loopback("udp").with_kamailio();
+    let (alice, bob) = call(&lab, &Phone::of("alice"), &Phone::of("bob"));
+    assert_eq!(candidates(&alice), ("host", "host"));
+    assert_eq!(candidates(&bob), ("host", "host"));
+    let kamailio = lab.registrar();
+    assert!(kamailio.said("INVITE sip:bob@siprtc.test from alice over udp") >= 1, "{}", kamailio.log());
+    assert_eq!(kamailio.said("REQUEST BYE"), 1, "one side ends a call, once");
+}
+
+#[test]
+fn two_phones_talk_peer_to_peer_with_signalling_over_tcp() {
+    let lab = Lab::on_loopback("tcp").with_kamailio();
+    call(&lab, &Phone::of("alice").over("tcp"), &Phone::of("bob").over("tcp"));
+    let kamailio = lab.registrar();
+    assert!(kamailio.said("INVITE sip:bob@siprtc.test from alice over tcp") >= 1, "{}", kamailio.log());
+    assert_eq!(kamailio.said(" over udp"), 0, "somebody left TCP:\n{}", kamailio.log());
+}
+
+#[test]
+fn a_phone_on_udp_and_a_phone_on_tcp_talk() {
+    let lab = Lab::on_loopback("mixed").with_kamailio();
+    call(&lab, &Phone::of("alice").over("udp"), &Phone::of("bob").over("tcp"));
+}
+
+#[test]
+fn with_the_relay_policy_all_media_goes_through_coturn_on_both_sides() {
+    let lab = Lab::on_loopback("relay").with_kamailio().with_coturn();
+    let relayed = |user: &str| Phone::of(user).with_turn(&lab).set("ice.policy", "relay");
+    let (alice, bob) = call(&lab, &relayed("alice"), &relayed("bob"));
+    assert_eq!(candidates(&alice), ("relay", "relay"));
+    assert_eq!(candidates(&bob), ("relay", "relay"));
+}
+
+#[test]
+fn a_phone_that_hides_behind_a_relay_talks_with_one_that_does_not() {
+    let lab = Lab::on_loopback("half-relay").with_kamailio().with_coturn();
+    let hidden = Phone::of("alice").with_turn(&lab).set("ice.policy", "relay");
+    let (alice, bob) = call(&lab, &hidden, &Phone::of("bob"));
+    assert_eq!(candidates(&alice).0, "relay");
+    assert_eq!(candidates(&bob).0, "host");
+}
+
+#[test]
+fn the_callee_may_end_the_call() {
+    let lab = Lab::on_loopback("callee-ends").with_kamailio();
+    let bob = lab.answering(&Phone::of("bob"), &["--calls", "1", "--tone", "440", "--duration", "1"]);
+    let alice = lab.start(&Phone::of("alice"), &["call", "bob", "--tone", "880"]).finish(CALL);
+    alice.exits_with(0);
+    assert_eq!(alice.report()["ending"]["by"], "remote");
+    bob.finish(SOON).exits_with(0);
+}
+
+#[test]
+fn one_phone_answers_one_call_after_the_other() {
+    let lab = Lab::on_loopback("three-calls").with_kamailio();
+    let bob = lab.answering(&Phone::of("bob"), &["--calls", "3", "--tone", "440"]);
+    for caller in ["alice", "carol", "alice"] {
+        let call = lab.start(&Phone::of(caller), &["call", "bob", "--tone", "880", "--duration", "0.5"]);
+        call.finish(CALL).exits_with(0);
+    }
+    let bob = bob.finish(SOON);
+    bob.exits_with(0);
+    assert_eq!(bob.events.iter().filter(|line| line["event"] == "report").count(), 3);
+}
+
+#[test]
+fn a_phone_registers_and_unregisters_with_md5() {
+    registers(KamailioSettings { algorithm: "MD5", ..KamailioSettings::default() });
+}
+
+#[test]
+fn a_phone_registers_and_unregisters_with_sha_256() {
+    registers(KamailioSettings { algorithm: "SHA-256", ..KamailioSettings::default() });
+}
+
+#[test]
+fn a_phone_registers_where_no_algorithm_is_named() {
+    registers(KamailioSettings::default());
+}
+
+fn registers(settings: KamailioSettings) {
+    let lab = Lab::on_loopback("register").with_kamailio_that(settings);
+    let outcome = lab.start(&Phone::of("alice"), &["register"]).finish(CALL);
+    outcome.exits_with(0);
+    assert!(outcome.event("registered")["contact"].is_string());
+    // Once for the registration, once for its end.
+    lab.registrar().says("REGISTERED alice by alice", 2, SOON);
+}
+
+#[test]
+fn a_registration_is_refreshed_with_fresh_nonces_before_it_is_over() {
+    let settings = KamailioSettings { nonce_life: 1, ..KamailioSettings::default() };
+    let lab = Lab::on_loopback("refresh").with_kamailio_that(settings);
+    let phone = Phone::of("alice").set("account.expires_s", 4);
+    let mut alice = lab.start(&phone, &["register", "--hold", "0"]);
+    alice.event("registered", SOON);
+    lab.registrar().says("REGISTERED alice by alice", 4, CALL);
+    assert!(!alice.has("error"), "{:?}", alice.events());
+    alice.interrupt();
+    alice.finish(SOON).exits_with(0);
+    // The last nonce is as good as any until it is stale; then the server names another and is answered with it.
+    assert!(lab.registrar().said("CHALLENGE 401 to alice") >= 3, "{}", lab.registrar().log());
+}
+
+#[test]
+fn what_is_not_registered_any_more_cannot_be_called() {
+    let lab = Lab::on_loopback("gone").with_kamailio();
+    let bob: Siprtc = lab.answering(&Phone::of("bob"), &[]);
+    bob.interrupt();
+    bob.finish(SOON).exits_with(0);
+    let alice = lab.start(&Phone::of("alice"), &["call", "bob"]).finish(CALL);
+    alice.exits_with(5);
+    assert_eq!(alice.report()["ending"]["status"], 404);
+}
+
+#[test]
+fn digits_cross_the_call_as_telephone_events() {
+    let lab = Lab::on_loopback("digits").with_kamailio();
+    let bob = lab.answering(&Phone::of("bob"), &["--calls", "1", "--tone", "440"]);
+    let alice = lab.start(&Phone::of("alice"), &["call", "bob", "--dtmf", "159#", "--duration", "3"]).finish(CALL);
+    alice.exits_with(0);
+    let bob = bob.finish(SOON);
+    let digits = bob.events.iter().filter(|line| line["event"] == "dtmf").filter_map(|line| line["digit"].as_str());
+    assert_eq!(digits.collect::<String>(), "159#");
+}
