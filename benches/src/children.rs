@@ -89,9 +89,12 @@ pub(crate) async fn kamailio(folder: &Path) -> Result<Program> {
         .map_err(|error| failed("start Kamailio", "its configuration cannot be written").caused_by(error))?;
     let path = path.to_string_lossy();
     let arguments = ["-DD", "-E", "-f", &path, "-Y", &run, "-m", "64", "-M", "8"];
-    let program = Program::start(folder, "kamailio", "kamailio", &arguments)?;
+    let mut program = Program::start(folder, "kamailio", "kamailio", &arguments)?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    Ok(program)
+    match program.child.try_wait() {
+        Ok(None) => Ok(program),
+        _ => Err(program.silent("that it is ready", "it ended")),
+    }
 }
 
 /// Starts a capture of everything in the namespace, the first octets of each packet.

@@ -61,10 +61,16 @@ where
 
 /// Whether the peer's offer can be answered at all: before anybody's telephone rings.
 pub(crate) async fn screen(translator: Addr<SdpTranslator>, offer: String, codecs: Vec<Codec>) -> Result<Done> {
-    let readable = ask(&translator, ToWebrtc { sdp: offer }).await?.sdp;
-    let lines = readable.lines().filter(|line| line.starts_with("m=")).count();
-    ask(&translator, Negotiate { local: shortest(&codecs, lines), remote: readable }).await?;
+    read_offer(&translator, offer, &codecs).await?;
     Ok(Step::ScreenPassed.into())
+}
+
+/// The peer's offer for the media peer, which never sees one without audio in common.
+async fn read_offer(translator: &Addr<SdpTranslator>, offer: String, codecs: &[Codec]) -> Result<String> {
+    let readable = ask(translator, ToWebrtc { sdp: offer }).await?.sdp;
+    let lines = readable.lines().filter(|line| line.starts_with("m=")).count();
+    ask(translator, Negotiate { local: shortest(codecs, lines), remote: readable.clone() }).await?;
+    Ok(readable)
 }
 
 /// The shortest description that has our codecs in each of its m-lines: to compare with, before there is a media peer.
@@ -93,9 +99,10 @@ pub(crate) async fn make_answer(
     session: Addr<MediaSession>,
     translator: Addr<SdpTranslator>,
     offer: String,
+    codecs: Vec<Codec>,
 ) -> Result<Done> {
-    let readable = ask(&translator, ToWebrtc { sdp: offer.clone() }).await?;
-    let sdp = ask(&session, AnswerOffer { sdp: readable.sdp }).await?;
+    let sdp = read_offer(&translator, offer.clone(), &codecs).await?;
+    let sdp = ask(&session, AnswerOffer { sdp }).await?;
     let wire = ask(&translator, AnswerToSip { offer: offer.clone(), answer: sdp }).await?.sdp;
     check_answer(&offer, &wire)?;
     let audio = ask(&translator, Negotiate { local: wire.clone(), remote: offer }).await?;

@@ -61,9 +61,12 @@ impl Gateway {
                 let headers = Headers::new();
                 self.command(ctx, id, C::Invite, dialog::Invite { call: id, target, offer, headers });
             }
-            Output::MakeAnswer { epoch, offer } => self.step(ctx, id, epoch, |session, house| {
-                calls::make_answer(session, house.translator, offer)
-            }),
+            Output::MakeAnswer { epoch, offer } => {
+                let codecs = self.config.codecs.clone();
+                self.step(ctx, id, epoch, |session, house| {
+                    calls::make_answer(session, house.translator, offer, codecs)
+                });
+            }
             Output::MakeOffer { epoch } => self.step(ctx, id, epoch, |session, house| {
                 calls::make_offer(session, house.translator)
             }),

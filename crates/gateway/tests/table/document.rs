@@ -49,7 +49,8 @@ fn diagram(text: &mut String) {
     for state in reachable() {
         let mut ways: BTreeMap<State, Vec<String>> = BTreeMap::new();
         for (on, next) in transitions(state) {
-            let common = FALLBACK.iter().any(|(event, to, _)| *event == on && *to == next);
+            let alive = !matches!(state.0, Sip::Ending | Sip::Ended);
+            let common = alive && FALLBACK.iter().any(|(event, to, _)| *event == on && *to == next);
             if next != state && !common {
                 ways.entry(next).or_default().push(format!("{on:?}"));
             }

@@ -74,6 +74,8 @@ pub(crate) const NOTHING: &[Nothing] = &[
     never(&[On::Dial, On::Invited, On::InvitedOfferless], "all but Idle, Stable", begun,
         "a call begins once, with an id of its own"),
     never(On::ALL, "Ended, Closed", |sip, jsep| (sip, jsep) == (Sip::Ended, Closed), "the call is forgotten"),
+    never(&[On::CommandFailed, On::DialogEnded], "Idle, MakingOffer", |sip, jsep| (sip, jsep) == (Sip::Idle, MakingOffer),
+        "the dialog manager knows nothing of this call yet"),
     never(&[On::MediaClosed], "media not closing", |sip, jsep| begun(sip, jsep) || (sip, jsep) == (Sip::Ending, Closed),
         "media closes once, after CloseMedia"),
     never(&[On::TookTooLong], "states without patience", |sip, jsep| begun(sip, jsep) && patience(sip, jsep).is_none(),

@@ -1,0 +1,243 @@
+//! A gateway against a peer whose every message the test writes itself: forks, early media, re-INVITEs.
+
+use crate::bench::{Phone, alone};
+use siprtc_core::sip::{
+    CSeq, Headers, Method, NameAddr, Route, SipRequest, SipResponse, SipStack, TxId, TxIds, TxOwner, Uri,
+};
+use siprtc_core::{Cause, CallId};
+use siprtc_gateway::{Answer, CallEventKind, MediaPlan, Side};
+use siprtc_testkit::sip::{RecordingSink, answer, request};
+use std::sync::Arc;
+
+/// A description of a peer whose packets go nowhere.
+fn sdp(fork: u32, codec: &str) -> String {
+    format!(
+        "v=0\r\no=- {fork} 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+         m=audio 4000 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 {codec}\r\na=setup:passive\r\na=mid:0\r\n\
+         a=fingerprint:sha-256 {}\r\na=ice-ufrag:fake9{fork}x0\r\na=ice-pwd:fakefakefakefakefakefake\r\n\
+         a=candidate:1 1 udp 2130706431 127.0.0.1 4000 typ host\r\na=rtcp-mux\r\na=sendrecv\r\n",
+        ["0F"; 32].join(":")
+    )
+}
+
+const PCMA: &str = "PCMA/8000";
+const UNHEARD_OF: &str = "speex/16000";
+
+/// The test's end of the wire.
+struct Raw {
+    stack: Arc<dyn SipStack>,
+    sink: Arc<RecordingSink>,
+    ids: TxIds,
+    /// From the INVITE that made the dialog: our own view of it.
+    dialog: Headers,
+    sequence: u32,
+}
+
+impl Raw {
+    fn new(stack: Arc<dyn SipStack>, sink: Arc<RecordingSink>) -> Self {
+        Raw { stack, sink, ids: TxIds::new(TxOwner::user(9)), dialog: Headers::new(), sequence: 0 }
+    }
+
+    async fn request(&self, method: Method) -> (TxId, SipRequest) {
+        let (tx, request, _) = self.sink.expect_request(method).await;
+        (tx, request)
+    }
+
+    fn contact(&self) -> NameAddr {
+        NameAddr::new(siprtc_core::sip::SipUri::from_addr(self.stack.listeners()[0].advertised))
+    }
+
+    async fn respond(&self, tx: TxId, request: &SipRequest, status: u16, tag: &str, body: Option<String>) {
+        let mut response: SipResponse = answer(request, status, tag);
+        response.headers.push("Contact", self.contact());
+        if let Some(sdp) = body {
+            response = response.with_body("application/sdp", sdp);
+        }
+        self.stack.respond(tx, response).await.unwrap();
+    }
+
+    /// Takes the dialog that our 200 with this tag made.
+    fn enter(&mut self, invite: &SipRequest, tag: &str) {
+        self.dialog = Headers::new();
+        self.dialog.push("From", invite.headers.to().unwrap().with_tag(tag));
+        self.dialog.push("To", invite.headers.from().unwrap());
+        self.dialog.push("Call-ID", invite.headers.call_id().unwrap());
+        self.dialog.push("Target", invite.headers.value("Contact").unwrap().trim_matches(['<', '>']));
+    }
+
+    /// A request within the dialog.
+    fn within(&mut self, method: Method, body: Option<String>) -> SipRequest {
+        self.sequence += 1;
+        let target: Uri = self.dialog.value("Target").unwrap().parse().unwrap();
+        let mut request = SipRequest::new(method.clone(), target);
+        for name in ["From", "To", "Call-ID"] {
+            request.headers.push(name, self.dialog.value(name).unwrap());
+        }
+        request.headers.push("CSeq", CSeq { sequence: self.sequence, method });
+        request.headers.push("Contact", self.contact());
+        match body {
+            Some(sdp) => request.with_body("application/sdp", sdp),
+            None => request,
+        }
+    }
+
+    /// A re-INVITE and its final answer.
+    async fn reinvite(&mut self, body: Option<String>, status: u16) -> SipResponse {
+        let invite = self.within(Method::Invite, body);
+        self.stack.send_request(self.ids.mint(), invite, Route::by_request()).await.unwrap();
+        self.sink.expect_response(100).await;
+        self.sink.expect_response(status).await.1
+    }
+
+    async fn ack(&mut self, body: Option<String>) {
+        let mut ack = self.within(Method::Ack, body);
+        self.sequence -= 1;
+        ack.headers.set("CSeq", CSeq { sequence: self.sequence, method: Method::Ack });
+        self.stack.send_ack(ack, Route::by_request()).await.unwrap();
+    }
+}
+
+/// Alice calls the raw peer, which answers with PCMA.
+async fn connect(alice: &mut Phone, raw: &mut Raw) -> CallId {
+    let call = alice.dial_stack(&*raw.stack).await;
+    let (tx, invite) = raw.request(Method::Invite).await;
+    raw.respond(tx, &invite, 200, "a", Some(sdp(1, PCMA))).await;
+    raw.sink.expect_ack().await;
+    raw.enter(&invite, "a");
+    alice.confirmed().await;
+    call
+}
+
+fn body(response: &SipResponse) -> String {
+    String::from_utf8(response.body.to_vec()).unwrap()
+}
+
+#[test]
+fn early_media_of_the_fork_that_answers_needs_no_second_negotiation() {
+    alone(|mut alice, stack, sink| async move {
+        let raw = Raw::new(stack, sink);
+        alice.dial_stack(&*raw.stack).await;
+        let (tx, invite) = raw.request(Method::Invite).await;
+        raw.respond(tx, &invite, 183, "a", Some(sdp(1, PCMA))).await;
+        alice.until(|kind| matches!(kind, CallEventKind::Progress { status: 183, early_media: true })).await;
+        alice.until(|kind| matches!(kind, CallEventKind::Negotiated(_))).await;
+        raw.respond(tx, &invite, 200, "a", Some(sdp(1, PCMA))).await;
+        raw.sink.expect_ack().await;
+        alice.confirmed().await;
+        assert_eq!(alice.network.open_peers(), 1);
+    });
+}
+
+#[test]
+fn a_fork_other_than_the_one_with_early_media_is_offered_a_new_media_peer() {
+    alone(|mut alice, stack, sink| async move {
+        let mut raw = Raw::new(stack, sink);
+        alice.dial_stack(&*raw.stack).await;
+        let (tx, invite) = raw.request(Method::Invite).await;
+        raw.respond(tx, &invite, 183, "a", Some(sdp(1, PCMA))).await;
+        raw.respond(tx, &invite, 200, "b", Some(sdp(2, PCMA))).await;
+        raw.sink.expect_ack().await;
+        let (tx, again) = raw.request(Method::Invite).await;
+        assert_eq!(again.headers.to().unwrap().tag(), Some("b"));
+        assert_ne!(again.body, invite.body, "a new media peer has a description of its own");
+        raw.respond(tx, &again, 200, "b", Some(sdp(2, PCMA))).await;
+        raw.sink.expect_ack().await;
+        alice.confirmed().await;
+        assert_eq!(alice.network.open_peers(), 1);
+        raw.enter(&again, "b");
+        let bye = raw.within(Method::Bye, None);
+        raw.stack.send_request(raw.ids.mint(), bye, Route::by_request()).await.unwrap();
+        assert_eq!(alice.over().await.unwrap().cause, Cause::Bye);
+    });
+}
+
+#[test]
+fn a_200_without_anything_in_common_gets_a_bye_that_says_why() {
+    alone(|mut alice, stack, sink| async move {
+        let raw = Raw::new(stack, sink);
+        alice.dial_stack(&*raw.stack).await;
+        let (tx, invite) = raw.request(Method::Invite).await;
+        raw.respond(tx, &invite, 200, "a", Some(sdp(1, UNHEARD_OF))).await;
+        raw.sink.expect_ack().await;
+        let (tx, bye) = raw.request(Method::Bye).await;
+        assert!(bye.headers.value("Reason").unwrap().starts_with("SIP;cause=488;text="));
+        raw.respond(tx, &bye, 200, "a", None).await;
+        let ending = alice.over().await.unwrap();
+        assert_eq!((ending.cause, ending.by), (Cause::IncompatibleMedia, Side::Local));
+    });
+}
+
+#[test]
+fn a_200_without_sdp_ends_the_call() {
+    alone(|mut alice, stack, sink| async move {
+        let raw = Raw::new(stack, sink);
+        alice.dial_stack(&*raw.stack).await;
+        let (tx, invite) = raw.request(Method::Invite).await;
+        raw.respond(tx, &invite, 200, "a", None).await;
+        raw.sink.expect_ack().await;
+        raw.request(Method::Bye).await;
+        assert_eq!(alice.over().await.unwrap_err().cause, Cause::ProtocolError);
+    });
+}
+
+#[test]
+fn a_re_invite_is_answered_or_refused_and_the_call_goes_on() {
+    alone(|mut alice, stack, sink| async move {
+        let mut raw = Raw::new(stack, sink);
+        let call = connect(&mut alice, &mut raw).await;
+        let refused = raw.reinvite(Some(sdp(1, UNHEARD_OF)), 488).await;
+        assert!(refused.body.is_empty());
+        let hold = sdp(1, PCMA).replace("a=sendrecv", "a=sendonly");
+        let accepted = raw.reinvite(Some(hold), 200).await;
+        assert!(body(&accepted).contains("a=recvonly"), "{}", body(&accepted));
+        raw.ack(None).await;
+        let resumed = raw.reinvite(Some(sdp(1, PCMA)), 200).await;
+        assert!(body(&resumed).contains("a=sendrecv"));
+        raw.ack(None).await;
+        alice.hang_up(call).await;
+        raw.request(Method::Bye).await;
+        assert_eq!(alice.over().await.unwrap().cause, Cause::Bye);
+    });
+}
+
+#[test]
+fn a_re_invite_without_an_offer_gets_one_and_its_ack_answers() {
+    alone(|mut alice, stack, sink| async move {
+        let mut raw = Raw::new(stack, sink);
+        connect(&mut alice, &mut raw).await;
+        let offered = raw.reinvite(None, 200).await;
+        assert!(body(&offered).contains("a=setup:actpass"));
+        raw.ack(Some(sdp(1, PCMA))).await;
+        alice.until(|kind| matches!(kind, CallEventKind::Negotiated(_))).await;
+        // An ACK that owes an answer and has none ends the call.
+        raw.reinvite(None, 200).await;
+        raw.ack(None).await;
+        raw.request(Method::Bye).await;
+        assert_eq!(alice.over().await.unwrap().cause, Cause::ProtocolError);
+    });
+}
+
+#[test]
+fn an_invite_without_an_offer_is_offered_something() {
+    alone(|mut alice, stack, sink| async move {
+        let mut raw = Raw::new(stack, sink);
+        let uri = siprtc_core::sip::SipUri::from_addr(alice.stack.listeners()[0].advertised).with_user("alice");
+        let mut invite = request(Method::Invite, uri);
+        invite.headers.set("Contact", raw.contact());
+        raw.stack.send_request(raw.ids.mint(), invite.clone(), Route::by_request()).await.unwrap();
+        let call = alice.incoming().await;
+        alice.tell(Answer { call, media: MediaPlan::default() }).await.unwrap();
+        raw.sink.expect_response(100).await;
+        raw.sink.expect_response(180).await;
+        let (_, accepted) = raw.sink.expect_response(200).await;
+        assert!(body(&accepted).contains("m=audio "));
+        raw.dialog = Headers::new();
+        raw.dialog.push("From", invite.headers.value("From").unwrap());
+        raw.dialog.push("To", accepted.headers.value("To").unwrap());
+        raw.dialog.push("Call-ID", invite.headers.value("Call-ID").unwrap());
+        raw.dialog.push("Target", accepted.headers.value("Contact").unwrap().trim_matches(['<', '>']));
+        raw.sequence = invite.headers.cseq().unwrap().sequence;
+        raw.ack(Some(sdp(1, PCMA))).await;
+        alice.confirmed().await;
+    });
+}

@@ -1,0 +1,168 @@
+//! We call.
+
+use crate::bench::*;
+use siprtc_core::{Cause, Fault};
+use siprtc_dialog_manager::{DialogEventKind as K, Side};
+use siprtc_gateway::machine::{Command, Input, Step};
+use siprtc_gateway::table::{Jsep, Sip};
+
+#[test]
+fn a_call_rings_is_answered_and_hung_up() {
+    let mut bench = Bench::dialled();
+    assert_eq!(bench.ringing("a", 180, None), ["Progress 180"]);
+    assert_eq!(bench.answered("a", Some("theirs-1")), ["Accepted", "apply theirs-1 to ours-1"]);
+    assert_eq!(bench.step(Step::AnswerApplied), ["Confirmed"]);
+    assert_eq!(bench.on(Input::Hangup), ["hang up", "close"]);
+    assert_eq!(bench.on(Input::MediaClosed(None)), NOBODY);
+    assert_eq!(bench.on(ended(Cause::Bye, Side::Local, None)), ["Ended bye", "forget"]);
+    let ending = bench.ending.unwrap();
+    assert_eq!((ending.by, ending.status, ending.established), (Side::Local, None, true));
+}
+
+#[test]
+fn early_media_and_the_200_of_the_same_dialog_need_one_answer() {
+    let mut bench = Bench::dialled();
+    assert_eq!(bench.ringing("a", 183, Some("theirs-1")), ["Progress 183 early", "apply theirs-1 to ours-1"]);
+    assert_eq!(bench.step(Step::AnswerApplied), NOBODY);
+    assert_eq!(bench.ringing("a", 183, Some("theirs-1")), ["Progress 183 early"]);
+    assert_eq!(bench.answered("a", Some("theirs-1")), ["Accepted", "Confirmed"]);
+}
+
+#[test]
+fn a_200_that_overtakes_the_early_answer_s_setting_waits_for_it() {
+    let mut bench = Bench::dialled();
+    bench.ringing("a", 183, Some("theirs-1"));
+    assert_eq!(bench.answered("a", Some("theirs-1")), ["Accepted"]);
+    assert_eq!(bench.step(Step::AnswerApplied), ["Confirmed"]);
+}
+
+#[test]
+fn a_200_of_another_fork_gets_a_new_media_peer_and_a_re_invite() {
+    let mut bench = Bench::dialled();
+    bench.ringing("a", 183, Some("theirs-1"));
+    let stale = bench.epoch;
+    assert_eq!(bench.answered("b", Some("theirs-2")), ["Accepted", "replace", "offer"]);
+    // The old peer's result, good or bad, is nobody's business any more.
+    assert_eq!(bench.on(Input::Step(stale, Ok(Step::AnswerApplied))), NOBODY);
+    assert_eq!(bench.on(Input::Step(stale, Err(error(Fault::Backend)))), NOBODY);
+    assert_eq!(bench.offered(Some("theirs-x")), ["491 re"]);
+    assert_eq!(bench.offer_made(), ["re-INVITE ours-2"]);
+    assert_eq!(bench.offered(None), ["491 re"]);
+    let answer = K::OfferAnswered { sdp: Some("theirs-3".into()) };
+    assert_eq!(bench.dialog(answer), ["apply theirs-3 to ours-2"]);
+    assert_eq!(bench.step(Step::AnswerApplied), ["Confirmed"]);
+    assert_eq!(bench.state(), (Sip::Confirmed, Jsep::Stable));
+}
+
+#[test]
+fn a_fork_that_refuses_the_re_invite_leaves_nothing_to_talk_over() {
+    let mut bench = Bench::dialled();
+    bench.ringing("a", 183, Some("theirs-1"));
+    bench.step(Step::AnswerApplied);
+    assert_eq!(bench.answered("b", None), ["Accepted", "replace", "offer"]);
+    bench.offer_made();
+    assert_eq!(bench.dialog(K::OfferRejected { status: 488 }), ["hang up", "close"]);
+    bench.on(Input::MediaClosed(None));
+    assert_eq!(bench.on(ended(Cause::Bye, Side::Local, None)), ["Ended incompatible_media", "forget"]);
+    assert_eq!(bench.ending.unwrap().by, Side::Remote);
+}
+
+/// A bench whose re-INVITE after a fork met the peer's.
+fn glaring() -> Bench {
+    let mut bench = Bench::dialled();
+    bench.ringing("a", 183, Some("theirs-1"));
+    bench.step(Step::AnswerApplied);
+    bench.answered("b", None);
+    bench.offer_made();
+    assert_eq!(bench.dialog(K::OfferRejected { status: 491 }), ["undo"]);
+    bench
+}
+
+#[test]
+fn after_glare_the_peer_s_offer_goes_first() {
+    let mut bench = glaring();
+    assert_eq!(bench.offered(Some("theirs-2")), ["answer theirs-2"]);
+    assert_eq!(bench.answer_made(), ["200 re ours-3", "Confirmed"]);
+    assert_eq!(bench.dialog(K::OfferConfirmed { sdp: None }), NOBODY);
+    assert_eq!(bench.call.poll_timeout(), None);
+}
+
+#[test]
+fn a_peer_that_never_offers_after_glare_is_not_awaited_for_ever() {
+    let mut bench = glaring();
+    assert_eq!(bench.wait_on(), ["hang up", "close"]);
+    bench.on(Input::MediaClosed(None));
+    assert_eq!(bench.wait_on(), ["Ended timed_out", "forget"]);
+}
+
+#[test]
+fn without_any_session_an_offer_that_we_cannot_answer_ends_the_call() {
+    let mut bench = glaring();
+    bench.offered(Some("theirs-2"));
+    assert_eq!(
+        bench.fails(Fault::PeerIncompatible),
+        ["hang up SIP;cause=488;text=\"it went wrong\"", "close"]
+    );
+}
+
+#[test]
+fn a_re_invite_that_the_dialog_manager_refuses_gives_way_to_the_peer_s() {
+    let mut bench = Bench::dialled();
+    bench.ringing("a", 183, Some("theirs-1"));
+    bench.step(Step::AnswerApplied);
+    bench.answered("b", None);
+    assert_eq!(bench.offer_made(), ["re-INVITE ours-2"]);
+    // The peer's re-INVITE was in our mailbox when ours was ready.
+    assert_eq!(bench.offered(Some("theirs-2")), ["491 re"]);
+    assert_eq!(bench.refused(Command::ReInvite), ["undo"]);
+    assert_eq!(bench.offered(Some("theirs-3")), ["answer theirs-3"]);
+}
+
+#[test]
+fn a_2xx_without_sdp_breaks_the_rules_and_ends_the_call() {
+    let mut bench = Bench::dialled();
+    let said = bench.answered("a", None);
+    assert!(said[0].starts_with("hang up SIP;cause=488;text="), "{said:?}");
+    assert_eq!(said[1], "close");
+    bench.on(Input::MediaClosed(None));
+    assert_eq!(bench.on(ended(Cause::Bye, Side::Local, None)), ["Failed protocol_error", "forget"]);
+    assert!(bench.ending.unwrap().sentence.unwrap().contains("13.2.1"));
+}
+
+#[test]
+fn an_answer_without_anything_in_common_ends_an_answered_call() {
+    let mut bench = Bench::dialled();
+    bench.answered("a", Some("theirs-1"));
+    assert_eq!(
+        bench.fails(Fault::PeerIncompatible),
+        ["hang up SIP;cause=488;text=\"it went wrong\"", "close"]
+    );
+    bench.on(ended(Cause::Bye, Side::Local, None));
+    assert_eq!(bench.on(Input::MediaClosed(None)), ["Ended incompatible_media", "forget"]);
+    // The INVITE itself was accepted.
+    assert_eq!(bench.ending.unwrap().status, None);
+}
+
+#[test]
+fn a_refusal_tells_its_status_and_its_sentence() {
+    let mut bench = Bench::dialled();
+    let busy = K::Ended {
+        cause: Cause::Busy,
+        by: Side::Remote,
+        status: Some(486),
+        reason: Some("bob is busy".into()),
+    };
+    assert_eq!(bench.dialog(busy), ["close"]);
+    assert_eq!(bench.on(Input::MediaClosed(None)), ["Failed busy", "forget"]);
+    let ending = bench.ending.unwrap();
+    assert_eq!((ending.status, ending.sentence.as_deref()), (Some(486), Some("bob is busy")));
+}
+
+#[test]
+fn an_invite_that_the_dialog_manager_refuses_ends_the_call_with_its_words() {
+    let mut bench = Bench::dialled();
+    assert_eq!(bench.refused(Command::Invite), ["hang up", "close"]);
+    bench.on(Input::MediaClosed(None));
+    assert_eq!(bench.refused(Command::HangUp), ["Failed internal", "forget"]);
+    assert!(bench.ending.unwrap().sentence.unwrap().contains("it went wrong"));
+}

@@ -1,0 +1,10 @@
+//! One call's machine, played through by hand: no I/O, no clock, no actor.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
+mod bench;
+mod callee;
+mod caller;
+mod ends;
+mod offers;
+mod random;
