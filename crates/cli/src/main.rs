@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod compare;
 mod exit;
+mod interrupt;
 mod output;
 mod song;
 

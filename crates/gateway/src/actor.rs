@@ -3,6 +3,8 @@
 mod commands;
 mod events;
 mod perform;
+#[cfg(test)]
+mod recovery;
 
 use crate::calls::Entry;
 use crate::messages::*;
@@ -108,7 +110,12 @@ impl Gateway {
     }
 
     fn nat_agent(&self, hub: &Addr<Gateway>) -> Addr<NatAgent> {
-        NatAgent::new(self.config.nat.clone(), self.config.runtime.clone(), hub.clone().recipient()).start()
+        NatAgent::new(
+            self.config.nat.clone(),
+            self.config.runtime.clone(),
+            hub.clone().recipient(),
+        )
+        .start()
     }
 
     /// The other actors. Supervision does not bring an actor back after a panic: the two that keep no call's state are
@@ -118,7 +125,11 @@ impl Gateway {
         let nat_is_gone = self.house.as_ref().is_some_and(|house| !house.nat.connected());
         let nat = nat_is_gone.then(|| self.nat_agent(&hub));
         let Some(house) = &mut self.house else {
-            return Err(Error::new(Fault::ApiMisuse, "use the gateway", "it is not started or already stopped"));
+            return Err(Error::new(
+                Fault::ApiMisuse,
+                "use the gateway",
+                "it is not started or already stopped",
+            ));
         };
         if let Some(nat) = nat {
             tracing::error!("the NAT agent was gone and is made anew: report this with the log above");
@@ -134,7 +145,11 @@ impl Gateway {
     /// Tells of a call that is not over: `Ended` or `Failed` is its last event.
     fn tell(&self, call: CallId, kind: CallEventKind) {
         if self.calls.contains_key(&call) {
-            self.tell_all(GatewayEvent::Call(CallEvent { call, at: tokio::time::Instant::now(), kind }));
+            self.tell_all(GatewayEvent::Call(CallEvent {
+                call,
+                at: tokio::time::Instant::now(),
+                kind,
+            }));
         }
     }
 
@@ -152,7 +167,10 @@ impl Actor for Gateway {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(Gateway::MAILBOX);
         let house = self.furnish(&ctx.address());
-        self.router.bind(house.dialogs.clone().recipient(), house.registrar.clone().recipient());
+        self.router.bind(
+            house.dialogs.clone().recipient(),
+            house.registrar.clone().recipient(),
+        );
         self.house = Some(house);
     }
 }

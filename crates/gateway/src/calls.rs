@@ -7,7 +7,9 @@ use actix::prelude::*;
 use siprtc_core::media::{Codec, NegotiatedAudio, SdpKind};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
-use siprtc_sdp_translator::{AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, ToSip, ToWebrtc, check_answer};
+use siprtc_sdp_translator::{
+    AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, ToSip, ToWebrtc, check_answer,
+};
 
 /// One call's belongings.
 pub(crate) struct Entry {
@@ -28,7 +30,13 @@ impl Entry {
             cause = tracing::field::Empty,
             otel.kind = if role == "caller" { "client" } else { "server" }
         );
-        Entry { call: Call::new(id), media, session: None, timer: None, span }
+        Entry {
+            call: Call::new(id),
+            media,
+            session: None,
+            timer: None,
+            span,
+        }
     }
 }
 
@@ -53,14 +61,22 @@ where
     T: Send + 'static,
 {
     addr.send(message).await.unwrap_or_else(|error| {
-        Err(Error::new(Fault::Backend, "ask an actor", format!("{} is gone", std::any::type_name::<A>()))
-            .advice("this is a defect of siprtc: report it with the log above this line")
-            .caused_by(error))
+        Err(Error::new(
+            Fault::Backend,
+            "ask an actor",
+            format!("{} is gone", std::any::type_name::<A>()),
+        )
+        .advice("this is a defect of siprtc: report it with the log above this line")
+        .caused_by(error))
     })
 }
 
 /// Whether the peer's offer can be answered at all: before anybody's telephone rings.
-pub(crate) async fn screen(translator: Addr<SdpTranslator>, offer: String, codecs: Vec<Codec>) -> Result<Done> {
+pub(crate) async fn screen(
+    translator: Addr<SdpTranslator>,
+    offer: String,
+    codecs: Vec<Codec>,
+) -> Result<Done> {
     read_offer(&translator, offer, &codecs).await?;
     Ok(Step::ScreenPassed.into())
 }
@@ -69,19 +85,33 @@ pub(crate) async fn screen(translator: Addr<SdpTranslator>, offer: String, codec
 async fn read_offer(translator: &Addr<SdpTranslator>, offer: String, codecs: &[Codec]) -> Result<String> {
     let readable = ask(translator, ToWebrtc { sdp: offer }).await?.sdp;
     let lines = readable.lines().filter(|line| line.starts_with("m=")).count();
-    ask(translator, Negotiate { local: shortest(codecs, lines), remote: readable.clone() }).await?;
+    ask(
+        translator,
+        Negotiate {
+            local: shortest(codecs, lines),
+            remote: readable.clone(),
+        },
+    )
+    .await?;
     Ok(readable)
 }
 
 /// The shortest description that has our codecs in each of its m-lines: to compare with, before there is a media peer.
 fn shortest(codecs: &[Codec], lines: usize) -> String {
-    let types: Vec<String> = codecs.iter().map(|codec| codec.payload_type().to_string()).collect();
+    let types: Vec<String> = codecs
+        .iter()
+        .map(|codec| codec.payload_type().to_string())
+        .collect();
     let mut sdp = "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n".to_owned();
     for _ in 0..lines {
         sdp += &format!("m=audio 9 UDP/TLS/RTP/SAVPF {}\r\n", types.join(" "));
         for codec in codecs {
             let channels = if *codec == Codec::Opus { "/2" } else { "" };
-            sdp += &format!("a=rtpmap:{} {codec}/{}{channels}\r\n", codec.payload_type(), codec.clock_rate());
+            sdp += &format!(
+                "a=rtpmap:{} {codec}/{}{channels}\r\n",
+                codec.payload_type(),
+                codec.clock_rate()
+            );
         }
     }
     sdp
@@ -103,11 +133,29 @@ pub(crate) async fn make_answer(
 ) -> Result<Done> {
     let sdp = read_offer(&translator, offer.clone(), &codecs).await?;
     let sdp = ask(&session, AnswerOffer { sdp }).await?;
-    let wire = ask(&translator, AnswerToSip { offer: offer.clone(), answer: sdp }).await?.sdp;
+    let wire = ask(
+        &translator,
+        AnswerToSip {
+            offer: offer.clone(),
+            answer: sdp,
+        },
+    )
+    .await?
+    .sdp;
     check_answer(&offer, &wire)?;
-    let audio = ask(&translator, Negotiate { local: wire.clone(), remote: offer }).await?;
+    let audio = ask(
+        &translator,
+        Negotiate {
+            local: wire.clone(),
+            remote: offer,
+        },
+    )
+    .await?;
     ask(&session, Begin { audio }).await?;
-    Ok(Done { step: Step::AnswerMade(wire), audio: Some(audio) })
+    Ok(Done {
+        step: Step::AnswerMade(wire),
+        audio: Some(audio),
+    })
 }
 
 /// `setRemoteDescription(answer)`; audio begins.
@@ -118,10 +166,34 @@ pub(crate) async fn apply_answer(
     answer: String,
 ) -> Result<Done> {
     check_answer(&offer, &answer)?;
-    let readable = ask(&translator, AnswerToWebrtc { offer: offer.clone(), answer: answer.clone() }).await?;
+    let readable = ask(
+        &translator,
+        AnswerToWebrtc {
+            offer: offer.clone(),
+            answer: answer.clone(),
+        },
+    )
+    .await?;
     // Before setRemoteDescription: an answer without audio in common must not leave a half-set peer behind.
-    let audio = ask(&translator, Negotiate { local: offer, remote: answer }).await?;
-    ask(&session, AcceptAnswer { sdp: readable.sdp, kind: SdpKind::Answer }).await?;
+    let audio = ask(
+        &translator,
+        Negotiate {
+            local: offer,
+            remote: answer,
+        },
+    )
+    .await?;
+    ask(
+        &session,
+        AcceptAnswer {
+            sdp: readable.sdp,
+            kind: SdpKind::Answer,
+        },
+    )
+    .await?;
     ask(&session, Begin { audio }).await?;
-    Ok(Done { step: Step::AnswerApplied, audio: Some(audio) })
+    Ok(Done {
+        step: Step::AnswerApplied,
+        audio: Some(audio),
+    })
 }

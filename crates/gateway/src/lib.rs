@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+// The tests inside share a bench with those outside, which call the crate by its name.
+#[cfg(test)]
+extern crate self as siprtc_gateway;
+
 mod actor;
 mod calls;
 pub mod machine;
@@ -9,8 +13,8 @@ pub mod table;
 
 pub use actor::Gateway;
 pub use messages::{
-    Account, Answer, CallEvent, CallEventKind, Dial, Ending, GatewayConfig, GatewayEvent, Hangup, MediaPlan, Refuse,
-    SendDtmf, Shutdown, Snapshot, StartRegistration,
+    Account, Answer, CallEvent, CallEventKind, Dial, Ending, GatewayConfig, GatewayEvent, Hangup, MediaPlan,
+    Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration,
 };
 pub use router::Router;
 pub use siprtc_dialog_manager::Side;

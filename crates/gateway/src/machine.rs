@@ -80,7 +80,9 @@ impl Call {
     /// Takes what happened. An input that means nothing in this state changes nothing; `false` says so, for the
     /// application's own commands become an error then.
     pub fn handle(&mut self, now: Instant, input: Input) -> bool {
-        let Some(heard) = self.hear(input) else { return true };
+        let Some(heard) = self.hear(input) else {
+            return true;
+        };
         self.take(now, heard)
     }
 
@@ -175,15 +177,27 @@ impl Call {
             Do::AcceptOffer => Output::AcceptOffer(ours()),
             Do::ApplyAnswer => {
                 let (offer, answer) = (ours(), theirs());
-                Output::ApplyAnswer { epoch: self.step(), offer, answer }
+                Output::ApplyAnswer {
+                    epoch: self.step(),
+                    offer,
+                    answer,
+                }
             }
             Do::CloseMedia => Output::CloseMedia,
             Do::Forget => Output::Forget,
-            Do::HangUp => Output::HangUp { reason: self.reason.take() },
-            Do::Invite => Output::Invite { target: self.target.clone()?, offer: ours() },
+            Do::HangUp => Output::HangUp {
+                reason: self.reason.take(),
+            },
+            Do::Invite => Output::Invite {
+                target: self.target.clone()?,
+                offer: ours(),
+            },
             Do::MakeAnswer => {
                 let offer = theirs();
-                Output::MakeAnswer { epoch: self.step(), offer }
+                Output::MakeAnswer {
+                    epoch: self.step(),
+                    offer,
+                }
             }
             Do::MakeOffer => Output::MakeOffer { epoch: self.step() },
             Do::ReInvite => Output::ReInvite(ours()),
@@ -197,14 +211,15 @@ impl Call {
             Do::Ring => Output::Ring,
             Do::Screen => {
                 let offer = theirs();
-                Output::Screen { epoch: self.step(), offer }
+                Output::Screen {
+                    epoch: self.step(),
+                    offer,
+                }
             }
             Do::UndoOffer => Output::UndoOffer,
-            Do::TellAccepted
-            | Do::TellConfirmed
-            | Do::TellEnded
-            | Do::TellIncoming
-            | Do::TellProgress => Output::Tell(self.told(action)?),
+            Do::TellAccepted | Do::TellConfirmed | Do::TellEnded | Do::TellIncoming | Do::TellProgress => {
+                Output::Tell(self.told(action)?)
+            }
         })
     }
 
@@ -221,7 +236,10 @@ impl Call {
                 let (from, to) = self.parties.clone()?;
                 Told::Incoming { from, to }
             }
-            Do::TellProgress => Told::Progress { status: self.progress.0, early_media: self.progress.1 },
+            Do::TellProgress => Told::Progress {
+                status: self.progress.0,
+                early_media: self.progress.1,
+            },
             _ => return None,
         })
     }
@@ -229,6 +247,10 @@ impl Call {
 
 /// An error that stands for "this call is not in a state for that".
 pub(crate) fn wrong_state(operation: &'static str, call: CallId, state: (Sip, Jsep)) -> Error {
-    Error::new(Fault::ApiMisuse, operation, format!("{call} is {:?}/{:?}", state.0, state.1))
-        .advice("watch the call's events: each command fits only some states")
+    Error::new(
+        Fault::ApiMisuse,
+        operation,
+        format!("{call} is {:?}/{:?}", state.0, state.1),
+    )
+    .advice("watch the call's events: each command fits only some states")
 }

@@ -74,7 +74,11 @@ pub struct MediaPlan {
 impl Default for MediaPlan {
     /// Sends silence, drops what comes.
     fn default() -> Self {
-        MediaPlan { source: Source::Silence, sink: Sink::Null, direction: Direction::SendRecv }
+        MediaPlan {
+            source: Source::Silence,
+            sink: Sink::Null,
+            direction: Direction::SendRecv,
+        }
     }
 }
 

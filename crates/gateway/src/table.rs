@@ -223,7 +223,13 @@ pub struct Row {
 }
 
 const fn row(sip: Sip, jsep: Jsep, on: On, next: (Sip, Jsep), actions: &'static [Do]) -> Row {
-    Row { sip, jsep, on, next, actions }
+    Row {
+        sip,
+        jsep,
+        on,
+        next,
+        actions,
+    }
 }
 
 /// The rows that belong to one pair of states each, in the order of a call.
@@ -336,10 +342,26 @@ pub const TABLE: &[Row] = &[
 /// The rows that hold in every state but those of step 4, unless [`TABLE`] has one: how each call ends.
 pub const FALLBACK: &[(On, (Sip, Jsep), &[Do])] = &[
     // The application gives up, or the media did: CANCEL, BYE or a refusal by the dialog manager, which knows.
-    (On::Hangup, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
-    (On::MediaError, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
-    (On::MediaLost, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
-    (On::CommandFailed, (Sip::Ending, Jsep::Closing), &[Do::HangUp, Do::CloseMedia]),
+    (
+        On::Hangup,
+        (Sip::Ending, Jsep::Closing),
+        &[Do::HangUp, Do::CloseMedia],
+    ),
+    (
+        On::MediaError,
+        (Sip::Ending, Jsep::Closing),
+        &[Do::HangUp, Do::CloseMedia],
+    ),
+    (
+        On::MediaLost,
+        (Sip::Ending, Jsep::Closing),
+        &[Do::HangUp, Do::CloseMedia],
+    ),
+    (
+        On::CommandFailed,
+        (Sip::Ending, Jsep::Closing),
+        &[Do::HangUp, Do::CloseMedia],
+    ),
     // The other side ended it, or the transaction did.
     (On::DialogEnded, (Sip::Ended, Jsep::Closing), &[Do::CloseMedia]),
 ];
@@ -367,11 +389,17 @@ pub const fn patience(sip: Sip, jsep: Jsep) -> Option<Duration> {
 
 /// The row for an event: [`TABLE`]'s own, else [`FALLBACK`]'s. `None`: this event means nothing in this state.
 pub fn lookup(sip: Sip, jsep: Jsep, on: On) -> Option<((Sip, Jsep), &'static [Do])> {
-    if let Some(row) = TABLE.iter().find(|row| (row.sip, row.jsep, row.on) == (sip, jsep, on)) {
+    if let Some(row) = TABLE
+        .iter()
+        .find(|row| (row.sip, row.jsep, row.on) == (sip, jsep, on))
+    {
         return Some((row.next, row.actions));
     }
     if matches!(sip, Sip::Ending | Sip::Ended) {
         return None;
     }
-    FALLBACK.iter().find(|(event, ..)| *event == on).map(|(_, next, actions)| (*next, *actions))
+    FALLBACK
+        .iter()
+        .find(|(event, ..)| *event == on)
+        .map(|(_, next, actions)| (*next, *actions))
 }

@@ -3,6 +3,7 @@
 use super::talk::{self, Plan};
 use crate::args::AnswerArgs;
 use crate::exit::Exit;
+use crate::interrupt::Interrupts;
 use crate::output::Output;
 use serde_json::json;
 use siprtc::{Config, Endpoint, IncomingCall};
@@ -38,12 +39,13 @@ async fn serve(endpoint: &mut Endpoint, config: &Config, args: &AnswerArgs, outp
     let contact = endpoint.contact().uri.to_string();
     output.emit(json!({ "event": "ready", "contact": contact }));
     output.say(&format!("waiting for calls at {contact}"));
+    let mut interrupts = Interrupts::new();
     let mut worst = Exit::Ok;
     for _ in 0..args.calls.unwrap_or(usize::MAX) {
         output.progress("waiting for a call");
         let incoming = tokio::select! {
             incoming = endpoint.incoming() => incoming,
-            _ = tokio::signal::ctrl_c() => None,
+            () = interrupts.next() => None,
         };
         let Some(incoming) = incoming else { break };
         // One call that goes wrong is that call's business: the next one is served.

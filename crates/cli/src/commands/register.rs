@@ -2,6 +2,7 @@
 
 use crate::args::RegisterArgs;
 use crate::exit::Exit;
+use crate::interrupt::Interrupts;
 use crate::output::Output;
 use serde_json::json;
 use siprtc::{Config, Endpoint, Registration};
@@ -47,6 +48,7 @@ pub(crate) async fn run(config: &Config, args: &RegisterArgs, output: &Output) -
 async fn hold(args: &RegisterArgs, output: &Output) {
     let Some(seconds) = args.hold else { return };
     output.progress("registered; Ctrl-C unregisters");
+    let mut interrupts = Interrupts::new();
     let wait = Duration::from_secs_f64(if seconds <= 0.0 {
         31_536_000.0
     } else {
@@ -54,7 +56,7 @@ async fn hold(args: &RegisterArgs, output: &Output) {
     });
     tokio::select! {
         () = tokio::time::sleep(wait) => {}
-        _ = tokio::signal::ctrl_c() => {}
+        () = interrupts.next() => {}
     }
 }
 

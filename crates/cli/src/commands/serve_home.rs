@@ -1,6 +1,7 @@
 //! `siprtc serve-home`.
 
 use crate::exit::Exit;
+use crate::interrupt::Interrupts;
 use crate::output::Output;
 use serde_json::json;
 use siprtc::{Config, registry};
@@ -29,9 +30,7 @@ pub(crate) async fn run(config: &Config, output: &Output) -> Exit {
     if let Some(turn) = turn {
         output.say(&format!("STUN and TURN at {turn}"));
     }
-    if let Err(error) = tokio::signal::ctrl_c().await {
-        tracing::warn!(%error, "no signals here");
-    }
+    Interrupts::new().next().await;
     home.shutdown().await;
     Exit::Ok
 }

@@ -1,6 +1,7 @@
 //! What `call`, `answer` and `demo` have in common: a call lived through from its first event to its last.
 
 use crate::exit::Exit;
+use crate::interrupt::Interrupts;
 use crate::output::Output;
 use siprtc::gateway::CallEventKind;
 use siprtc::{Call, CallReport};
@@ -32,6 +33,7 @@ pub(crate) async fn live(
     let mut hangup_at: Option<Instant> = None;
     let mut recording_failed = false;
     let mut interrupted = false;
+    let mut interrupts = Interrupts::new();
     let mut pulse = tokio::time::interval(Duration::from_secs(1));
     let mut confirmed = false;
     loop {
@@ -71,7 +73,7 @@ pub(crate) async fn live(
                     ));
                 }
             }
-            _ = tokio::signal::ctrl_c(), if !interrupted => {
+            () = interrupts.next(), if !interrupted => {
                 interrupted = true;
                 output.progress(format!("{who}: hanging up"));
                 call.hangup().await?;

@@ -35,9 +35,19 @@ impl Gateway {
     }
 
     /// An application's command: an error when the call is unknown or in no state for it.
-    fn command_input(&mut self, ctx: &mut Context<Self>, op: &'static str, id: CallId, input: Input) -> Result<()> {
+    fn command_input(
+        &mut self,
+        ctx: &mut Context<Self>,
+        op: &'static str,
+        id: CallId,
+        input: Input,
+    ) -> Result<()> {
         let state = self.calls.get(&id).ok_or_else(|| unknown(op, id))?.call.state();
-        if self.input(ctx, id, input) { Ok(()) } else { Err(wrong_state(op, id, state)) }
+        if self.input(ctx, id, input) {
+            Ok(())
+        } else {
+            Err(wrong_state(op, id, state))
+        }
     }
 }
 
@@ -52,16 +62,28 @@ impl Handler<Dial> for Gateway {
     fn handle(&mut self, message: Dial, ctx: &mut Context<Self>) -> Result<()> {
         if self.closing || self.calls.len() >= self.config.max_calls {
             let most = self.config.max_calls;
-            return Err(Error::new(Fault::ApiMisuse, "dial", format!("{most} calls are the most, or we are closing"))
-                .advice("raise call.max_calls, or hang a call up first"));
+            return Err(Error::new(
+                Fault::ApiMisuse,
+                "dial",
+                format!("{most} calls are the most, or we are closing"),
+            )
+            .advice("raise call.max_calls, or hang a call up first"));
         }
         let id = message.call;
         if self.calls.contains_key(&id) {
-            return Err(Error::new(Fault::ApiMisuse, "dial", format!("{id} exists already"))
-                .advice("take a CallId::fresh() for every call"));
+            return Err(
+                Error::new(Fault::ApiMisuse, "dial", format!("{id} exists already"))
+                    .advice("take a CallId::fresh() for every call"),
+            );
         }
         self.calls.insert(id, Entry::new(id, "caller", message.media));
-        self.input(ctx, id, Input::Dial { target: message.target });
+        self.input(
+            ctx,
+            id,
+            Input::Dial {
+                target: message.target,
+            },
+        );
         Ok(())
     }
 }
@@ -84,10 +106,21 @@ impl Handler<Refuse> for Gateway {
 
     fn handle(&mut self, message: Refuse, ctx: &mut Context<Self>) -> Result<()> {
         if !(400..700).contains(&message.status) {
-            return Err(Error::new(Fault::ApiMisuse, "refuse", format!("{} refuses nothing", message.status))
-                .advice("choose a status from 400 to 699, such as 486 (busy) or 603 (decline)"));
+            return Err(Error::new(
+                Fault::ApiMisuse,
+                "refuse",
+                format!("{} refuses nothing", message.status),
+            )
+            .advice("choose a status from 400 to 699, such as 486 (busy) or 603 (decline)"));
         }
-        self.command_input(ctx, "refuse", message.call, Input::Refuse { status: message.status })
+        self.command_input(
+            ctx,
+            "refuse",
+            message.call,
+            Input::Refuse {
+                status: message.status,
+            },
+        )
     }
 }
 
@@ -96,7 +129,9 @@ impl Handler<Hangup> for Gateway {
 
     fn handle(&mut self, message: Hangup, ctx: &mut Context<Self>) -> Result<()> {
         // Hanging up a call that is ending already is what two people do at once: no error.
-        self.calls.get(&message.call).ok_or_else(|| unknown("hang up", message.call))?;
+        self.calls
+            .get(&message.call)
+            .ok_or_else(|| unknown("hang up", message.call))?;
         self.input(ctx, message.call, Input::Hangup);
         Ok(())
     }
@@ -109,7 +144,14 @@ impl Handler<SendDtmf> for Gateway {
         let session = self.session("send DTMF", message.call);
         Box::pin(async move {
             let duration_ms = message.duration.as_millis().min(u128::from(u32::MAX)) as u32;
-            ask(&session?, media::SendDtmf { digits: message.digits, duration_ms }).await
+            ask(
+                &session?,
+                media::SendDtmf {
+                    digits: message.digits,
+                    duration_ms,
+                },
+            )
+            .await
         })
     }
 }
@@ -152,9 +194,14 @@ impl Handler<Shutdown> for Gateway {
             ask(&house.dialogs, Terminate).await?;
             let unregister = ask(&house.registrar, registrar::Unregister);
             let patience = message.grace.max(LEAVE);
-            tokio::time::timeout(patience, unregister).await.unwrap_or_else(|error| {
-                Err(Error::new(Fault::TimedOut, "unregister", "the registrar did not answer").caused_by(error))
-            })
+            tokio::time::timeout(patience, unregister)
+                .await
+                .unwrap_or_else(|error| {
+                    Err(
+                        Error::new(Fault::TimedOut, "unregister", "the registrar did not answer")
+                            .caused_by(error),
+                    )
+                })
         };
         Box::pin(wait.into_actor(self).map(|left, act, ctx| {
             if let Err(error) = left {

@@ -32,11 +32,20 @@ impl Handler<DialogEvent> for Gateway {
             if let Some(status) = self.full() {
                 return self.command(ctx, id, Command::Refuse, dialog::Reject { call: id, status });
             }
-            self.calls.entry(id).or_insert_with(|| Entry::new(id, "callee", MediaPlan::default()));
+            self.calls
+                .entry(id)
+                .or_insert_with(|| Entry::new(id, "callee", MediaPlan::default()));
         }
-        if let DialogEventKind::Incoming { sip_call_id, .. } | DialogEventKind::Started { sip_call_id } = &event.kind {
+        if let DialogEventKind::Incoming { sip_call_id, .. } | DialogEventKind::Started { sip_call_id } =
+            &event.kind
+        {
             self.span(id).record("sip_call_id", sip_call_id.as_str());
-            self.tell(id, CallEventKind::Signalling { sip_call_id: sip_call_id.clone() });
+            self.tell(
+                id,
+                CallEventKind::Signalling {
+                    sip_call_id: sip_call_id.clone(),
+                },
+            );
         }
         self.input(ctx, id, Input::Dialog(event.kind));
     }

@@ -17,7 +17,9 @@ use tracing::Instrument;
 impl Gateway {
     /// Gives an input to a call and does all that it asks for. `false`: the call is unknown, or it means nothing now.
     pub(super) fn input(&mut self, ctx: &mut Context<Self>, id: CallId, input: Input) -> bool {
-        let Some(entry) = self.calls.get_mut(&id) else { return false };
+        let Some(entry) = self.calls.get_mut(&id) else {
+            return false;
+        };
         let span = entry.span.clone();
         let _entered = span.enter();
         let taken = entry.call.handle(tokio::time::Instant::now().into_std(), input);
@@ -29,7 +31,9 @@ impl Gateway {
         while let Some(output) = self.calls.get_mut(&id).and_then(|entry| entry.call.poll()) {
             self.perform(ctx, id, output);
         }
-        let Some(entry) = self.calls.get_mut(&id) else { return };
+        let Some(entry) = self.calls.get_mut(&id) else {
+            return;
+        };
         if let (Some(at), None) = (entry.call.poll_timeout(), entry.timer) {
             let wait = at.saturating_duration_since(tokio::time::Instant::now().into_std());
             entry.timer = Some(ctx.run_later(wait, move |act, ctx| {
@@ -59,7 +63,17 @@ impl Gateway {
             }
             Output::Invite { target, offer } => {
                 let headers = Headers::new();
-                self.command(ctx, id, C::Invite, dialog::Invite { call: id, target, offer, headers });
+                self.command(
+                    ctx,
+                    id,
+                    C::Invite,
+                    dialog::Invite {
+                        call: id,
+                        target,
+                        offer,
+                        headers,
+                    },
+                );
             }
             Output::MakeAnswer { epoch, offer } => {
                 let codecs = self.config.codecs.clone();
@@ -82,7 +96,15 @@ impl Gateway {
                     ctx.spawn(async move { drop(ask(&session, media::Close).await) }.into_actor(self));
                 }
             }
-            Output::Ring => self.command(ctx, id, C::Ring, dialog::Ring { call: id, answer: None }),
+            Output::Ring => self.command(
+                ctx,
+                id,
+                C::Ring,
+                dialog::Ring {
+                    call: id,
+                    answer: None,
+                },
+            ),
             Output::Screen { epoch, offer } => match self.house(ctx) {
                 Ok(house) => {
                     let codecs = self.config.codecs.clone();
@@ -111,7 +133,11 @@ impl Gateway {
                     entry.span.record("cause", ending.cause.as_str());
                 }
                 tracing::info!(call_id = %id, cause = %ending.cause, status = ending.status, sentence = ending.sentence, "call over");
-                if ending.established { CallEventKind::Ended(ending) } else { CallEventKind::Failed(ending) }
+                if ending.established {
+                    CallEventKind::Ended(ending)
+                } else {
+                    CallEventKind::Failed(ending)
+                }
             }
             Told::Incoming { from, to } => CallEventKind::Incoming { from, to },
             Told::Progress { status, early_media } => CallEventKind::Progress { status, early_media },
@@ -131,9 +157,11 @@ impl Gateway {
         let sent = house.dialogs.send(message);
         let answer = async move {
             sent.await.unwrap_or_else(|error| {
-                Err(Error::new(Fault::Backend, "command the dialog manager", "it is gone")
-                    .advice("this is a defect of siprtc: report it with the log above this line")
-                    .caused_by(error))
+                Err(
+                    Error::new(Fault::Backend, "command the dialog manager", "it is gone")
+                        .advice("this is a defect of siprtc: report it with the log above this line")
+                        .caused_by(error),
+                )
             })
         };
         let answer = answer.instrument(self.span(id)).into_actor(self);
@@ -177,7 +205,10 @@ impl Gateway {
         Fut: Future<Output = Result<Done>> + 'static,
     {
         let work = work.instrument(self.span(id));
-        ctx.spawn(work.into_actor(self).map(move |result, act, ctx| act.stepped(ctx, id, epoch, result)));
+        ctx.spawn(
+            work.into_actor(self)
+                .map(move |result, act, ctx| act.stepped(ctx, id, epoch, result)),
+        );
     }
 
     fn stepped(&mut self, ctx: &mut Context<Self>, id: CallId, epoch: Epoch, result: Result<Done>) {
@@ -192,11 +223,17 @@ impl Gateway {
         self.calls.get(&id).is_some_and(|entry| entry.call.awaits(epoch))
     }
 
-    fn open_session(&mut self, ctx: &mut Context<Self>, id: CallId, plan: CallPlan) -> Result<Addr<MediaSession>> {
+    fn open_session(
+        &mut self,
+        ctx: &mut Context<Self>,
+        id: CallId,
+        plan: CallPlan,
+    ) -> Result<Addr<MediaSession>> {
         let config = &self.config;
-        let entry = self.calls.get_mut(&id).ok_or_else(|| {
-            Error::new(Fault::ApiMisuse, "open a media peer", "the call is over already")
-        })?;
+        let entry = self
+            .calls
+            .get_mut(&id)
+            .ok_or_else(|| Error::new(Fault::ApiMisuse, "open a media peer", "the call is over already"))?;
         let session = MediaSession::new(
             media::SessionConfig {
                 call: id,
@@ -229,7 +266,8 @@ impl Gateway {
         };
         let close = async move { ask(&session, media::Close).await }.instrument(self.span(id));
         ctx.spawn(close.into_actor(self).map(move |stats, act, ctx| {
-            let stats = stats.inspect_err(|error| tracing::warn!(call_id = %id, %error, "media did not close clean"));
+            let stats =
+                stats.inspect_err(|error| tracing::warn!(call_id = %id, %error, "media did not close clean"));
             act.input(ctx, id, Input::MediaClosed(stats.ok().map(Box::new)));
         }));
     }
@@ -246,6 +284,8 @@ impl Gateway {
     }
 
     pub(super) fn span(&self, id: CallId) -> tracing::Span {
-        self.calls.get(&id).map_or_else(tracing::Span::none, |entry| entry.span.clone())
+        self.calls
+            .get(&id)
+            .map_or_else(tracing::Span::none, |entry| entry.span.clone())
     }
 }

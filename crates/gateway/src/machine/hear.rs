@@ -22,7 +22,12 @@ pub(super) struct Heard {
 
 impl From<On> for Heard {
     fn from(on: On) -> Self {
-        Heard { on, sdp: None, dialog: None, why: None }
+        Heard {
+            on,
+            sdp: None,
+            dialog: None,
+            why: None,
+        }
     }
 }
 
@@ -41,11 +46,21 @@ pub(super) struct Why {
 
 impl Why {
     pub(super) fn new(cause: Cause, by: Side) -> Self {
-        Why { cause, by, status: None, sentence: None, refusal: None, reason: None }
+        Why {
+            cause,
+            by,
+            status: None,
+            sentence: None,
+            refusal: None,
+            reason: None,
+        }
     }
 
     fn saying(self, sentence: impl Into<String>) -> Self {
-        Why { sentence: Some(sentence.into()), ..self }
+        Why {
+            sentence: Some(sentence.into()),
+            ..self
+        }
     }
 
     /// An error of ours or the peer's that ends the call.
@@ -65,7 +80,13 @@ impl Why {
 
 /// A Reason header field's value. The text may quote the peer: nothing of it may end the line or the string.
 fn reason(status: u16, text: &str) -> String {
-    let harmless = |c: char| if c.is_control() || matches!(c, '"' | '\\') { '\'' } else { c };
+    let harmless = |c: char| {
+        if c.is_control() || matches!(c, '"' | '\\') {
+            '\''
+        } else {
+            c
+        }
+    };
     let text: String = text.chars().take(MAX_REASON).map(harmless).collect();
     format!("SIP;cause={status};text=\"{text}\"")
 }
@@ -85,7 +106,10 @@ impl Call {
             Input::GiveUp => {
                 let why = Why::new(Cause::TimedOut, Side::Local)
                     .saying("after both sides had offered at once, the peer's own offer never came");
-                Heard { why: Some(why), ..On::TookTooLong.into() }
+                Heard {
+                    why: Some(why),
+                    ..On::TookTooLong.into()
+                }
             }
             Input::Hangup => {
                 let cause = match self.sip {
@@ -93,7 +117,10 @@ impl Call {
                     _ if self.accepted => Cause::Bye,
                     _ => Cause::Cancelled,
                 };
-                Heard { why: Some(Why::new(cause, Side::Local)), ..On::Hangup.into() }
+                Heard {
+                    why: Some(Why::new(cause, Side::Local)),
+                    ..On::Hangup.into()
+                }
             }
             Input::MediaClosed(stats) => {
                 if let Some(ending) = &mut self.ending {
@@ -106,11 +133,20 @@ impl Call {
                     reason: Some(reason(500, "media path lost")),
                     ..Why::new(Cause::MediaFailed, Side::Local).saying(text)
                 };
-                Heard { why: Some(why), ..On::MediaLost.into() }
+                Heard {
+                    why: Some(why),
+                    ..On::MediaLost.into()
+                }
             }
             Input::Refuse { status } => {
-                let why = Why { refusal: Some(status), ..Why::new(Cause::from_status(status), Side::Local) };
-                Heard { why: Some(why), ..On::Refuse.into() }
+                let why = Why {
+                    refusal: Some(status),
+                    ..Why::new(Cause::from_status(status), Side::Local)
+                };
+                Heard {
+                    why: Some(why),
+                    ..On::Refuse.into()
+                }
             }
             Input::Step(epoch, _) if !self.awaits(epoch) => return None,
             Input::Step(_, Ok(step)) => self.hear_step(step),
@@ -140,7 +176,10 @@ impl Call {
         let offering = matches!(self.jsep, Jsep::MakingAnswer | Jsep::MakingOffer);
         match self.confirmed && offering {
             true => On::OfferFailed.into(),
-            false => Heard { why: Some(Why::error(error)), ..On::MediaError.into() },
+            false => Heard {
+                why: Some(Why::error(error)),
+                ..On::MediaError.into()
+            },
         }
     }
 
@@ -149,13 +188,19 @@ impl Call {
         // It knows of no such dialog; or it is gone, and every dialog with it.
         let over = matches!(command, Command::HangUp | Command::Refuse) || error.fault() == Fault::Backend;
         Some(match command {
-            _ if over => Heard { why: why(), ..On::DialogEnded.into() },
+            _ if over => Heard {
+                why: why(),
+                ..On::DialogEnded.into()
+            },
             Command::AcceptOffer => On::AcceptFailed.into(),
             // The peer's re-INVITE is in our mailbox already: it was quicker.
             Command::ReInvite => On::ReGlare.into(),
             // Whatever was to be refused is gone: just as well.
             Command::RefuseOffer => return None,
-            _ => Heard { why: why(), ..On::CommandFailed.into() },
+            _ => Heard {
+                why: why(),
+                ..On::CommandFailed.into()
+            },
         })
     }
 
@@ -169,7 +214,10 @@ impl Call {
             }
             K::Ringing { dialog, status, sdp } => {
                 self.progress = (status, sdp.is_some());
-                Heard { dialog: Some(dialog), ..with_sdp(sdp, On::EarlyAnswer, On::Ringing) }
+                Heard {
+                    dialog: Some(dialog),
+                    ..with_sdp(sdp, On::EarlyAnswer, On::Ringing)
+                }
             }
             K::Answered { dialog, sdp } => match &self.early {
                 Some(early) if *early == dialog => On::AnsweredSame.into(),
@@ -181,12 +229,24 @@ impl Call {
             K::OfferConfirmed { sdp } => self.hear_ack(sdp, On::ReConfirmed, On::ReConfirmedWithAnswer),
             K::OfferAnswered { sdp } => owed(sdp, On::ReAnswered),
             K::OfferRejected { status } => self.hear_rejection(status),
-            K::Ended { cause, by, status, reason } => {
+            K::Ended {
+                cause,
+                by,
+                status,
+                reason,
+            } => {
                 if let Some(ending) = &mut self.ending {
                     ending.status = ending.status.or(status);
                 }
-                let why = Why { status, sentence: reason, ..Why::new(cause, by) };
-                Heard { why: Some(why), ..On::DialogEnded.into() }
+                let why = Why {
+                    status,
+                    sentence: reason,
+                    ..Why::new(cause, by)
+                };
+                Heard {
+                    why: Some(why),
+                    ..On::DialogEnded.into()
+                }
             }
         })
     }
@@ -195,7 +255,10 @@ impl Call {
     fn hear_ack(&self, sdp: Option<String>, without: On, with: On) -> Heard {
         match (self.jsep, sdp) {
             (Jsep::HaveLocalOffer, Some(sdp)) => with_sdp(Some(sdp), with, without),
-            (Jsep::HaveLocalOffer, None) => Heard { why: Some(Why::error(&no_answer("ACK"))), ..without.into() },
+            (Jsep::HaveLocalOffer, None) => Heard {
+                why: Some(Why::error(&no_answer("ACK"))),
+                ..without.into()
+            },
             _ => without.into(),
         }
     }
@@ -206,9 +269,13 @@ impl Call {
             (Sip::ReInviting, Jsep::HaveLocalOffer, 491) => On::ReGlare.into(),
             (Sip::ReInviting, Jsep::HaveLocalOffer, _) if self.confirmed => On::OfferFailed.into(),
             (Sip::ReInviting, Jsep::HaveLocalOffer, _) => {
-                let why = Why::new(Cause::from_status(status), Side::Remote)
-                    .saying(format!("the peer refused our new offer with {status}, and no other session is agreed"));
-                Heard { why: Some(why), ..On::ReRefused.into() }
+                let why = Why::new(Cause::from_status(status), Side::Remote).saying(format!(
+                    "the peer refused our new offer with {status}, and no other session is agreed"
+                ));
+                Heard {
+                    why: Some(why),
+                    ..On::ReRefused.into()
+                }
             }
             _ => On::OfferWithdrawn.into(),
         }
@@ -224,11 +291,18 @@ fn with_sdp(sdp: Option<String>, with: On, without: On) -> Heard {
 fn owed(sdp: Option<String>, on: On) -> Heard {
     match sdp {
         Some(_) => Heard { sdp, ..on.into() },
-        None => Heard { why: Some(Why::error(&no_answer("2xx"))), ..On::MediaError.into() },
+        None => Heard {
+            why: Some(Why::error(&no_answer("2xx"))),
+            ..On::MediaError.into()
+        },
     }
 }
 
 fn no_answer(message: &str) -> Error {
-    Error::new(Fault::PeerMisbehaved, "read answer", format!("the peer's {message} owes an SDP answer and has none"))
-        .advice("the peer breaks RFC 3261 section 13.2.1; call it with another endpoint to confirm")
+    Error::new(
+        Fault::PeerMisbehaved,
+        "read answer",
+        format!("the peer's {message} owes an SDP answer and has none"),
+    )
+    .advice("the peer breaks RFC 3261 section 13.2.1; call it with another endpoint to confirm")
 }

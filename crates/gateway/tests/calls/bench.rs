@@ -5,8 +5,8 @@ use siprtc_core::media::Codec;
 use siprtc_core::sip::{NameAddr, SipStack, SipUri, TimerConfig};
 use siprtc_core::{CallId, Result};
 use siprtc_gateway::{
-    Account, Answer, CallEvent, CallEventKind, Dial, Ending, Gateway, GatewayConfig, GatewayEvent, Hangup, MediaPlan,
-    Router,
+    Account, Answer, CallEvent, CallEventKind, Dial, Ending, Gateway, GatewayConfig, GatewayEvent, Hangup,
+    MediaPlan, Router,
 };
 use siprtc_nat_agent::{InterfaceFilter, NatConfig};
 use siprtc_testkit::media::{FakeEngine, FakeNetwork, Impairment};
@@ -50,7 +50,11 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { alice: Codec::ALL.to_vec(), bob: Codec::ALL.to_vec(), max_calls: [8, 8] }
+        Setup {
+            alice: Codec::ALL.to_vec(),
+            bob: Codec::ALL.to_vec(),
+            max_calls: [8, 8],
+        }
     }
 }
 
@@ -66,7 +70,14 @@ pub(crate) fn set_up<F: Future>(setup: Setup, scenario: impl FnOnce(Phone, Phone
         let (alice, bob) = Wire::pair(routers[0].clone(), routers[1].clone());
         let network = FakeNetwork::new(Impairment::default());
         let [of_alice, of_bob] = routers;
-        let alice = Phone::new("alice", alice, of_alice, &network, setup.alice, setup.max_calls[0]);
+        let alice = Phone::new(
+            "alice",
+            alice,
+            of_alice,
+            &network,
+            setup.alice,
+            setup.max_calls[0],
+        );
         let bob = Phone::new("bob", bob, of_bob, &network, setup.bob, setup.max_calls[1]);
         // Both have begun: their routers know them.
         tokio::task::yield_now().await;
@@ -110,13 +121,22 @@ impl Phone {
             codecs,
             ptime: 20,
             nat: NatConfig {
-                interfaces: InterfaceFilter { loopback: true, ..InterfaceFilter::default() },
+                interfaces: InterfaceFilter {
+                    loopback: true,
+                    ..InterfaceFilter::default()
+                },
                 ..NatConfig::default()
             },
         };
         let listener = Listener(sender).start().recipient();
         let gateway = Gateway::new(config, stack.clone(), router, listener).start();
-        Phone { gateway, engine, network: network.clone(), stack, events }
+        Phone {
+            gateway,
+            engine,
+            network: network.clone(),
+            stack,
+            events,
+        }
     }
 
     pub(crate) async fn tell<M>(&self, message: M) -> Result<()>
@@ -133,13 +153,26 @@ impl Phone {
 
     pub(crate) async fn dial_stack(&self, whom: &dyn SipStack) -> CallId {
         let call = CallId::fresh();
-        let target = SipUri::from_addr(whom.listeners()[0].bound).with_user("bob").into();
-        self.tell(Dial { call, target, media: MediaPlan::default() }).await.unwrap();
+        let target = SipUri::from_addr(whom.listeners()[0].bound)
+            .with_user("bob")
+            .into();
+        self.tell(Dial {
+            call,
+            target,
+            media: MediaPlan::default(),
+        })
+        .await
+        .unwrap();
         call
     }
 
     pub(crate) async fn answer(&self, call: CallId) {
-        self.tell(Answer { call, media: MediaPlan::default() }).await.unwrap();
+        self.tell(Answer {
+            call,
+            media: MediaPlan::default(),
+        })
+        .await
+        .unwrap();
     }
 
     pub(crate) async fn hang_up(&self, call: CallId) {
@@ -150,7 +183,11 @@ impl Phone {
     pub(crate) async fn next(&mut self) -> CallEvent {
         loop {
             let event = tokio::time::timeout(Duration::from_secs(600), self.events.recv());
-            match event.await.expect("an event should have come").expect("the listener runs") {
+            match event
+                .await
+                .expect("an event should have come")
+                .expect("the listener runs")
+            {
                 GatewayEvent::Call(event) => return event,
                 other => drop(other),
             }
@@ -169,7 +206,9 @@ impl Phone {
     }
 
     pub(crate) async fn incoming(&mut self) -> CallId {
-        self.until(|kind| matches!(kind, CallEventKind::Incoming { .. })).await.call
+        self.until(|kind| matches!(kind, CallEventKind::Incoming { .. }))
+            .await
+            .call
     }
 
     pub(crate) async fn confirmed(&mut self) {

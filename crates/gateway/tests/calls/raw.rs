@@ -4,7 +4,7 @@ use crate::bench::{Phone, alone};
 use siprtc_core::sip::{
     CSeq, Headers, Method, NameAddr, Route, SipRequest, SipResponse, SipStack, TxId, TxIds, TxOwner, Uri,
 };
-use siprtc_core::{Cause, CallId};
+use siprtc_core::{CallId, Cause};
 use siprtc_gateway::{Answer, CallEventKind, MediaPlan, Side};
 use siprtc_testkit::sip::{RecordingSink, answer, request};
 use std::sync::Arc;
@@ -35,7 +35,13 @@ struct Raw {
 
 impl Raw {
     fn new(stack: Arc<dyn SipStack>, sink: Arc<RecordingSink>) -> Self {
-        Raw { stack, sink, ids: TxIds::new(TxOwner::user(9)), dialog: Headers::new(), sequence: 0 }
+        Raw {
+            stack,
+            sink,
+            ids: TxIds::new(TxOwner::user(9)),
+            dialog: Headers::new(),
+            sequence: 0,
+        }
     }
 
     async fn request(&self, method: Method) -> (TxId, SipRequest) {
@@ -44,7 +50,9 @@ impl Raw {
     }
 
     fn contact(&self) -> NameAddr {
-        NameAddr::new(siprtc_core::sip::SipUri::from_addr(self.stack.listeners()[0].advertised))
+        NameAddr::new(siprtc_core::sip::SipUri::from_addr(
+            self.stack.listeners()[0].advertised,
+        ))
     }
 
     async fn respond(&self, tx: TxId, request: &SipRequest, status: u16, tag: &str, body: Option<String>) {
@@ -59,10 +67,14 @@ impl Raw {
     /// Takes the dialog that our 200 with this tag made.
     fn enter(&mut self, invite: &SipRequest, tag: &str) {
         self.dialog = Headers::new();
-        self.dialog.push("From", invite.headers.to().unwrap().with_tag(tag));
+        self.dialog
+            .push("From", invite.headers.to().unwrap().with_tag(tag));
         self.dialog.push("To", invite.headers.from().unwrap());
         self.dialog.push("Call-ID", invite.headers.call_id().unwrap());
-        self.dialog.push("Target", invite.headers.value("Contact").unwrap().trim_matches(['<', '>']));
+        self.dialog.push(
+            "Target",
+            invite.headers.value("Contact").unwrap().trim_matches(['<', '>']),
+        );
     }
 
     /// A request within the dialog.
@@ -73,7 +85,13 @@ impl Raw {
         for name in ["From", "To", "Call-ID"] {
             request.headers.push(name, self.dialog.value(name).unwrap());
         }
-        request.headers.push("CSeq", CSeq { sequence: self.sequence, method });
+        request.headers.push(
+            "CSeq",
+            CSeq {
+                sequence: self.sequence,
+                method,
+            },
+        );
         request.headers.push("Contact", self.contact());
         match body {
             Some(sdp) => request.with_body("application/sdp", sdp),
@@ -84,7 +102,10 @@ impl Raw {
     /// A re-INVITE and its final answer.
     async fn reinvite(&mut self, body: Option<String>, status: u16) -> SipResponse {
         let invite = self.within(Method::Invite, body);
-        self.stack.send_request(self.ids.mint(), invite, Route::by_request()).await.unwrap();
+        self.stack
+            .send_request(self.ids.mint(), invite, Route::by_request())
+            .await
+            .unwrap();
         self.sink.expect_response(100).await;
         self.sink.expect_response(status).await.1
     }
@@ -92,7 +113,13 @@ impl Raw {
     async fn ack(&mut self, body: Option<String>) {
         let mut ack = self.within(Method::Ack, body);
         self.sequence -= 1;
-        ack.headers.set("CSeq", CSeq { sequence: self.sequence, method: Method::Ack });
+        ack.headers.set(
+            "CSeq",
+            CSeq {
+                sequence: self.sequence,
+                method: Method::Ack,
+            },
+        );
         self.stack.send_ack(ack, Route::by_request()).await.unwrap();
     }
 }
@@ -119,8 +146,20 @@ fn early_media_of_the_fork_that_answers_needs_no_second_negotiation() {
         alice.dial_stack(&*raw.stack).await;
         let (tx, invite) = raw.request(Method::Invite).await;
         raw.respond(tx, &invite, 183, "a", Some(sdp(1, PCMA))).await;
-        alice.until(|kind| matches!(kind, CallEventKind::Progress { status: 183, early_media: true })).await;
-        alice.until(|kind| matches!(kind, CallEventKind::Negotiated(_))).await;
+        alice
+            .until(|kind| {
+                matches!(
+                    kind,
+                    CallEventKind::Progress {
+                        status: 183,
+                        early_media: true
+                    }
+                )
+            })
+            .await;
+        alice
+            .until(|kind| matches!(kind, CallEventKind::Negotiated(_)))
+            .await;
         raw.respond(tx, &invite, 200, "a", Some(sdp(1, PCMA))).await;
         raw.sink.expect_ack().await;
         alice.confirmed().await;
@@ -139,14 +178,20 @@ fn a_fork_other_than_the_one_with_early_media_is_offered_a_new_media_peer() {
         raw.sink.expect_ack().await;
         let (tx, again) = raw.request(Method::Invite).await;
         assert_eq!(again.headers.to().unwrap().tag(), Some("b"));
-        assert_ne!(again.body, invite.body, "a new media peer has a description of its own");
+        assert_ne!(
+            again.body, invite.body,
+            "a new media peer has a description of its own"
+        );
         raw.respond(tx, &again, 200, "b", Some(sdp(2, PCMA))).await;
         raw.sink.expect_ack().await;
         alice.confirmed().await;
         assert_eq!(alice.network.open_peers(), 1);
         raw.enter(&again, "b");
         let bye = raw.within(Method::Bye, None);
-        raw.stack.send_request(raw.ids.mint(), bye, Route::by_request()).await.unwrap();
+        raw.stack
+            .send_request(raw.ids.mint(), bye, Route::by_request())
+            .await
+            .unwrap();
         assert_eq!(alice.over().await.unwrap().cause, Cause::Bye);
     });
 }
@@ -160,7 +205,12 @@ fn a_200_without_anything_in_common_gets_a_bye_that_says_why() {
         raw.respond(tx, &invite, 200, "a", Some(sdp(1, UNHEARD_OF))).await;
         raw.sink.expect_ack().await;
         let (tx, bye) = raw.request(Method::Bye).await;
-        assert!(bye.headers.value("Reason").unwrap().starts_with("SIP;cause=488;text="));
+        assert!(
+            bye.headers
+                .value("Reason")
+                .unwrap()
+                .starts_with("SIP;cause=488;text=")
+        );
         raw.respond(tx, &bye, 200, "a", None).await;
         let ending = alice.over().await.unwrap();
         assert_eq!((ending.cause, ending.by), (Cause::IncompatibleMedia, Side::Local));
@@ -208,7 +258,9 @@ fn a_re_invite_without_an_offer_gets_one_and_its_ack_answers() {
         let offered = raw.reinvite(None, 200).await;
         assert!(body(&offered).contains("a=setup:actpass"));
         raw.ack(Some(sdp(1, PCMA))).await;
-        alice.until(|kind| matches!(kind, CallEventKind::Negotiated(_))).await;
+        alice
+            .until(|kind| matches!(kind, CallEventKind::Negotiated(_)))
+            .await;
         // An ACK that owes an answer and has none ends the call.
         raw.reinvite(None, 200).await;
         raw.ack(None).await;
@@ -221,12 +273,22 @@ fn a_re_invite_without_an_offer_gets_one_and_its_ack_answers() {
 fn an_invite_without_an_offer_is_offered_something() {
     alone(|mut alice, stack, sink| async move {
         let mut raw = Raw::new(stack, sink);
-        let uri = siprtc_core::sip::SipUri::from_addr(alice.stack.listeners()[0].advertised).with_user("alice");
+        let uri =
+            siprtc_core::sip::SipUri::from_addr(alice.stack.listeners()[0].advertised).with_user("alice");
         let mut invite = request(Method::Invite, uri);
         invite.headers.set("Contact", raw.contact());
-        raw.stack.send_request(raw.ids.mint(), invite.clone(), Route::by_request()).await.unwrap();
+        raw.stack
+            .send_request(raw.ids.mint(), invite.clone(), Route::by_request())
+            .await
+            .unwrap();
         let call = alice.incoming().await;
-        alice.tell(Answer { call, media: MediaPlan::default() }).await.unwrap();
+        alice
+            .tell(Answer {
+                call,
+                media: MediaPlan::default(),
+            })
+            .await
+            .unwrap();
         raw.sink.expect_response(100).await;
         raw.sink.expect_response(180).await;
         let (_, accepted) = raw.sink.expect_response(200).await;
@@ -234,8 +296,16 @@ fn an_invite_without_an_offer_is_offered_something() {
         raw.dialog = Headers::new();
         raw.dialog.push("From", invite.headers.value("From").unwrap());
         raw.dialog.push("To", accepted.headers.value("To").unwrap());
-        raw.dialog.push("Call-ID", invite.headers.value("Call-ID").unwrap());
-        raw.dialog.push("Target", accepted.headers.value("Contact").unwrap().trim_matches(['<', '>']));
+        raw.dialog
+            .push("Call-ID", invite.headers.value("Call-ID").unwrap());
+        raw.dialog.push(
+            "Target",
+            accepted
+                .headers
+                .value("Contact")
+                .unwrap()
+                .trim_matches(['<', '>']),
+        );
         raw.sequence = invite.headers.cseq().unwrap().sequence;
         raw.ack(Some(sdp(1, PCMA))).await;
         alice.confirmed().await;

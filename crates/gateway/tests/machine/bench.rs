@@ -144,15 +144,24 @@ impl Bench {
     }
 
     pub(crate) fn ringing(&mut self, tag: &str, status: u16, sdp: Option<&str>) -> Vec<String> {
-        self.dialog(K::Ringing { dialog: DialogTag(tag.into()), status, sdp: sdp.map(Into::into) })
+        self.dialog(K::Ringing {
+            dialog: DialogTag(tag.into()),
+            status,
+            sdp: sdp.map(Into::into),
+        })
     }
 
     pub(crate) fn answered(&mut self, tag: &str, sdp: Option<&str>) -> Vec<String> {
-        self.dialog(K::Answered { dialog: DialogTag(tag.into()), sdp: sdp.map(Into::into) })
+        self.dialog(K::Answered {
+            dialog: DialogTag(tag.into()),
+            sdp: sdp.map(Into::into),
+        })
     }
 
     pub(crate) fn offered(&mut self, sdp: Option<&str>) -> Vec<String> {
-        self.dialog(K::Offered { sdp: sdp.map(Into::into) })
+        self.dialog(K::Offered {
+            sdp: sdp.map(Into::into),
+        })
     }
 
     pub(crate) fn refused(&mut self, command: Command) -> Vec<String> {
@@ -174,7 +183,10 @@ impl Bench {
     /// A caller's call that stands: `ours-1` answered by `theirs-1`.
     pub(crate) fn calling() -> Self {
         let mut bench = Bench::dialled();
-        assert_eq!(bench.answered("a", Some("theirs-1")), ["Accepted", "apply theirs-1 to ours-1"]);
+        assert_eq!(
+            bench.answered("a", Some("theirs-1")),
+            ["Accepted", "apply theirs-1 to ours-1"]
+        );
         assert_eq!(bench.step(Step::AnswerApplied), ["Confirmed"]);
         bench
     }
@@ -215,5 +227,10 @@ pub(crate) fn incoming(offer: Option<&str>) -> Input {
 }
 
 pub(crate) fn ended(cause: Cause, by: Side, status: Option<u16>) -> Input {
-    Input::Dialog(K::Ended { cause, by, status, reason: None })
+    Input::Dialog(K::Ended {
+        cause,
+        by,
+        status,
+        reason: None,
+    })
 }

@@ -10,19 +10,31 @@ use siprtc_gateway::table::{Jsep, Sip};
 fn a_call_rings_is_answered_and_hung_up() {
     let mut bench = Bench::dialled();
     assert_eq!(bench.ringing("a", 180, None), ["Progress 180"]);
-    assert_eq!(bench.answered("a", Some("theirs-1")), ["Accepted", "apply theirs-1 to ours-1"]);
+    assert_eq!(
+        bench.answered("a", Some("theirs-1")),
+        ["Accepted", "apply theirs-1 to ours-1"]
+    );
     assert_eq!(bench.step(Step::AnswerApplied), ["Confirmed"]);
     assert_eq!(bench.on(Input::Hangup), ["hang up", "close"]);
     assert_eq!(bench.on(Input::MediaClosed(None)), NOBODY);
-    assert_eq!(bench.on(ended(Cause::Bye, Side::Local, None)), ["Ended bye", "forget"]);
+    assert_eq!(
+        bench.on(ended(Cause::Bye, Side::Local, None)),
+        ["Ended bye", "forget"]
+    );
     let ending = bench.ending.unwrap();
-    assert_eq!((ending.by, ending.status, ending.established), (Side::Local, None, true));
+    assert_eq!(
+        (ending.by, ending.status, ending.established),
+        (Side::Local, None, true)
+    );
 }
 
 #[test]
 fn early_media_and_the_200_of_the_same_dialog_need_one_answer() {
     let mut bench = Bench::dialled();
-    assert_eq!(bench.ringing("a", 183, Some("theirs-1")), ["Progress 183 early", "apply theirs-1 to ours-1"]);
+    assert_eq!(
+        bench.ringing("a", 183, Some("theirs-1")),
+        ["Progress 183 early", "apply theirs-1 to ours-1"]
+    );
     assert_eq!(bench.step(Step::AnswerApplied), NOBODY);
     assert_eq!(bench.ringing("a", 183, Some("theirs-1")), ["Progress 183 early"]);
     assert_eq!(bench.answered("a", Some("theirs-1")), ["Accepted", "Confirmed"]);
@@ -41,14 +53,19 @@ fn a_200_of_another_fork_gets_a_new_media_peer_and_a_re_invite() {
     let mut bench = Bench::dialled();
     bench.ringing("a", 183, Some("theirs-1"));
     let stale = bench.epoch;
-    assert_eq!(bench.answered("b", Some("theirs-2")), ["Accepted", "replace", "offer"]);
+    assert_eq!(
+        bench.answered("b", Some("theirs-2")),
+        ["Accepted", "replace", "offer"]
+    );
     // The old peer's result, good or bad, is nobody's business any more.
     assert_eq!(bench.on(Input::Step(stale, Ok(Step::AnswerApplied))), NOBODY);
     assert_eq!(bench.on(Input::Step(stale, Err(error(Fault::Backend)))), NOBODY);
     assert_eq!(bench.offered(Some("theirs-x")), ["491 re"]);
     assert_eq!(bench.offer_made(), ["re-INVITE ours-2"]);
     assert_eq!(bench.offered(None), ["491 re"]);
-    let answer = K::OfferAnswered { sdp: Some("theirs-3".into()) };
+    let answer = K::OfferAnswered {
+        sdp: Some("theirs-3".into()),
+    };
     assert_eq!(bench.dialog(answer), ["apply theirs-3 to ours-2"]);
     assert_eq!(bench.step(Step::AnswerApplied), ["Confirmed"]);
     assert_eq!(bench.state(), (Sip::Confirmed, Jsep::Stable));
@@ -61,9 +78,15 @@ fn a_fork_that_refuses_the_re_invite_leaves_nothing_to_talk_over() {
     bench.step(Step::AnswerApplied);
     assert_eq!(bench.answered("b", None), ["Accepted", "replace", "offer"]);
     bench.offer_made();
-    assert_eq!(bench.dialog(K::OfferRejected { status: 488 }), ["hang up", "close"]);
+    assert_eq!(
+        bench.dialog(K::OfferRejected { status: 488 }),
+        ["hang up", "close"]
+    );
     bench.on(Input::MediaClosed(None));
-    assert_eq!(bench.on(ended(Cause::Bye, Side::Local, None)), ["Ended incompatible_media", "forget"]);
+    assert_eq!(
+        bench.on(ended(Cause::Bye, Side::Local, None)),
+        ["Ended incompatible_media", "forget"]
+    );
     assert_eq!(bench.ending.unwrap().by, Side::Remote);
 }
 
@@ -125,7 +148,10 @@ fn a_2xx_without_sdp_breaks_the_rules_and_ends_the_call() {
     assert!(said[0].starts_with("hang up SIP;cause=488;text="), "{said:?}");
     assert_eq!(said[1], "close");
     bench.on(Input::MediaClosed(None));
-    assert_eq!(bench.on(ended(Cause::Bye, Side::Local, None)), ["Failed protocol_error", "forget"]);
+    assert_eq!(
+        bench.on(ended(Cause::Bye, Side::Local, None)),
+        ["Failed protocol_error", "forget"]
+    );
     assert!(bench.ending.unwrap().sentence.unwrap().contains("13.2.1"));
 }
 
@@ -138,7 +164,10 @@ fn an_answer_without_anything_in_common_ends_an_answered_call() {
         ["hang up SIP;cause=488;text=\"it went wrong\"", "close"]
     );
     bench.on(ended(Cause::Bye, Side::Local, None));
-    assert_eq!(bench.on(Input::MediaClosed(None)), ["Ended incompatible_media", "forget"]);
+    assert_eq!(
+        bench.on(Input::MediaClosed(None)),
+        ["Ended incompatible_media", "forget"]
+    );
     // The INVITE itself was accepted.
     assert_eq!(bench.ending.unwrap().status, None);
 }
@@ -155,7 +184,10 @@ fn a_refusal_tells_its_status_and_its_sentence() {
     assert_eq!(bench.dialog(busy), ["close"]);
     assert_eq!(bench.on(Input::MediaClosed(None)), ["Failed busy", "forget"]);
     let ending = bench.ending.unwrap();
-    assert_eq!((ending.status, ending.sentence.as_deref()), (Some(486), Some("bob is busy")));
+    assert_eq!(
+        (ending.status, ending.sentence.as_deref()),
+        (Some(486), Some("bob is busy"))
+    );
 }
 
 #[test]

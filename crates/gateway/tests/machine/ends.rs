@@ -14,9 +14,15 @@ fn the_first_cause_is_the_one_that_is_told() {
     bench.on(Input::MediaLost("no consent".into()));
     assert_eq!(bench.on(Input::Hangup), NOBODY);
     assert_eq!(bench.on(ended(Cause::Bye, Side::Remote, None)), NOBODY);
-    assert_eq!(bench.on(Input::MediaClosed(None)), ["Ended media_failed", "forget"]);
+    assert_eq!(
+        bench.on(Input::MediaClosed(None)),
+        ["Ended media_failed", "forget"]
+    );
     let ending = bench.ending.unwrap();
-    assert_eq!((ending.by, ending.sentence.as_deref()), (Side::Local, Some("no consent")));
+    assert_eq!(
+        (ending.by, ending.sentence.as_deref()),
+        (Side::Local, Some("no consent"))
+    );
 }
 
 #[test]
@@ -96,7 +102,10 @@ fn whoever_cannot_wait_may_give_up() {
 fn the_last_numbers_come_with_the_end() {
     let mut bench = Bench::calling();
     bench.on(Input::Hangup);
-    let stats = SessionStats { packets_expected: 7, ..SessionStats::default() };
+    let stats = SessionStats {
+        packets_expected: 7,
+        ..SessionStats::default()
+    };
     bench.on(Input::MediaClosed(Some(Box::new(stats))));
     bench.on(ended(Cause::Bye, Side::Local, None));
     assert_eq!(bench.ending.unwrap().stats.unwrap().packets_expected, 7);
@@ -107,7 +116,10 @@ fn a_cancelled_call_tells_the_status_of_its_invite() {
     let mut bench = Bench::dialled();
     assert_eq!(bench.on(Input::Hangup), ["hang up", "close"]);
     bench.on(Input::MediaClosed(None));
-    assert_eq!(bench.on(ended(Cause::Cancelled, Side::Local, Some(487))), ["Failed cancelled", "forget"]);
+    assert_eq!(
+        bench.on(ended(Cause::Cancelled, Side::Local, Some(487))),
+        ["Failed cancelled", "forget"]
+    );
     assert_eq!(bench.ending.unwrap().status, Some(487));
 }
 
@@ -115,16 +127,31 @@ fn a_cancelled_call_tells_the_status_of_its_invite() {
 fn a_peer_s_words_cannot_break_out_of_our_reason() {
     let mut bench = Bench::dialled();
     bench.answered("a", Some("theirs-1"));
-    let evil = Error::new(Fault::PeerIncompatible, "read answer", format!("a\"b\\c\r\nd\0e\t{}", "x".repeat(4000)));
+    let evil = Error::new(
+        Fault::PeerIncompatible,
+        "read answer",
+        format!("a\"b\\c\r\nd\0e\t{}", "x".repeat(4000)),
+    );
     let said = bench.on(Input::Step(bench.epoch, Err(evil)));
     let reason = said[0].strip_prefix("hang up ").unwrap();
-    assert!(reason.starts_with("SIP;cause=488;text=\"a'b'c''d'e'x"), "{reason}");
-    assert!(reason.len() < 160 && reason.ends_with('"') && reason.matches('"').count() == 2, "{reason}");
+    assert!(
+        reason.starts_with("SIP;cause=488;text=\"a'b'c''d'e'x"),
+        "{reason}"
+    );
+    assert!(
+        reason.len() < 160 && reason.ends_with('"') && reason.matches('"').count() == 2,
+        "{reason}"
+    );
 }
 
 #[test]
 fn a_dialog_manager_that_is_gone_ends_the_call_whatever_it_was_told() {
-    for command in [Command::RefuseOffer, Command::AcceptOffer, Command::ReInvite, Command::Ring] {
+    for command in [
+        Command::RefuseOffer,
+        Command::AcceptOffer,
+        Command::ReInvite,
+        Command::Ring,
+    ] {
         let mut bench = Bench::calling();
         let gone = Error::new(Fault::Backend, "command", "it is gone");
         assert_eq!(bench.on(Input::CommandFailed(command, gone)), ["close"]);

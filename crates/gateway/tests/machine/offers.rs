@@ -47,7 +47,12 @@ fn a_re_invite_without_an_offer_gets_ours() {
     bench.dialog(K::Confirmed { sdp: None });
     assert_eq!(bench.offered(None), ["offer"]);
     assert_eq!(bench.offer_made(), ["200 re ours-2"]);
-    assert_eq!(bench.dialog(K::OfferConfirmed { sdp: Some("theirs-2".into()) }), ["apply theirs-2 to ours-2"]);
+    assert_eq!(
+        bench.dialog(K::OfferConfirmed {
+            sdp: Some("theirs-2".into())
+        }),
+        ["apply theirs-2 to ours-2"]
+    );
     assert_eq!(bench.offered(Some("theirs-3")), ["491 re"]);
     assert_eq!(bench.step(Step::AnswerApplied), NOBODY);
     stands(bench);
@@ -69,7 +74,10 @@ fn an_ack_of_a_re_invite_that_owes_an_answer_ends_the_call_with_a_reason() {
     let said = bench.dialog(K::OfferConfirmed { sdp: None });
     assert!(said[0].starts_with("hang up SIP;cause=488"), "{said:?}");
     bench.on(Input::MediaClosed(None));
-    assert_eq!(bench.on(ended(Cause::Bye, Side::Local, None)), ["Ended protocol_error", "forget"]);
+    assert_eq!(
+        bench.on(ended(Cause::Bye, Side::Local, None)),
+        ["Ended protocol_error", "forget"]
+    );
 }
 
 #[test]
@@ -91,7 +99,12 @@ fn a_withdrawn_offer_that_our_peer_has_taken_is_followed_by_an_offer_of_ours() {
     assert_eq!(bench.offered(Some("theirs-3")), ["491 re"]);
     assert_eq!(bench.answer_made(), ["offer"]);
     assert_eq!(bench.offer_made(), ["re-INVITE ours-3"]);
-    assert_eq!(bench.dialog(K::OfferAnswered { sdp: Some("theirs-4".into()) }), ["apply theirs-4 to ours-3"]);
+    assert_eq!(
+        bench.dialog(K::OfferAnswered {
+            sdp: Some("theirs-4".into())
+        }),
+        ["apply theirs-4 to ours-3"]
+    );
     assert_eq!(bench.step(Step::AnswerApplied), NOBODY);
     stands(bench);
 }

@@ -11,27 +11,51 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 enum Happening {
     Answer,
-    Answered { tag: bool, sdp: bool },
+    Answered {
+        tag: bool,
+        sdp: bool,
+    },
     CommandFailed(Command, bool),
-    Confirmed { sdp: bool },
+    Confirmed {
+        sdp: bool,
+    },
     Dial,
-    Ended { status: bool },
+    Ended {
+        status: bool,
+    },
     GiveUp,
     Hangup,
-    Incoming { sdp: bool },
+    Incoming {
+        sdp: bool,
+    },
     MediaClosed,
     MediaLost,
-    OfferAnswered { sdp: bool },
-    OfferConfirmed { sdp: bool },
+    OfferAnswered {
+        sdp: bool,
+    },
+    OfferConfirmed {
+        sdp: bool,
+    },
     OfferRejected(u16),
-    Offered { sdp: bool },
+    Offered {
+        sdp: bool,
+    },
     Refuse,
-    Ringing { tag: bool, sdp: bool },
-    StepFails { stale: bool, ours: bool },
+    Ringing {
+        tag: bool,
+        sdp: bool,
+    },
+    StepFails {
+        stale: bool,
+        ours: bool,
+    },
     /// The step that runs succeeds.
     StepIsDone,
     /// Any result, of this epoch or the one before.
-    StepSays { stale: bool, which: u8 },
+    StepSays {
+        stale: bool,
+        which: u8,
+    },
     Wait,
 }
 
@@ -116,13 +140,17 @@ impl Witness {
         let epoch = |stale: bool| self.epochs[usize::from(stale)];
         Some(match happening {
             H::Answer => Input::Answer,
-            H::Answered { tag: name, sdp } => {
-                Input::Dialog(K::Answered { dialog: tag(name), sdp: self.theirs(sdp) })
-            }
-            H::CommandFailed(command, gone) => {
-                Input::CommandFailed(command, error(if gone { Fault::Backend } else { Fault::ApiMisuse }))
-            }
-            H::Confirmed { sdp } => Input::Dialog(K::Confirmed { sdp: self.theirs(sdp) }),
+            H::Answered { tag: name, sdp } => Input::Dialog(K::Answered {
+                dialog: tag(name),
+                sdp: self.theirs(sdp),
+            }),
+            H::CommandFailed(command, gone) => Input::CommandFailed(
+                command,
+                error(if gone { Fault::Backend } else { Fault::ApiMisuse }),
+            ),
+            H::Confirmed { sdp } => Input::Dialog(K::Confirmed {
+                sdp: self.theirs(sdp),
+            }),
             H::Dial => Input::Dial { target: target() },
             H::Ended { status } => ended(Cause::Cancelled, Side::Remote, status.then_some(487)),
             H::GiveUp => Input::GiveUp,
@@ -130,16 +158,28 @@ impl Witness {
             H::Incoming { sdp } => incoming(self.theirs(sdp).as_deref()),
             H::MediaClosed => Input::MediaClosed(None),
             H::MediaLost => Input::MediaLost("lost".into()),
-            H::OfferAnswered { sdp } => Input::Dialog(K::OfferAnswered { sdp: self.theirs(sdp) }),
-            H::OfferConfirmed { sdp } => Input::Dialog(K::OfferConfirmed { sdp: self.theirs(sdp) }),
+            H::OfferAnswered { sdp } => Input::Dialog(K::OfferAnswered {
+                sdp: self.theirs(sdp),
+            }),
+            H::OfferConfirmed { sdp } => Input::Dialog(K::OfferConfirmed {
+                sdp: self.theirs(sdp),
+            }),
             H::OfferRejected(status) => Input::Dialog(K::OfferRejected { status }),
-            H::Offered { sdp } => Input::Dialog(K::Offered { sdp: self.theirs(sdp) }),
+            H::Offered { sdp } => Input::Dialog(K::Offered {
+                sdp: self.theirs(sdp),
+            }),
             H::Refuse => Input::Refuse { status: 486 },
-            H::Ringing { tag: name, sdp } => {
-                Input::Dialog(K::Ringing { dialog: tag(name), status: 183, sdp: self.theirs(sdp) })
-            }
+            H::Ringing { tag: name, sdp } => Input::Dialog(K::Ringing {
+                dialog: tag(name),
+                status: 183,
+                sdp: self.theirs(sdp),
+            }),
             H::StepFails { stale, ours } => {
-                let fault = if ours { Fault::Backend } else { Fault::PeerIncompatible };
+                let fault = if ours {
+                    Fault::Backend
+                } else {
+                    Fault::PeerIncompatible
+                };
                 Input::Step(epoch(stale), Err(error(fault)))
             }
             H::StepIsDone => {
@@ -148,7 +188,12 @@ impl Witness {
             }
             H::StepSays { stale, which } => {
                 let (epoch, sdp) = (epoch(stale), self.ours());
-                let step = [Step::OfferMade, Step::AnswerMade, |_| Step::AnswerApplied, |_| Step::ScreenPassed];
+                let step = [
+                    Step::OfferMade,
+                    Step::AnswerMade,
+                    |_| Step::AnswerApplied,
+                    |_| Step::ScreenPassed,
+                ];
                 Input::Step(epoch, Ok(step[usize::from(which)](sdp)))
             }
             H::Wait => {

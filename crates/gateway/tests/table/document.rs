@@ -15,7 +15,10 @@ fn the_document_shows_the_table_as_it_is() {
         std::fs::write(FILE, &drawn).unwrap();
     }
     let written = std::fs::read_to_string(FILE).unwrap_or_default();
-    assert!(written == drawn, "docs/gateway.md is stale: run UPDATE=1 cargo test --release -p siprtc-gateway --test table");
+    assert!(
+        written == drawn,
+        "docs/gateway.md is stale: run UPDATE=1 cargo test --release -p siprtc-gateway --test table"
+    );
 }
 
 fn document() -> String {
@@ -56,13 +59,25 @@ fn diagram(text: &mut String) {
             }
         }
         for (next, events) in ways {
-            writeln!(text, "    {} --> {}: {}", name(state), name(next), events.join(", ")).unwrap();
+            writeln!(
+                text,
+                "    {} --> {}: {}",
+                name(state),
+                name(next),
+                events.join(", ")
+            )
+            .unwrap();
         }
     }
     text.push_str("    Ended_Closed --> [*]\n```\n\n");
 }
 
-fn words<W: Copy + std::fmt::Debug>(text: &mut String, title: &str, all: &[W], meaning: fn(W) -> &'static str) {
+fn words<W: Copy + std::fmt::Debug>(
+    text: &mut String,
+    title: &str,
+    all: &[W],
+    meaning: fn(W) -> &'static str,
+) {
     writeln!(text, "## {title}\n\n| word | meaning |\n|---|---|").unwrap();
     for word in all {
         writeln!(text, "| `{word:?}` | {} |", plain(meaning(*word))).unwrap();
@@ -81,14 +96,28 @@ fn actions(actions: &[Do]) -> String {
 }
 
 fn rows(text: &mut String) {
-    text.push_str("## Rows\n\n| SIP | JSEP | event | SIP then | JSEP then | actions |\n|---|---|---|---|---|---|\n");
+    text.push_str(
+        "## Rows\n\n| SIP | JSEP | event | SIP then | JSEP then | actions |\n|---|---|---|---|---|---|\n",
+    );
     for row in TABLE {
         let (sip, jsep) = row.next;
         let (was, on) = ((row.sip, row.jsep), row.on);
-        writeln!(text, "| {:?} | {:?} | {on:?} | {sip:?} | {jsep:?} | {} |", was.0, was.1, actions(row.actions)).unwrap();
+        writeln!(
+            text,
+            "| {:?} | {:?} | {on:?} | {sip:?} | {jsep:?} | {} |",
+            was.0,
+            was.1,
+            actions(row.actions)
+        )
+        .unwrap();
     }
     for (on, (sip, jsep), done) in FALLBACK {
-        writeln!(text, "| *any other, but not ending* | | {on:?} | {sip:?} | {jsep:?} | {} |", actions(done)).unwrap();
+        writeln!(
+            text,
+            "| *any other, but not ending* | | {on:?} | {sip:?} | {jsep:?} | {} |",
+            actions(done)
+        )
+        .unwrap();
     }
     text.push('\n');
 }
@@ -99,12 +128,22 @@ fn nothing(text: &mut String) {
         let events = match nothing.on.len() {
             many if many == On::ALL.len() => "all".to_owned(),
             many if many > 12 => "all others".to_owned(),
-            _ => nothing.on.iter().map(|on| format!("{on:?}")).collect::<Vec<_>>().join(", "),
+            _ => nothing
+                .on
+                .iter()
+                .map(|on| format!("{on:?}"))
+                .collect::<Vec<_>>()
+                .join(", "),
         };
         let kind = match nothing.kind {
             Kind::Ignored => "changes nothing",
             Kind::Never => "cannot come",
         };
-        writeln!(text, "| {events} | {} | {kind} | {} |", nothing.at_words, nothing.why).unwrap();
+        writeln!(
+            text,
+            "| {events} | {} | {kind} | {} |",
+            nothing.at_words, nothing.why
+        )
+        .unwrap();
     }
 }

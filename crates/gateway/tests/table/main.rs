@@ -28,5 +28,8 @@ fn reachable() -> BTreeSet<State> {
 /// What can happen in `state`, and where that leads.
 fn transitions((sip, jsep): State) -> impl Iterator<Item = (On, State)> {
     let happens = move |on: &&On| !nothing::is_never((sip, jsep), **on);
-    On::ALL.iter().filter(happens).filter_map(move |on| Some((*on, lookup(sip, jsep, *on)?.0)))
+    On::ALL
+        .iter()
+        .filter(happens)
+        .filter_map(move |on| Some((*on, lookup(sip, jsep, *on)?.0)))
 }

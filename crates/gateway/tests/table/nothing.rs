@@ -29,7 +29,13 @@ const fn never(
     at: fn(Sip, Jsep) -> bool,
     why: &'static str,
 ) -> Nothing {
-    Nothing { on, at, at_words, kind: Kind::Never, why }
+    Nothing {
+        on,
+        at,
+        at_words,
+        kind: Kind::Never,
+        why,
+    }
 }
 
 const fn ignored(
@@ -38,7 +44,13 @@ const fn ignored(
     at: fn(Sip, Jsep) -> bool,
     why: &'static str,
 ) -> Nothing {
-    Nothing { on, at, at_words, kind: Kind::Ignored, why }
+    Nothing {
+        on,
+        at,
+        at_words,
+        kind: Kind::Ignored,
+        why,
+    }
 }
 
 /// No step of the end has begun.
@@ -160,7 +172,9 @@ pub(crate) const NOTHING: &[Nothing] = &[
 ];
 
 pub(crate) fn reasons((sip, jsep): State, on: On) -> impl Iterator<Item = &'static Nothing> {
-    NOTHING.iter().filter(move |nothing| nothing.on.contains(&on) && (nothing.at)(sip, jsep))
+    NOTHING
+        .iter()
+        .filter(move |nothing| nothing.on.contains(&on) && (nothing.at)(sip, jsep))
 }
 
 /// Whether the world cannot bring this event about.

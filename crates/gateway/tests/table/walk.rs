@@ -6,7 +6,9 @@ use siprtc_gateway::table::{Do, FALLBACK, Jsep, On, Sip, TABLE, lookup, patience
 use std::collections::{BTreeSet, HashSet};
 
 fn has_own_row((sip, jsep): State, on: On) -> bool {
-    TABLE.iter().any(|row| (row.sip, row.jsep, row.on) == (sip, jsep, on))
+    TABLE
+        .iter()
+        .any(|row| (row.sip, row.jsep, row.on) == (sip, jsep, on))
 }
 
 #[test]
@@ -15,7 +17,10 @@ fn every_event_in_every_state_has_a_row_or_one_reason_to_have_none() {
         for &on in On::ALL {
             let count = reasons(state, on).count();
             if has_own_row(state, on) {
-                assert_eq!(count, 0, "{state:?} on {on:?} has a row and a reason to have none");
+                assert_eq!(
+                    count, 0,
+                    "{state:?} on {on:?} has a row and a reason to have none"
+                );
             } else if lookup(state.0, state.1, on).is_none() {
                 assert_eq!(count, 1, "{state:?} on {on:?} has no row, and {count} reasons");
             }
@@ -29,7 +34,11 @@ fn every_reason_is_needed() {
     for nothing in NOTHING {
         for &on in nothing.on {
             let covers = |&(sip, jsep): &State| (nothing.at)(sip, jsep) && !has_own_row((sip, jsep), on);
-            assert!(states.iter().any(covers), "{on:?} at {} explains nothing", nothing.at_words);
+            assert!(
+                states.iter().any(covers),
+                "{on:?} at {} explains nothing",
+                nothing.at_words
+            );
         }
     }
 }
@@ -55,9 +64,18 @@ fn every_row_can_happen_and_every_word_is_used() {
     }
     let actions: HashSet<Do> = TABLE.iter().flat_map(|row| row.actions.iter().copied()).collect();
     assert!(Do::ALL.iter().all(|action| actions.contains(action)));
-    assert!(Sip::ALL.iter().all(|sip| states.iter().any(|(state, _)| state == sip)));
-    assert!(Jsep::ALL.iter().all(|jsep| states.iter().any(|(_, state)| state == jsep)));
-    let used = |on: &On| TABLE.iter().any(|row| row.on == *on) || FALLBACK.iter().any(|(event, ..)| event == on);
+    assert!(
+        Sip::ALL
+            .iter()
+            .all(|sip| states.iter().any(|(state, _)| state == sip))
+    );
+    assert!(
+        Jsep::ALL
+            .iter()
+            .all(|jsep| states.iter().any(|(_, state)| state == jsep))
+    );
+    let used =
+        |on: &On| TABLE.iter().any(|row| row.on == *on) || FALLBACK.iter().any(|(event, ..)| event == on);
     assert!(On::ALL.iter().all(used));
 }
 
@@ -117,7 +135,9 @@ fn the_media_peer_is_only_asked_for_what_jsep_allows_and_is_where_the_table_beli
     for state in reachable() {
         for (on, next) in transitions(state) {
             let (_, actions) = lookup(state.0, state.1, on).unwrap();
-            let peer = actions.iter().fold(Peer::of(state.1).hears(on), |peer, action| peer.does(*action));
+            let peer = actions
+                .iter()
+                .fold(Peer::of(state.1).hears(on), |peer, action| peer.does(*action));
             assert_eq!(peer, Peer::of(next.1), "{state:?} on {on:?} with {actions:?}");
         }
     }
@@ -128,9 +148,14 @@ fn an_offer_while_one_is_pending_is_answered_491_and_changes_nothing() {
     let mut pending = 0;
     for state in reachable() {
         for on in [On::Offered, On::OfferedOfferless] {
-            let Some((next, actions)) = lookup(state.0, state.1, on) else { continue };
+            let Some((next, actions)) = lookup(state.0, state.1, on) else {
+                continue;
+            };
             if state.1 == Jsep::Stable {
-                assert!(matches!(actions, [Do::MakeAnswer | Do::MakeOffer]), "{state:?}: {actions:?}");
+                assert!(
+                    matches!(actions, [Do::MakeAnswer | Do::MakeOffer]),
+                    "{state:?}: {actions:?}"
+                );
             } else {
                 assert_eq!((next, actions), (state, &[Do::RefusePending][..]));
                 pending += 1;
@@ -175,9 +200,12 @@ fn no_state_waits_for_the_result_of_a_step_that_was_dropped() {
     for state in reachable() {
         for (on, next) in transitions(state) {
             let Some(start) = starts(next.1) else { continue };
-            let begins: Vec<&Do> = lookup(state.0, state.1, on).unwrap().1.iter().filter(|action| {
-                Jsep::ALL.iter().any(|jsep| starts(*jsep) == Some(**action))
-            }).collect();
+            let begins: Vec<&Do> = lookup(state.0, state.1, on)
+                .unwrap()
+                .1
+                .iter()
+                .filter(|action| Jsep::ALL.iter().any(|jsep| starts(*jsep) == Some(**action)))
+                .collect();
             match begins[..] {
                 // Nothing new makes the running step's result stale.
                 [] => assert_eq!(state.1, next.1, "{state:?} on {on:?} waits for nothing"),
@@ -202,13 +230,22 @@ struct Trail {
 
 impl Trail {
     fn start() -> Self {
-        Trail { state: (Sip::Idle, Jsep::Stable), closes: 0, hangups: 0, ended: 0, forgets: 0 }
+        Trail {
+            state: (Sip::Idle, Jsep::Stable),
+            closes: 0,
+            hangups: 0,
+            ended: 0,
+            forgets: 0,
+        }
     }
 
     fn on(mut self, on: On) -> Option<Self> {
         let (next, actions) = lookup(self.state.0, self.state.1, on)?;
         for action in actions {
-            assert_eq!(self.forgets, 0, "{self:?} does {action:?} on {on:?} after it was forgotten");
+            assert_eq!(
+                self.forgets, 0,
+                "{self:?} does {action:?} on {on:?} after it was forgotten"
+            );
             match action {
                 Do::CloseMedia => self.closes += 1,
                 Do::Forget => self.forgets += 1,
@@ -239,11 +276,21 @@ impl Trail {
 #[test]
 fn on_every_way_a_call_ends_once_closes_its_media_once_and_hangs_up_at_most_once() {
     for trail in Trail::all() {
-        let Trail { state, closes, hangups, ended, forgets } = trail;
+        let Trail {
+            state,
+            closes,
+            hangups,
+            ended,
+            forgets,
+        } = trail;
         let over = state == (Sip::Ended, Jsep::Closed);
         assert!(hangups <= 1, "{trail:?}");
         assert_eq!((ended, forgets), if over { (1, 1) } else { (0, 0) }, "{trail:?}");
-        assert_eq!(closes, u8::from(matches!(state.0, Sip::Ending | Sip::Ended)), "{trail:?}");
+        assert_eq!(
+            closes,
+            u8::from(matches!(state.0, Sip::Ending | Sip::Ended)),
+            "{trail:?}"
+        );
     }
 }
 
@@ -251,20 +298,37 @@ fn on_every_way_a_call_ends_once_closes_its_media_once_and_hangs_up_at_most_once
 fn from_every_state_every_end_leads_to_the_end_in_whatever_order_its_parts_come() {
     let over = |trail: &Trail| trail.state == (Sip::Ended, Jsep::Closed);
     let mut ends = 0;
-    for trail in Trail::all().into_iter().filter(|trail| trail.closes == 0 && trail.state.0 != Sip::Idle) {
-        for on in [On::Hangup, On::MediaError, On::MediaLost, On::CommandFailed, On::DialogEnded] {
+    for trail in Trail::all()
+        .into_iter()
+        .filter(|trail| trail.closes == 0 && trail.state.0 != Sip::Idle)
+    {
+        for on in [
+            On::Hangup,
+            On::MediaError,
+            On::MediaLost,
+            On::CommandFailed,
+            On::DialogEnded,
+        ] {
             let ending = trail.on(on).unwrap();
             let dialog = [On::DialogEnded, On::TookTooLong];
             for dialog in dialog {
                 for order in [[On::MediaClosed, dialog], [dialog, On::MediaClosed]] {
-                    let end = order.iter().fold(ending, |trail, on| trail.on(*on).unwrap_or(trail));
-                    assert!(over(&end), "{trail:?} on {on:?} then {order:?} is left in {end:?}");
+                    let end = order
+                        .iter()
+                        .fold(ending, |trail, on| trail.on(*on).unwrap_or(trail));
+                    assert!(
+                        over(&end),
+                        "{trail:?} on {on:?} then {order:?} is left in {end:?}"
+                    );
                     ends += 1;
                 }
             }
             // Nobody helps: neither the peer nor the media peer says anything any more.
             let alone = ending.on(On::TookTooLong).unwrap();
-            assert!(over(&alone) || over(&alone.on(On::TookTooLong).unwrap()), "{trail:?} on {on:?}");
+            assert!(
+                over(&alone) || over(&alone.on(On::TookTooLong).unwrap()),
+                "{trail:?} on {on:?}"
+            );
         }
     }
     assert!(ends > 300, "{ends}");
@@ -274,7 +338,10 @@ fn from_every_state_every_end_leads_to_the_end_in_whatever_order_its_parts_come(
 fn a_call_that_never_left_the_house_ends_without_a_message() {
     let dialled = Trail::start().on(On::Dial).unwrap();
     for on in [On::Hangup, On::MediaError, On::MediaLost] {
-        let ended = dialled.on(on).and_then(|trail| trail.on(On::MediaClosed)).unwrap();
+        let ended = dialled
+            .on(on)
+            .and_then(|trail| trail.on(On::MediaClosed))
+            .unwrap();
         assert_eq!((ended.hangups, ended.ended), (0, 1));
     }
 }
