@@ -13,13 +13,6 @@ const PASSWORD: &str = "secret";
 /// How long anything may take before it counts as failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Timers that let a finished transaction go after 3.2 s (64*T1) instead of 32 s.
-pub(crate) const SHORT: TimerConfig = TimerConfig {
-    t1: Duration::from_millis(50),
-    t2: Duration::from_millis(400),
-    t4: Duration::from_millis(500),
-};
-
 pub(crate) async fn home(timers: TimerConfig) -> Result<HomeServer> {
     let users = Users::Any {
         password: PASSWORD.to_owned(),
@@ -42,12 +35,6 @@ pub(crate) fn account(name: &str, outbound: &str) -> Result<Config> {
     config.ice.loopback = true;
     config.ice.interfaces = vec!["127.0.0.1".to_owned()];
     Ok(config)
-}
-
-pub(crate) fn with_timers(mut config: Config, timers: TimerConfig) -> Config {
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    (config.sip.t1_ms, config.sip.t2_ms, config.sip.t4_ms) = (ms(timers.t1), ms(timers.t2), ms(timers.t4));
-    config
 }
 
 pub(crate) async fn registered(config: &Config) -> Result<Endpoint> {

@@ -26,7 +26,14 @@ pub struct Baresip {
 
 impl Baresip {
     /// Starts one that is registered as `user`, plays `play`, and answers by itself; with a target it calls.
-    pub fn start(lab: &Lab, user: &str, address: Ipv4Addr, mode: Mode, play: &Path, dial: Option<&str>) -> Self {
+    pub fn start(
+        lab: &Lab,
+        user: &str,
+        address: Ipv4Addr,
+        mode: Mode,
+        play: &Path,
+        dial: Option<&str>,
+    ) -> Self {
         let folder = lab.folder.join(format!("baresip-{user}"));
         std::fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let write = |name: &str, text: String| {
@@ -62,7 +69,8 @@ impl Baresip {
         let mut process = Process::start("baresip", &mut command, &folder.join("log"));
         let log = folder.join("log");
         process.ready(Duration::from_secs(20), || {
-            std::fs::read_to_string(&log).is_ok_and(|log| log.contains("200 OK") || log.contains("registered successfully"))
+            std::fs::read_to_string(&log)
+                .is_ok_and(|log| log.contains("200 OK") || log.contains("registered successfully"))
         });
         Baresip { process, folder }
     }
@@ -73,12 +81,19 @@ impl Baresip {
             let files = std::fs::read_dir(&self.folder).ok()?;
             let mut dumps: Vec<PathBuf> = files
                 .filter_map(|entry| Some(entry.ok()?.path()))
-                .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("-dec.wav")))
+                .filter(|path| {
+                    path.file_name()
+                        .is_some_and(|name| name.to_string_lossy().ends_with("-dec.wav"))
+                })
                 .collect();
             dumps.sort_by_key(|path| std::fs::metadata(path).map_or(0, |data| data.len()));
             dumps.pop()
         };
-        wait(Duration::from_secs(5), find)
-            .unwrap_or_else(|| panic!("baresip recorded nothing:\n{}", crate::process::tail(&self.process.log(), 60)))
+        wait(Duration::from_secs(5), find).unwrap_or_else(|| {
+            panic!(
+                "baresip recorded nothing:\n{}",
+                crate::process::tail(&self.process.log(), 60)
+            )
+        })
     }
 }

@@ -42,7 +42,10 @@ pub struct KamailioSettings {
 
 impl Default for KamailioSettings {
     fn default() -> Self {
-        KamailioSettings { nonce_life: 300, algorithm: "" }
+        KamailioSettings {
+            nonce_life: 300,
+            algorithm: "",
+        }
     }
 }
 
@@ -127,7 +130,13 @@ impl Lab {
 
     /// An empty lab in a place, whose servers will have that address.
     pub fn at(story: &str, place: Place, server: Ipv4Addr) -> Self {
-        Lab { place, server, kamailio: None, coturn: None, folder: Folder::new(story) }
+        Lab {
+            place,
+            server,
+            kamailio: None,
+            coturn: None,
+            folder: Folder::new(story),
+        }
     }
 
     /// Starts Kamailio.
@@ -148,10 +157,16 @@ impl Lab {
         std::fs::create_dir_all(&run).unwrap_or_else(|error| panic!("{}: {error}", run.display()));
         let mut command = self.place.command("kamailio");
         // -DD: stay in the foreground; -E: log to standard error.
-        command.args(["-DD", "-E", "-m", "64", "-M", "8", "-f"]).arg(file).arg("-Y").arg(&run);
+        command
+            .args(["-DD", "-E", "-m", "64", "-M", "8", "-f"])
+            .arg(file)
+            .arg("-Y")
+            .arg(&run);
         let mut kamailio = Process::start("kamailio", &mut command, &self.folder.join("kamailio.log"));
         let (place, server) = (self.place.clone(), self.server);
-        kamailio.ready(START, || listens(&place, "tcp", server, 5060) && listens(&place, "udp", server, 5060));
+        kamailio.ready(START, || {
+            listens(&place, "tcp", server, 5060) && listens(&place, "udp", server, 5060)
+        });
         self.kamailio = Some(kamailio);
         self
     }
@@ -162,12 +177,35 @@ impl Lab {
         let server = self.server.to_string();
         let mut command = self.place.command("turnserver");
         command
-            .args(["-n", "--lt-cred-mech", "--fingerprint", "--no-cli", "--no-tls", "--no-dtls", "--no-rfc5780"])
-            .args(["--no-multicast-peers", "--log-file=stdout", "--simple-log", "--verbose"])
-            .args([format!("--listening-ip={server}"), format!("--relay-ip={server}"), format!("--realm={REALM}")])
+            .args([
+                "-n",
+                "--lt-cred-mech",
+                "--fingerprint",
+                "--no-cli",
+                "--no-tls",
+                "--no-dtls",
+                "--no-rfc5780",
+            ])
+            .args([
+                "--no-multicast-peers",
+                "--log-file=stdout",
+                "--simple-log",
+                "--verbose",
+            ])
+            .args([
+                format!("--listening-ip={server}"),
+                format!("--relay-ip={server}"),
+                format!("--realm={REALM}"),
+            ])
             .args(["--listening-port=3478", "--min-port=49160", "--max-port=49400"])
-            .args([format!("--user=alice:{PASSWORD}"), format!("--user=bob:{PASSWORD}")])
-            .arg(format!("--userdb={}", self.folder.join("coturn.sqlite").display()))
+            .args([
+                format!("--user=alice:{PASSWORD}"),
+                format!("--user=bob:{PASSWORD}"),
+            ])
+            .arg(format!(
+                "--userdb={}",
+                self.folder.join("coturn.sqlite").display()
+            ))
             .arg(format!("--pidfile={}", self.folder.join("coturn.pid").display()))
             .current_dir(self.folder.path());
         if matches!(self.place, Place::Here) {
@@ -182,7 +220,9 @@ impl Lab {
 
     /// Kamailio, which must have been started.
     pub fn registrar(&self) -> &Process {
-        self.kamailio.as_ref().unwrap_or_else(|| panic!("this lab has no Kamailio"))
+        self.kamailio
+            .as_ref()
+            .unwrap_or_else(|| panic!("this lab has no Kamailio"))
     }
 
     /// Starts `siprtc --json` with this telephone's configuration and these arguments.
@@ -198,8 +238,15 @@ impl Lab {
         phone.settings.iter().for_each(|(key, value)| {
             command.arg("--set").arg(format!("{key}={value}"));
         });
-        command.args(arguments).current_dir(self.folder.path()).env("RUST_BACKTRACE", "1");
-        let errors = self.folder.join(format!("{}-{}.err", phone.user, arguments.first().unwrap_or(&"siprtc")));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("RUST_BACKTRACE", "1");
+        let errors = self.folder.join(format!(
+            "{}-{}.err",
+            phone.user,
+            arguments.first().unwrap_or(&"siprtc")
+        ));
         Siprtc::start(&format!("{} {arguments:?}", phone.user), &mut command, &errors)
     }
 
@@ -218,7 +265,14 @@ impl Lab {
     }
 
     fn configure(&self, phone: &Phone) -> PathBuf {
-        let Phone { user, password, transport, address, ice_servers, .. } = phone;
+        let Phone {
+            user,
+            password,
+            transport,
+            address,
+            ice_servers,
+            ..
+        } = phone;
         let server = self.server;
         let loopback = address.is_loopback();
         let text = format!(
@@ -239,7 +293,10 @@ fn listens(place: &Place, transport: &str, server: Ipv4Addr, port: u16) -> bool 
         // The port is taken when somebody has it.
         (Place::Here, _) => UdpSocket::bind((IpAddr::V4(server), port)).is_err(),
         (Place::Namespace(_), _) => {
-            let output = place.command("ss").args(["-Hln", if transport == "tcp" { "-t" } else { "-u" }]).output();
+            let output = place
+                .command("ss")
+                .args(["-Hln", if transport == "tcp" { "-t" } else { "-u" }])
+                .output();
             let wanted = format!("{server}:{port} ");
             output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(&wanted))
         }

@@ -47,7 +47,11 @@ impl Namespace {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         static SWEPT: std::sync::Once = std::sync::Once::new();
         SWEPT.call_once(sweep);
-        let name = format!("siprtc-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "siprtc-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         ip(&["netns", "add", &name]);
         let namespace = Namespace(name);
         namespace.ip(&["link", "set", "lo", "up"]);
@@ -60,8 +64,31 @@ impl Namespace {
         namespace.ip(&["link", "add", "wan0", "type", "veth", "peer", "name", "wan1"]);
         namespace.ip(&["link", "set", "wan0", "up"]);
         namespace.ip(&["link", "set", "wan1", "up"]);
-        addresses.iter().for_each(|address| namespace.ip(&["addr", "add", &format!("{address}/24"), "dev", "wan0"]));
+        addresses
+            .iter()
+            .for_each(|address| namespace.ip(&["addr", "add", &format!("{address}/24"), "dev", "wan0"]));
         namespace
+    }
+
+    /// Runs the test of this name, which is the caller, once more inside a new namespace, where nothing but loopback can be
+    /// reached whatever a message names. Returns whether the caller is the one inside, which has the work to do.
+    pub fn inside(test: &str) -> bool {
+        const MARK: &str = "SIPRTC_TEST_INSIDE";
+        if std::env::var_os(MARK).is_some() {
+            return true;
+        }
+        let namespace = Namespace::new();
+        let exe = std::env::current_exe().unwrap_or_else(|error| panic!("a test without a path: {error}"));
+        let mut command = namespace.place().command(exe);
+        let status = command
+            .args(["--exact", test, "--nocapture"])
+            .env(MARK, "yes")
+            .status();
+        assert!(
+            status.as_ref().is_ok_and(std::process::ExitStatus::success),
+            "{test}, inside: {status:?}"
+        );
+        false
     }
 
     /// Where processes in it run.
@@ -78,7 +105,10 @@ impl Namespace {
 
     /// A cable from here to `other`; both ends have a name and are up.
     pub fn cable(&self, end: &str, other: &Namespace, other_end: &str) {
-        ip(&["link", "add", end, "netns", &self.0, "type", "veth", "peer", "name", other_end, "netns", &other.0]);
+        ip(&[
+            "link", "add", end, "netns", &self.0, "type", "veth", "peer", "name", other_end, "netns",
+            &other.0,
+        ]);
         self.ip(&["link", "set", end, "up"]);
         other.ip(&["link", "set", other_end, "up"]);
     }
@@ -101,12 +131,19 @@ impl Namespace {
         );
         let mut nft = self.place().command("nft");
         let status = nft.arg(rules).status();
-        assert!(status.as_ref().is_ok_and(std::process::ExitStatus::success), "nft in {}: {status:?}", self.0);
+        assert!(
+            status.as_ref().is_ok_and(std::process::ExitStatus::success),
+            "nft in {}: {status:?}",
+            self.0
+        );
     }
 
     fn run(&self, program: &str, arguments: &[&str]) {
         let output = self.place().command(program).args(arguments).output();
-        assert!(output.as_ref().is_ok_and(|output| output.status.success()), "{program} {arguments:?}: {output:?}");
+        assert!(
+            output.as_ref().is_ok_and(|output| output.status.success()),
+            "{program} {arguments:?}: {output:?}"
+        );
     }
 }
 
@@ -137,10 +174,14 @@ fn ip(arguments: &[&str]) {
 
 /// Deletes what a test left that was killed: namespaces named after a process that no longer is.
 fn sweep() {
-    let Ok(output) = Command::new("ip").args(["netns", "list"]).output() else { return };
+    let Ok(output) = Command::new("ip").args(["netns", "list"]).output() else {
+        return;
+    };
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let name = line.split_whitespace().next().unwrap_or_default();
-        let owner = name.strip_prefix("siprtc-").and_then(|rest| rest.split('-').next());
+        let owner = name
+            .strip_prefix("siprtc-")
+            .and_then(|rest| rest.split('-').next());
         if let Some(owner) = owner.and_then(|owner| owner.parse::<u32>().ok())
             && !Path::new(&format!("/proc/{owner}")).exists()
         {

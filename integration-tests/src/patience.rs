@@ -8,7 +8,10 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Looks until `look` finds something, at most `limit` long.
 ///
 /// Returns `None` when the time is over.
-#[allow(clippy::disallowed_methods, reason = "other processes live by the wall's clock, which no test can pause")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "other processes live by the wall's clock, which no test can pause"
+)]
 pub fn wait<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
@@ -23,7 +26,10 @@ pub fn wait<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T
 }
 
 /// Does something and says how long it took.
-#[allow(clippy::disallowed_methods, reason = "other processes live by the wall's clock, which no test can pause")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "other processes live by the wall's clock, which no test can pause"
+)]
 pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let result = work();

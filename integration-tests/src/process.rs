@@ -20,17 +20,32 @@ pub struct Process {
 impl Process {
     /// Starts it; output and errors go to `log`.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Self {
-        let file = File::create(log).unwrap_or_else(|error| panic!("cannot write {}: {error}", log.display()));
-        let errors = file.try_clone().unwrap_or_else(|error| panic!("cannot write {}: {error}", log.display()));
-        let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn().unwrap_or_else(|error| {
-            panic!("{name} does not start ({error}): integration-tests/run installs what the tests need")
-        });
-        Process { name: name.to_owned(), child, log: log.to_owned() }
+        let file =
+            File::create(log).unwrap_or_else(|error| panic!("cannot write {}: {error}", log.display()));
+        let errors = file
+            .try_clone()
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", log.display()));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("{name} does not start ({error}): integration-tests/run installs what the tests need")
+            });
+        Process {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+        }
     }
 
     /// Everything it has said.
     pub fn log(&self) -> String {
-        std::fs::read(&self.log).map_or_else(|error| error.to_string(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+        std::fs::read(&self.log).map_or_else(
+            |error| error.to_string(),
+            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
+        )
     }
 
     /// How often `words` are in what it has said.
@@ -41,7 +56,12 @@ impl Process {
     /// Waits until it has said `words` at least `times` times.
     pub fn says(&self, words: &str, times: usize, limit: Duration) {
         let said = wait(limit, || (self.said(words) >= times).then_some(()));
-        assert!(said.is_some(), "{} did not say {words:?} {times} times in {limit:?}:\n{}", self.name, tail(&self.log(), 60));
+        assert!(
+            said.is_some(),
+            "{} did not say {words:?} {times} times in {limit:?}:\n{}",
+            self.name,
+            tail(&self.log(), 60)
+        );
     }
 
     /// Waits until `ready` holds; a process that ends before has failed.
@@ -54,15 +74,24 @@ impl Process {
         match state {
             Some(Ok(())) => {}
             Some(Err(status)) => panic!("{} ended with {status}:\n{}", self.name, tail(&self.log(), 40)),
-            None => panic!("{} was not ready after {limit:?}:\n{}", self.name, tail(&self.log(), 40)),
+            None => panic!(
+                "{} was not ready after {limit:?}:\n{}",
+                self.name,
+                tail(&self.log(), 40)
+            ),
         }
     }
 
     /// Waits for its end.
     pub fn finish(&mut self, limit: Duration) -> ExitStatus {
         let child = &mut self.child;
-        wait(limit, || child.try_wait().ok().flatten())
-            .unwrap_or_else(|| panic!("{} did not end in {limit:?}:\n{}", self.name, tail(&self.log(), 40)))
+        wait(limit, || child.try_wait().ok().flatten()).unwrap_or_else(|| {
+            panic!(
+                "{} did not end in {limit:?}:\n{}",
+                self.name,
+                tail(&self.log(), 40)
+            )
+        })
     }
 
     /// Asks it to end, and ends it if it does not.
@@ -80,7 +109,10 @@ impl Drop for Process {
 /// Sends a signal to one process.
 pub fn signal(name: &str, id: u32) {
     // The shell's own word: sending a signal is unsafe code in Rust, and this workspace has none.
-    let status = Command::new("kill").args([format!("-{name}"), id.to_string()]).stderr(Stdio::null()).status();
+    let status = Command::new("kill")
+        .args([format!("-{name}"), id.to_string()])
+        .stderr(Stdio::null())
+        .status();
     assert!(status.is_ok(), "kill is missing: {status:?}");
 }
 

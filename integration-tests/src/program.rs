@@ -37,7 +37,8 @@ pub struct Outcome {
 impl Siprtc {
     /// Starts `command`, which names the program and its arguments, with its standard error in `errors`.
     pub fn start(name: &str, command: &mut Command, errors: &Path) -> Self {
-        let log = File::create(errors).unwrap_or_else(|error| panic!("cannot write {}: {error}", errors.display()));
+        let log =
+            File::create(errors).unwrap_or_else(|error| panic!("cannot write {}: {error}", errors.display()));
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -56,7 +57,12 @@ impl Siprtc {
                 }
             });
         }
-        Siprtc { name: name.to_owned(), child, lines, errors: errors.to_owned() }
+        Siprtc {
+            name: name.to_owned(),
+            child,
+            lines,
+            errors: errors.to_owned(),
+        }
     }
 
     /// Runs `siprtc --json` with `arguments` to its end, on this machine's network.
@@ -93,7 +99,10 @@ impl Siprtc {
         let child = &mut self.child;
         let find = || {
             let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.iter().find(|line| line["event"] == event && fits(line)).cloned()
+            lines
+                .iter()
+                .find(|line| line["event"] == event && fits(line))
+                .cloned()
         };
         // One more look after its end: the last lines may still be on their way through the pipe.
         let mut last_look = false;
@@ -135,18 +144,36 @@ impl Siprtc {
             .unwrap_or_else(|| panic!("{} did not end in {limit:?}:\n{}", self.name, self.story()));
         // The reader holds the other count; it is done when the pipe is read empty.
         let lines = Arc::clone(&self.lines);
-        let read_empty = wait(Duration::from_secs(5), || (Arc::strong_count(&lines) <= 2).then_some(()));
-        assert!(read_empty.is_some(), "{}: somebody else holds its standard output", self.name);
-        Outcome { code: status.code(), events: self.events(), errors: self.stderr() }
+        let read_empty = wait(Duration::from_secs(5), || {
+            (Arc::strong_count(&lines) <= 2).then_some(())
+        });
+        assert!(
+            read_empty.is_some(),
+            "{}: somebody else holds its standard output",
+            self.name
+        );
+        Outcome {
+            code: status.code(),
+            events: self.events(),
+            errors: self.errors(),
+        }
     }
 
-    fn stderr(&self) -> String {
-        std::fs::read(&self.errors).map_or_else(|error| error.to_string(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+    /// Its standard error until now.
+    pub fn errors(&self) -> String {
+        std::fs::read(&self.errors).map_or_else(
+            |error| error.to_string(),
+            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
+        )
     }
 
     fn story(&self) -> String {
         let events: Vec<String> = self.events().iter().map(Value::to_string).collect();
-        format!("{}\n--- standard error\n{}", tail(&events.join("\n"), 40), tail(&self.stderr(), 40))
+        format!(
+            "{}\n--- standard error\n{}",
+            tail(&events.join("\n"), 40),
+            tail(&self.errors(), 40)
+        )
     }
 }
 
@@ -180,13 +207,29 @@ impl Outcome {
 
     /// Asserts on the exit code, with the whole story when it is another.
     pub fn exits_with(&self, code: i32) -> &Self {
-        assert_eq!(self.code, Some(code), "events: {:#?}\nstandard error: {}", self.events, self.errors);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "events: {:#?}\nstandard error: {}",
+            self.events,
+            self.errors
+        );
         self
     }
 
-    /// Asserts that standard error says `words` in a sentence, and only sentences: no panic, no backtrace.
+    /// Asserts that it says `words` in a sentence for people, on standard error or in the report, and that it ended in
+    /// good order: no panic, no backtrace.
     pub fn explains(&self, words: &str) -> &Self {
-        assert!(self.errors.contains(words), "standard error does not say {words:?}:\n{}", self.errors);
+        let report = self.events.iter().find(|line| line["event"] == "report");
+        let sentence = report
+            .and_then(|report| report["ending"]["sentence"].as_str())
+            .unwrap_or_default();
+        let said = self.errors.contains(words) || sentence.contains(words);
+        assert!(
+            said,
+            "neither standard error nor the report says {words:?}:\n{sentence}\n{}",
+            self.errors
+        );
         assert!(!self.errors.contains("panicked"), "{}", self.errors);
         self
     }

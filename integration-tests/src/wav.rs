@@ -20,7 +20,12 @@ pub const CALLEE: [usize; 10] = [5, 3, 1, 4, 0, 2, 5, 4, 1, 3];
 
 /// Writes a tune as a WAV file of 4 s.
 pub fn write_tune(path: &Path, tune: &[usize]) {
-    let spec = WavSpec { channels: 1, sample_rate: RATE, bits_per_sample: 16, sample_format: SampleFormat::Int };
+    let spec = WavSpec {
+        channels: 1,
+        sample_rate: RATE,
+        bits_per_sample: 16,
+        sample_format: SampleFormat::Int,
+    };
     let failed = |error: hound::Error| -> ! { panic!("cannot write {}: {error}", path.display()) };
     let mut writer = WavWriter::create(path, spec).unwrap_or_else(|error| failed(error));
     let length = (NOTE * f64::from(RATE)) as usize;
@@ -30,7 +35,9 @@ pub fn write_tune(path: &Path, tune: &[usize]) {
             // Attack and release, so that no note begins or ends with a click.
             let loudness = (t / 0.02).min((NOTE - t) / 0.05).clamp(0.0, 1.0);
             let value = (SCALE[*note] * t * TAU).sin() * loudness * 11_000.0;
-            writer.write_sample(value as i16).unwrap_or_else(|error| failed(error));
+            writer
+                .write_sample(value as i16)
+                .unwrap_or_else(|error| failed(error));
         }
     }
     writer.finalize().unwrap_or_else(|error| failed(error));
@@ -39,7 +46,11 @@ pub fn write_tune(path: &Path, tune: &[usize]) {
 /// Asserts that `heard` holds the tune of `played`: by correlation, by its notes, and by sox.
 pub fn assert_heard(tune: &[usize], played: &Path, heard: &Path) {
     let compared = Siprtc::run(
-        &["compare", &played.display().to_string(), &heard.display().to_string()],
+        &[
+            "compare",
+            &played.display().to_string(),
+            &heard.display().to_string(),
+        ],
         Duration::from_secs(60),
     );
     compared.exits_with(0);
@@ -59,16 +70,23 @@ pub fn sox_seconds(path: &Path) -> f64 {
     let output = Command::new("sox").args(["--i", "-D"]).arg(path).output();
     let output = output.unwrap_or_else(|error| panic!("sox does not start: {error}"));
     let text = String::from_utf8_lossy(&output.stdout);
-    text.trim()
-        .parse()
-        .unwrap_or_else(|_| panic!("sox on {}: {text} {}", path.display(), String::from_utf8_lossy(&output.stderr)))
+    text.trim().parse().unwrap_or_else(|_| {
+        panic!(
+            "sox on {}: {text} {}",
+            path.display(),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
 }
 
 /// The notes of a recording in their order, without repetitions: whatever is neither quiet nor a mixture.
 pub fn notes(path: &Path) -> Vec<usize> {
     let (rate, samples) = read(path);
     let window = (rate / 20.0) as usize;
-    let heard: Vec<usize> = samples.chunks_exact(window).filter_map(|chunk| note(chunk, rate)).collect();
+    let heard: Vec<usize> = samples
+        .chunks_exact(window)
+        .filter_map(|chunk| note(chunk, rate))
+        .collect();
     // A note lasts eight windows: three alike are a note, fewer are a passage between two.
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for note in heard {
@@ -77,7 +95,11 @@ pub fn notes(path: &Path) -> Vec<usize> {
             _ => runs.push((note, 1)),
         }
     }
-    let long: Vec<usize> = runs.into_iter().filter(|(_, count)| *count >= 3).map(|(note, _)| note).collect();
+    let long: Vec<usize> = runs
+        .into_iter()
+        .filter(|(_, count)| *count >= 3)
+        .map(|(note, _)| note)
+        .collect();
     collapsed(&long)
 }
 
@@ -106,7 +128,11 @@ fn share(window: &[f64], rate: f64, hz: f64) -> f64 {
     }
     let power = before * before + last * last - turn * before * last;
     let energy: f64 = window.iter().map(|s| s * s).sum();
-    if energy <= 0.0 { 0.0 } else { power * 2.0 / (window.len() as f64) / energy }
+    if energy <= 0.0 {
+        0.0
+    } else {
+        power * 2.0 / (window.len() as f64) / energy
+    }
 }
 
 /// Any WAV as mono from -1 to 1, with its rate.
@@ -116,10 +142,21 @@ fn read(path: &Path) -> (f64, Vec<f64>) {
     let spec = reader.spec();
     let full = 2f64.powi(i32::from(spec.bits_per_sample) - 1);
     let samples: Vec<f64> = match spec.sample_format {
-        SampleFormat::Float => reader.samples::<f32>().map_while(Result::ok).map(f64::from).collect(),
-        SampleFormat::Int => reader.samples::<i32>().map_while(Result::ok).map(|s| f64::from(s) / full).collect(),
+        SampleFormat::Float => reader
+            .samples::<f32>()
+            .map_while(Result::ok)
+            .map(f64::from)
+            .collect(),
+        SampleFormat::Int => reader
+            .samples::<i32>()
+            .map_while(Result::ok)
+            .map(|s| f64::from(s) / full)
+            .collect(),
     };
-    let mono = samples.into_iter().step_by(usize::from(spec.channels.max(1))).collect();
+    let mono = samples
+        .into_iter()
+        .step_by(usize::from(spec.channels.max(1)))
+        .collect();
     (f64::from(spec.sample_rate), mono)
 }
 

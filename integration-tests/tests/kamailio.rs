@@ -13,15 +13,33 @@ const CALL: Duration = Duration::from_secs(40);
 
 /// Alice calls Bob; both play and record. Returns what Alice and Bob came to.
 fn call(lab: &Lab, alice: &Phone, bob: &Phone) -> (Outcome, Outcome) {
-    let (alice_plays, bob_plays) = (lab.folder.join("alice-plays.wav"), lab.folder.join("bob-plays.wav"));
-    let (alice_heard, bob_heard) = (lab.folder.join("alice-heard.wav"), lab.folder.join("bob-heard.wav"));
+    let (alice_plays, bob_plays) = (
+        lab.folder.join("alice-plays.wav"),
+        lab.folder.join("bob-plays.wav"),
+    );
+    let (alice_heard, bob_heard) = (
+        lab.folder.join("alice-heard.wav"),
+        lab.folder.join("bob-heard.wav"),
+    );
     wav::write_tune(&alice_plays, &CALLER);
     wav::write_tune(&bob_plays, &CALLEE);
 
     let files = ["bob-plays.wav", "bob-heard.wav"].map(|name| lab.file(name));
     let bob = lab.answering(bob, &["--calls", "1", "--play", &files[0], "--record", &files[1]]);
     let files = ["alice-plays.wav", "alice-heard.wav"].map(|name| lab.file(name));
-    let alice = lab.start(alice, &["call", "bob", "--play", &files[0], "--record", &files[1], "--duration", TALK]);
+    let alice = lab.start(
+        alice,
+        &[
+            "call",
+            "bob",
+            "--play",
+            &files[0],
+            "--record",
+            &files[1],
+            "--duration",
+            TALK,
+        ],
+    );
     let (alice, bob) = (alice.finish(CALL), bob.finish(SOON));
 
     for outcome in [&alice, &bob] {
@@ -32,7 +50,11 @@ fn call(lab: &Lab, alice: &Phone, bob: &Phone) -> (Outcome, Outcome) {
         assert_eq!(report["media"]["codec"], "opus", "{report:#}");
         assert_eq!(report["media"]["packets_lost"], 0, "{report:#}");
     }
-    assert_eq!(alice.report()["sip_call_id"], bob.report()["sip_call_id"], "a proxy keeps the Call-ID");
+    assert_eq!(
+        alice.report()["sip_call_id"],
+        bob.report()["sip_call_id"],
+        "a proxy keeps the Call-ID"
+    );
     wav::assert_heard(&CALLER, &alice_plays, &bob_heard);
     wav::assert_heard(&CALLEE, &bob_plays, &alice_heard);
     (alice, bob)
@@ -50,23 +72,44 @@ fn two_phones_talk_peer_to_peer_with_signalling_over_udp() {
     assert_eq!(candidates(&alice), ("host", "host"));
     assert_eq!(candidates(&bob), ("host", "host"));
     let kamailio = lab.registrar();
-    assert!(kamailio.said("INVITE sip:bob@siprtc.test from alice over udp") >= 1, "{}", kamailio.log());
+    assert!(
+        kamailio.said("INVITE sip:bob@siprtc.test from alice over udp") >= 1,
+        "{}",
+        kamailio.log()
+    );
     assert_eq!(kamailio.said("REQUEST BYE"), 1, "one side ends a call, once");
 }
 
 #[test]
 fn two_phones_talk_peer_to_peer_with_signalling_over_tcp() {
     let lab = Lab::on_loopback("tcp").with_kamailio();
-    call(&lab, &Phone::of("alice").over("tcp"), &Phone::of("bob").over("tcp"));
+    call(
+        &lab,
+        &Phone::of("alice").over("tcp"),
+        &Phone::of("bob").over("tcp"),
+    );
     let kamailio = lab.registrar();
-    assert!(kamailio.said("INVITE sip:bob@siprtc.test from alice over tcp") >= 1, "{}", kamailio.log());
-    assert_eq!(kamailio.said(" over udp"), 0, "somebody left TCP:\n{}", kamailio.log());
+    assert!(
+        kamailio.said("INVITE sip:bob@siprtc.test from alice over tcp") >= 1,
+        "{}",
+        kamailio.log()
+    );
+    assert_eq!(
+        kamailio.said(" over udp"),
+        0,
+        "somebody left TCP:\n{}",
+        kamailio.log()
+    );
 }
 
 #[test]
 fn a_phone_on_udp_and_a_phone_on_tcp_talk() {
     let lab = Lab::on_loopback("mixed").with_kamailio();
-    call(&lab, &Phone::of("alice").over("udp"), &Phone::of("bob").over("tcp"));
+    call(
+        &lab,
+        &Phone::of("alice").over("udp"),
+        &Phone::of("bob").over("tcp"),
+    );
 }
 
 #[test]
@@ -90,8 +133,13 @@ fn a_phone_that_hides_behind_a_relay_talks_with_one_that_does_not() {
 #[test]
 fn the_callee_may_end_the_call() {
     let lab = Lab::on_loopback("callee-ends").with_kamailio();
-    let bob = lab.answering(&Phone::of("bob"), &["--calls", "1", "--tone", "440", "--duration", "1"]);
-    let alice = lab.start(&Phone::of("alice"), &["call", "bob", "--tone", "880"]).finish(CALL);
+    let bob = lab.answering(
+        &Phone::of("bob"),
+        &["--calls", "1", "--tone", "440", "--duration", "1"],
+    );
+    let alice = lab
+        .start(&Phone::of("alice"), &["call", "bob", "--tone", "880"])
+        .finish(CALL);
     alice.exits_with(0);
     assert_eq!(alice.report()["ending"]["by"], "remote");
     bob.finish(SOON).exits_with(0);
@@ -102,22 +150,34 @@ fn one_phone_answers_one_call_after_the_other() {
     let lab = Lab::on_loopback("three-calls").with_kamailio();
     let bob = lab.answering(&Phone::of("bob"), &["--calls", "3", "--tone", "440"]);
     for caller in ["alice", "carol", "alice"] {
-        let call = lab.start(&Phone::of(caller), &["call", "bob", "--tone", "880", "--duration", "0.5"]);
+        let call = lab.start(
+            &Phone::of(caller),
+            &["call", "bob", "--tone", "880", "--duration", "0.5"],
+        );
         call.finish(CALL).exits_with(0);
     }
     let bob = bob.finish(SOON);
     bob.exits_with(0);
-    assert_eq!(bob.events.iter().filter(|line| line["event"] == "report").count(), 3);
+    assert_eq!(
+        bob.events.iter().filter(|line| line["event"] == "report").count(),
+        3
+    );
 }
 
 #[test]
 fn a_phone_registers_and_unregisters_with_md5() {
-    registers(KamailioSettings { algorithm: "MD5", ..KamailioSettings::default() });
+    registers(KamailioSettings {
+        algorithm: "MD5",
+        ..KamailioSettings::default()
+    });
 }
 
 #[test]
 fn a_phone_registers_and_unregisters_with_sha_256() {
-    registers(KamailioSettings { algorithm: "SHA-256", ..KamailioSettings::default() });
+    registers(KamailioSettings {
+        algorithm: "SHA-256",
+        ..KamailioSettings::default()
+    });
 }
 
 #[test]
@@ -136,7 +196,10 @@ fn registers(settings: KamailioSettings) {
 
 #[test]
 fn a_registration_is_refreshed_with_fresh_nonces_before_it_is_over() {
-    let settings = KamailioSettings { nonce_life: 1, ..KamailioSettings::default() };
+    let settings = KamailioSettings {
+        nonce_life: 1,
+        ..KamailioSettings::default()
+    };
     let lab = Lab::on_loopback("refresh").with_kamailio_that(settings);
     let phone = Phone::of("alice").set("account.expires_s", 4);
     let mut alice = lab.start(&phone, &["register", "--hold", "0"]);
@@ -146,7 +209,11 @@ fn a_registration_is_refreshed_with_fresh_nonces_before_it_is_over() {
     alice.interrupt();
     alice.finish(SOON).exits_with(0);
     // The last nonce is as good as any until it is stale; then the server names another and is answered with it.
-    assert!(lab.registrar().said("CHALLENGE 401 to alice") >= 3, "{}", lab.registrar().log());
+    assert!(
+        lab.registrar().said("CHALLENGE 401 to alice") >= 3,
+        "{}",
+        lab.registrar().log()
+    );
 }
 
 #[test]
@@ -164,9 +231,18 @@ fn what_is_not_registered_any_more_cannot_be_called() {
 fn digits_cross_the_call_as_telephone_events() {
     let lab = Lab::on_loopback("digits").with_kamailio();
     let bob = lab.answering(&Phone::of("bob"), &["--calls", "1", "--tone", "440"]);
-    let alice = lab.start(&Phone::of("alice"), &["call", "bob", "--dtmf", "159#", "--duration", "3"]).finish(CALL);
+    let alice = lab
+        .start(
+            &Phone::of("alice"),
+            &["call", "bob", "--dtmf", "159#", "--duration", "3"],
+        )
+        .finish(CALL);
     alice.exits_with(0);
     let bob = bob.finish(SOON);
-    let digits = bob.events.iter().filter(|line| line["event"] == "dtmf").filter_map(|line| line["digit"].as_str());
+    let digits = bob
+        .events
+        .iter()
+        .filter(|line| line["event"] == "dtmf")
+        .filter_map(|line| line["digit"].as_str());
     assert_eq!(digits.collect::<String>(), "159#");
 }

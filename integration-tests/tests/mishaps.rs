@@ -12,7 +12,10 @@ const NOTICED: Duration = Duration::from_secs(60);
 #[test]
 fn a_caller_who_changes_their_mind_while_it_rings_cancels() {
     let lab = Lab::on_loopback("cancel").with_kamailio();
-    let mut bob = lab.answering(&Phone::of("bob"), &["--calls", "2", "--ring", "60", "--tone", "440"]);
+    let mut bob = lab.answering(
+        &Phone::of("bob"),
+        &["--calls", "2", "--ring", "60", "--tone", "440"],
+    );
     let mut alice = lab.start(&Phone::of("alice"), &["call", "bob"]);
     alice.event("progress", SOON);
     alice.interrupt();
@@ -58,7 +61,10 @@ fn a_caller_notices_that_the_callee_was_killed_and_keeps_its_recording() {
     let lab = Lab::on_loopback("killed").with_kamailio();
     let mut bob = lab.answering(&Phone::of("bob"), &["--tone", "440"]);
     let heard = lab.folder.join("heard.wav");
-    let mut alice = lab.start(&Phone::of("alice"), &["call", "bob", "--tone", "880", "--record", &lab.file("heard.wav")]);
+    let mut alice = lab.start(
+        &Phone::of("alice"),
+        &["call", "bob", "--tone", "880", "--record", &lab.file("heard.wav")],
+    );
     alice.event_where("first_packet", SOON, |line| line["direction"] == "in");
     // A second of his tone, by his own clock, before the plug is pulled.
     std::thread::sleep(Duration::from_secs(1));
@@ -69,8 +75,15 @@ fn a_caller_notices_that_the_callee_was_killed_and_keeps_its_recording() {
     alice.exits_with(7);
     let report = alice.report();
     assert_eq!(report["ending"]["cause"], "media_failed", "{report:#}");
-    assert!(alice.errors.contains("siprtc: "), "nothing was said: {}", alice.errors);
-    assert!(wav::sox_seconds(&heard) >= 0.8, "the recording is not what was heard");
+    assert!(
+        alice.errors.contains("siprtc: "),
+        "nothing was said: {}",
+        alice.errors
+    );
+    assert!(
+        wav::sox_seconds(&heard) >= 0.8,
+        "the recording is not what was heard"
+    );
 }
 
 #[test]
@@ -79,25 +92,55 @@ fn a_full_disk_ends_the_recording_and_not_the_call() {
     let disk = TinyDisk::mount(&lab);
     let bob = lab.answering(&Phone::of("bob"), &["--calls", "1", "--tone", "440"]);
     let record = disk.file("heard.wav");
-    let mut alice = lab.start(&Phone::of("alice"), &["call", "bob", "--tone", "880", "--record", &record, "--duration", "6"]);
+    let mut alice = lab.start(
+        &Phone::of("alice"),
+        &[
+            "call",
+            "bob",
+            "--tone",
+            "880",
+            "--record",
+            &record,
+            "--duration",
+            "6",
+        ],
+    );
     let failed = alice.event("recording_failed", SOON);
     assert!(!alice.has("ended"), "the call ended with its recording");
-    assert!(failed["sentence"].as_str().is_some_and(|sentence| sentence.contains("heard.wav")), "{failed}");
+    assert!(
+        failed["sentence"]
+            .as_str()
+            .is_some_and(|sentence| sentence.contains("heard.wav")),
+        "{failed}"
+    );
     let alice = alice.finish(SOON);
     alice.exits_with(7).explains("heard.wav");
     let report = alice.report();
     assert_eq!(report["ending"]["cause"], "bye", "{report:#}");
-    assert!(report["media"]["packets_received"].as_u64().is_some_and(|count| count > 200), "{report:#}");
+    assert!(
+        report["media"]["packets_received"]
+            .as_u64()
+            .is_some_and(|count| count > 200),
+        "{report:#}"
+    );
     bob.finish(SOON).exits_with(0);
     // A quarter of a second and more of 48 kHz fits: it is there and it is a WAV file.
-    assert!(wav::sox_seconds(record.as_ref()) > 0.25, "what was recorded before is lost");
+    assert!(
+        wav::sox_seconds(record.as_ref()) > 0.25,
+        "what was recorded before is lost"
+    );
 }
 
 #[test]
 fn a_recording_that_cannot_be_begun_is_named_before_anybody_rings() {
     let lab = Lab::on_loopback("no-folder").with_kamailio();
     let _bob = lab.answering(&Phone::of("bob"), &[]);
-    let alice = lab.start(&Phone::of("alice"), &["call", "bob", "--record", "/no/such/folder.wav"]).finish(SOON);
+    let alice = lab
+        .start(
+            &Phone::of("alice"),
+            &["call", "bob", "--record", "/no/such/folder.wav"],
+        )
+        .finish(SOON);
     assert_ne!(alice.code, Some(0));
     alice.explains("/no/such/folder.wav");
 }
@@ -109,8 +152,14 @@ impl TinyDisk {
     fn mount(lab: &Lab) -> Self {
         let path = lab.folder.join("tiny");
         std::fs::create_dir_all(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&path).status();
-        assert!(status.as_ref().is_ok_and(|status| status.success()), "mounting a tmpfs needs root: {status:?}");
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+            .arg(&path)
+            .status();
+        assert!(
+            status.as_ref().is_ok_and(|status| status.success()),
+            "mounting a tmpfs needs root: {status:?}"
+        );
         TinyDisk(path)
     }
 
@@ -122,6 +171,10 @@ impl TinyDisk {
 impl Drop for TinyDisk {
     fn drop(&mut self) {
         let status = Command::new("umount").arg("-l").arg(&self.0).status();
-        assert!(status.is_ok_and(|status| status.success()), "{} stays mounted", self.0.display());
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "{} stays mounted",
+            self.0.display()
+        );
     }
 }

@@ -17,7 +17,11 @@ fn a_wrong_password_is_refused_credentials() {
     let called = lab.start(&phone, &["call", "bob"]).finish(LIMIT);
     called.exits_with(3).explains("password");
     // One guess a try: a server locks out whoever goes on guessing.
-    assert!(lab.registrar().said("REQUEST REGISTER") <= 8, "{}", lab.registrar().log());
+    assert!(
+        lab.registrar().said("REQUEST REGISTER") <= 8,
+        "{}",
+        lab.registrar().log()
+    );
 }
 
 #[test]
@@ -43,7 +47,11 @@ fn a_callee_who_is_busy_is_busy() {
     let alice = lab.start(&Phone::of("alice"), &["call", "bob"]).finish(LIMIT);
     alice.exits_with(5);
     let ending = &alice.report()["ending"];
-    assert_eq!((&ending["status"], &ending["cause"]), (&486.into(), &"busy".into()), "{ending}");
+    assert_eq!(
+        (&ending["status"], &ending["cause"]),
+        (&486.into(), &"busy".into()),
+        "{ending}"
+    );
     bob.finish(SOON).exits_with(0);
 }
 
@@ -62,7 +70,7 @@ fn a_server_that_is_down_is_named_over_tcp() {
     let lab = Lab::on_loopback("down-tcp");
     let phone = Phone::of("alice").over("tcp");
     let server = format!("{}:5060", lab.server);
-    let registered = lab.start(&phone, &["register", "--wait", "20"]).finish(LIMIT);
+    let registered = lab.start(&phone, &["register", "--wait", "3"]).finish(LIMIT);
     registered.exits_with(4).explains(&server);
     let called = lab.start(&phone, &["call", "bob"]).finish(LIMIT);
     called.exits_with(4).explains(&server);
@@ -74,7 +82,7 @@ fn a_server_that_is_down_is_named_over_udp() {
     // Timer B and F are 64 times T1 (RFC 3261 17.1.1.2): 6.4 s instead of 32 s.
     let phone = Phone::of("alice").set("sip.t1_ms", 100);
     let server = format!("{}:5060", lab.server);
-    let registered = lab.start(&phone, &["register"]).finish(LIMIT);
+    let registered = lab.start(&phone, &["register", "--wait", "10"]).finish(LIMIT);
     registered.exits_with(4).explains(&server);
     let called = lab.start(&phone, &["call", "bob"]).finish(LIMIT);
     called.exits_with(4).explains(&server);
@@ -84,18 +92,28 @@ fn a_server_that_is_down_is_named_over_udp() {
 fn a_registrar_that_dies_is_found_again_when_it_is_back() {
     let mut lab = Lab::on_loopback("again").with_kamailio();
     // A short life and a short pause, so that refresh, failure and the attempts after it fit into a test.
-    let phone = Phone::of("bob").over("tcp").set("account.expires_s", 4).set("account.backoff_first_ms", 200);
+    let phone = Phone::of("bob")
+        .over("tcp")
+        .set("account.expires_s", 4)
+        .set("account.backoff_first_ms", 200);
     let phone = phone.set("account.backoff_most_s", 1);
     let bob = lab.answering(&phone, &["--calls", "1", "--tone", "440"]);
     if let Some(kamailio) = lab.kamailio.as_mut() {
         kamailio.stop();
     }
     // Out of reach for now, and said so.
-    let absent = lab.start(&Phone::of("alice").over("tcp"), &["call", "bob"]).finish(LIMIT);
+    let absent = lab
+        .start(&Phone::of("alice").over("tcp"), &["call", "bob"])
+        .finish(LIMIT);
     absent.exits_with(4);
     lab = lab.with_kamailio();
     lab.registrar().says("REGISTERED bob by bob", 1, LIMIT);
-    let alice = lab.start(&Phone::of("alice"), &["call", "bob", "--tone", "880", "--duration", "0.5"]).finish(LIMIT);
+    let alice = lab
+        .start(
+            &Phone::of("alice"),
+            &["call", "bob", "--tone", "880", "--duration", "0.5"],
+        )
+        .finish(LIMIT);
     alice.exits_with(0);
     bob.finish(SOON).exits_with(0);
 }
@@ -125,7 +143,12 @@ fn a_dead_stun_server_delays_no_call() {
     let lab = Lab::on_loopback("stun-down").with_kamailio();
     let phone = |user: &str| Phone::of(user).with_stun(&lab);
     let bob = lab.answering(&phone("bob"), &["--calls", "1", "--tone", "440"]);
-    let alice = lab.start(&phone("alice"), &["call", "bob", "--tone", "880", "--duration", "0.5"]).finish(LIMIT);
+    let alice = lab
+        .start(
+            &phone("alice"),
+            &["call", "bob", "--tone", "880", "--duration", "0.5"],
+        )
+        .finish(LIMIT);
     alice.exits_with(0);
     bob.finish(SOON).exits_with(0);
     let accepted = alice.report()["timings_ms"]["accepted"].as_f64();
@@ -147,7 +170,9 @@ fn an_unknown_stack_is_named_with_those_that_exist() {
 
 #[test]
 fn a_missing_file_is_named() {
-    Siprtc::run(&["--config", "no/such.toml", "register"], SOON).exits_with(2).explains("no/such.toml");
+    Siprtc::run(&["--config", "no/such.toml", "register"], SOON)
+        .exits_with(2)
+        .explains("no/such.toml");
     let outcome = Siprtc::run(&["call", "sip:bob@127.0.0.1:9", "--play", "no-such.wav"], LIMIT);
     assert_ne!(outcome.code, Some(0));
     outcome.explains("no-such.wav");

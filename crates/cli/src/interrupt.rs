@@ -9,9 +9,13 @@ pub(crate) struct Interrupts {
 
 impl Interrupts {
     pub(crate) fn new() -> Self {
-        let signals = signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
-        let signals = signals.inspect_err(|error| tracing::warn!(%error, "no signals here: the program ends by force"));
-        Interrupts { signals: signals.ok() }
+        let signals =
+            signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
+        let signals =
+            signals.inspect_err(|error| tracing::warn!(%error, "no signals here: the program ends by force"));
+        Interrupts {
+            signals: signals.ok(),
+        }
     }
 
     /// The next one; never, where there are no signals.

@@ -4,7 +4,7 @@ use crate::exit::Exit;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use siprtc::CallReport;
-use siprtc::gateway::{CallEventKind, Ending};
+use siprtc::gateway::{CallEventKind, Ending, Side};
 use siprtc::media_session::SessionStats;
 use siprtc_core::Error;
 use std::io::{IsTerminal, Write};
@@ -270,10 +270,14 @@ pub(crate) fn report_json(report: &CallReport) -> Value {
 fn report_text(report: &CallReport) -> String {
     let ending = &report.ending;
     let mut lines = vec![format!(
-        "{}: {} (by {:?})",
+        "{}: {} (by {})",
         report.role.as_str(),
         ending.cause,
-        ending.by
+        if ending.by == Side::Local {
+            "us"
+        } else {
+            "the peer"
+        }
     )];
     if let Some(sentence) = &ending.sentence {
         lines.push(format!("  {sentence}"));
@@ -294,10 +298,11 @@ fn report_text(report: &CallReport) -> String {
     if !times.is_empty() {
         lines.push(format!("  since the start {}", times.join(", ")));
     }
-    if let Some(stats) = &ending.stats {
-        let codec = stats
-            .codec
-            .map_or_else(|| "no audio".to_owned(), |codec| codec.to_string());
+    if let Some((stats, codec)) = ending
+        .stats
+        .as_ref()
+        .and_then(|stats| Some((stats, stats.codec?)))
+    {
         lines.push(format!(
             "  audio           {codec}, {} packets out, {} in, loss {:.2} %, jitter {:.1} ms{}",
             stats.transport.packets_sent,

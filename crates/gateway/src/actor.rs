@@ -104,7 +104,7 @@ impl Gateway {
         House {
             dialogs: dialogs.start(),
             registrar: registrar.start(),
-            translator: SdpTranslator::default().start(),
+            translator: SdpTranslator.start(),
             nat: self.nat_agent(hub),
         }
     }
@@ -137,7 +137,7 @@ impl Gateway {
         }
         if !house.translator.connected() {
             tracing::error!("the SDP translator was gone and is made anew: report this with the log above");
-            house.translator = SdpTranslator::default().start();
+            house.translator = SdpTranslator.start();
         }
         Ok(house.clone())
     }

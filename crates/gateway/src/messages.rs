@@ -159,6 +159,10 @@ pub struct Shutdown {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a few dozen in a call's life; a box would only be in the application's way"
+)]
 pub enum GatewayEvent {
     /// Of one call.
     Call(CallEvent),
@@ -182,6 +186,10 @@ pub struct CallEvent {
 /// In the words that SIP developers know. The last event of a call is `Ended` or `Failed`, exactly once.
 #[derive(Debug)]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a few dozen in a call's life; a box would only be in the application's way"
+)]
 pub enum CallEventKind {
     /// The call is answered: a 2xx came, or went.
     Accepted,

@@ -3,14 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[allow(
+    dead_code,
+    reason = "shared with the other test program, which uses more of it"
+)]
 mod common;
 
 use common::{End, audio, connect, correlation, folder, read_wav, speech, write_wav};
 use siprtc_core::Fault;
-use siprtc_core::media::{Codec, Direction, MediaEvent, NegotiatedAudio, SdpKind};
+use siprtc_core::media::{Codec, Direction, NegotiatedAudio};
 use siprtc_media_session::{
-    AcceptAnswer, AnswerOffer, AudioSink, Begin, Close, CreateOffer, Rollback, SendDtmf, SessionEventKind,
-    SetDirection, Sink, Snapshot, Source,
+    AnswerOffer, AudioSink, Begin, Close, CreateOffer, SendDtmf, SessionEventKind, Sink, Snapshot, Source,
 };
 use siprtc_testkit::media::{FakeNetwork, Impairment};
 use std::sync::{Arc, Mutex};
@@ -525,151 +528,4 @@ async fn an_application_hears_a_clean_call_as_it_was_sent() {
     let alike = correlation(&played[..heard.1.len()], &heard.1, 1_600);
     assert!(alike > 0.95, "{alike}");
     std::fs::remove_dir_all(folder).unwrap();
-}
-
-#[actix_rt::test]
-async fn first_packets_and_the_path_are_told() {
-    pause();
-    let network = FakeNetwork::new(Impairment::default());
-    let alice = End::new(&network, &[Codec::Pcmu], Source::Silence, Sink::Null);
-    let bob = End::new(&network, &[Codec::Pcmu], Source::Silence, Sink::Null);
-    connect(&alice, &bob, audio(Codec::Pcmu)).await;
-    sleep(Duration::from_secs(1)).await;
-    alice.session.send(Close).await.unwrap().unwrap();
-    bob.session.send(Close).await.unwrap().unwrap();
-    sleep(Duration::from_millis(100)).await;
-    for end in [&alice, &bob] {
-        assert_eq!(
-            end.count(|kind| matches!(kind, SessionEventKind::FirstPacketSent)),
-            1
-        );
-        assert_eq!(
-            end.count(|kind| matches!(kind, SessionEventKind::FirstPacketReceived)),
-            1
-        );
-        assert_eq!(
-            end.count(|kind| matches!(kind, SessionEventKind::Media(MediaEvent::Connected))),
-            1
-        );
-        assert!(matches!(
-            end.told().last(),
-            Some(SessionEventKind::Media(MediaEvent::Closed))
-        ));
-    }
-}
-
-#[actix_rt::test]
-async fn a_session_refuses_what_its_state_does_not_allow() {
-    let network = FakeNetwork::new(Impairment::default());
-    let alice = End::new(&network, &[Codec::Pcmu], Source::Silence, Sink::Null);
-    let early = alice
-        .session
-        .send(Begin {
-            audio: audio(Codec::Pcmu),
-        })
-        .await
-        .unwrap();
-    assert_eq!(early.unwrap_err().fault(), Fault::ApiMisuse);
-    alice
-        .session
-        .send(SetDirection {
-            direction: Direction::SendOnly,
-        })
-        .await
-        .unwrap()
-        .unwrap();
-    let offer = alice.session.send(CreateOffer).await.unwrap().unwrap();
-    assert!(offer.contains("a=sendonly"));
-    assert_eq!(
-        alice
-            .session
-            .send(CreateOffer)
-            .await
-            .unwrap()
-            .unwrap_err()
-            .fault(),
-        Fault::ApiMisuse
-    );
-    alice.session.send(Rollback).await.unwrap().unwrap();
-    alice.session.send(CreateOffer).await.unwrap().unwrap();
-    let bob = End::new(&network, &[Codec::Pcmu], Source::Silence, Sink::Null);
-    let answer = bob
-        .session
-        .send(AnswerOffer { sdp: offer })
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(answer.contains("a=recvonly"));
-    for kind in [SdpKind::Pranswer, SdpKind::Answer] {
-        alice
-            .session
-            .send(AcceptAnswer {
-                sdp: answer.clone(),
-                kind,
-            })
-            .await
-            .unwrap()
-            .unwrap();
-    }
-    alice.session.send(Close).await.unwrap().unwrap();
-    assert!(alice.session.send(Snapshot).await.is_err(), "the actor is gone");
-}
-
-#[actix_rt::test]
-async fn an_offer_that_cannot_be_answered_leaves_a_session_that_can_answer_another() {
-    let network = FakeNetwork::new(Impairment::default());
-    let alice = End::new(&network, &[Codec::G722], Source::Silence, Sink::Null);
-    let carol = End::new(&network, &[Codec::Pcma], Source::Silence, Sink::Null);
-    let bob = End::new(&network, &[Codec::Pcma], Source::Silence, Sink::Null);
-    let strange = alice.session.send(CreateOffer).await.unwrap().unwrap();
-    let error = bob
-        .session
-        .send(AnswerOffer { sdp: strange })
-        .await
-        .unwrap()
-        .unwrap_err();
-    assert_eq!(error.fault(), Fault::PeerIncompatible);
-    let offer = carol.session.send(CreateOffer).await.unwrap().unwrap();
-    bob.session
-        .send(AnswerOffer { sdp: offer })
-        .await
-        .unwrap()
-        .unwrap();
-}
-
-#[actix_rt::test]
-async fn a_closed_or_stopped_session_leaves_nothing_behind() {
-    pause();
-    let network = FakeNetwork::new(Impairment::default());
-    let idle_tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let ears = Arc::new(Ears(Mutex::default()));
-    for orderly in [true, false] {
-        let sink = Sink::Samples(Arc::clone(&ears) as Arc<_>);
-        let alice = End::new(
-            &network,
-            &[Codec::Opus],
-            Source::Tone {
-                hz: 1_000.0,
-                level_dbfs: -3.0,
-            },
-            sink.clone(),
-        );
-        let bob = End::new(&network, &[Codec::Opus], Source::Silence, sink);
-        connect(&alice, &bob, audio(Codec::Opus)).await;
-        sleep(Duration::from_secs(1)).await;
-        assert_eq!(network.open_peers(), 2);
-        assert!(Arc::strong_count(&ears) > 2);
-        if orderly {
-            alice.session.send(Close).await.unwrap().unwrap();
-            bob.session.send(Close).await.unwrap().unwrap();
-        }
-        drop((alice, bob));
-        sleep(Duration::from_secs(1)).await;
-        assert_eq!(network.open_peers(), 0);
-        assert_eq!(Arc::strong_count(&ears), 1);
-        assert_eq!(
-            tokio::runtime::Handle::current().metrics().num_alive_tasks(),
-            idle_tasks
-        );
-    }
 }

@@ -7,7 +7,7 @@ use actix::Recipient;
 use siprtc_core::Result;
 use siprtc_core::ice::IceConfig;
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
@@ -43,16 +43,15 @@ impl Driver {
         events: Recipient<NatEvent>,
         mut calls: mpsc::Receiver<Reply>,
     ) {
-        let v6 = if config.interfaces.ipv6 {
-            bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))).await
-        } else {
-            None
-        };
+        // Without a server to probe there is no reason for an open port.
+        let probes = !config.servers.is_empty();
+        let v4 = bind_if(probes, Ipv4Addr::UNSPECIFIED.into()).await;
+        let v6 = bind_if(probes && config.interfaces.ipv6, Ipv6Addr::UNSPECIFIED.into()).await;
         let mut driver = Driver {
             machine: Machine::new(&config),
             config,
             events,
-            v4: bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))).await,
+            v4,
             v6,
             lookups: JoinSet::new(),
             replies: HashMap::new(),
@@ -179,8 +178,11 @@ fn choose(found: Vec<SocketAddr>, ipv6: bool) -> Result<SocketAddr, String> {
     }
 }
 
-async fn bind(addr: SocketAddr) -> Option<UdpSocket> {
-    UdpSocket::bind(addr)
+async fn bind_if(wanted: bool, addr: IpAddr) -> Option<UdpSocket> {
+    if !wanted {
+        return None;
+    }
+    UdpSocket::bind((addr, 0))
         .await
         .inspect_err(|error| tracing::warn!(%addr, %error, "no socket for probes"))
         .ok()

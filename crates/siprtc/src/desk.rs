@@ -17,7 +17,7 @@ pub(crate) const CALL_EVENTS: usize = 256;
 /// Calls that ring and wait to be taken; beyond it a caller hears 486.
 pub(crate) const RINGING: usize = 32;
 
-/// Somebody calls.
+/// Somebody calls. Boxed on its way: a channel has room for 32 from the start, and most endpoints are idle.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) call: CallId,
@@ -59,7 +59,7 @@ pub(crate) type CallFeed = mpsc::Receiver<(CallEvent, Option<Box<Diary>>)>;
 
 pub(crate) struct Desk {
     calls: HashMap<CallId, Open>,
-    arrivals: mpsc::Sender<Arrival>,
+    arrivals: mpsc::Sender<Box<Arrival>>,
     registration: watch::Sender<Registration>,
     gateway: Option<Addr<Gateway>>,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Desk {
 impl Desk {
     const MAILBOX: usize = 4096;
 
-    pub(crate) fn new(arrivals: mpsc::Sender<Arrival>, registration: watch::Sender<Registration>) -> Self {
+    pub(crate) fn new(arrivals: mpsc::Sender<Box<Arrival>>, registration: watch::Sender<Registration>) -> Self {
         Desk {
             calls: HashMap::new(),
             arrivals,
@@ -90,11 +90,11 @@ impl Desk {
     fn call_event(&mut self, event: CallEvent) {
         let id = event.call;
         if let CallEventKind::Incoming { from, to } = &event.kind {
-            let arrival = Arrival {
+            let arrival = Box::new(Arrival {
                 call: id,
                 from: from.clone(),
                 to: to.clone(),
-            };
+            });
             self.open(id, Role::Callee).diary.becomes(Role::Callee);
             if self.arrivals.try_send(arrival).is_err() {
                 tracing::warn!(call_id = %id, "nobody takes the calls that ring: 486");
@@ -146,7 +146,8 @@ impl Desk {
                 sentence,
                 retry_in,
             } => {
-                tracing::warn!(%cause, %sentence, ?retry_in, "registration failed");
+                // The registrar client has said it already.
+                tracing::debug!(%cause, %sentence, ?retry_in, "registration failed");
                 (
                     Registration::Failed {
                         sentence,

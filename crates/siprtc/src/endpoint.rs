@@ -32,7 +32,7 @@ pub struct Endpoint {
     desk: Addr<Desk>,
     stack: Arc<dyn SipStack>,
     tap: Wiretap,
-    arrivals: mpsc::Receiver<Arrival>,
+    arrivals: mpsc::Receiver<Box<Arrival>>,
     registration: watch::Receiver<Registration>,
     account: Account,
     grace: Duration,

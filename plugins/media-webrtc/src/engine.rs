@@ -92,6 +92,7 @@ impl MediaEngine for Engine {
             .with_runtime(Arc::new(PeerRuntime::new(
                 handle,
                 shared.relay.clone(),
+                shared.connected.clone(),
                 driver_ended,
             )))
             .with_handler(Arc::new(Callbacks(shared.clone())))
@@ -161,12 +162,28 @@ fn answering_role(offer: &str) -> Option<Setup> {
 
 fn configuration(ice: &IceConfig) -> RTCConfiguration {
     RTCConfigurationBuilder::default()
-        .with_ice_servers(ice.servers.iter().map(server).collect())
+        .with_ice_servers(servers(ice))
         .with_ice_transport_policy(match ice.policy {
             IcePolicy::All => RTCIceTransportPolicy::All,
             IcePolicy::Relay => RTCIceTransportPolicy::Relay,
         })
         .build()
+}
+
+/// The servers in the library's words. It takes server-reflexive candidates from STUN URLs alone, while RFC 8445 section
+/// 5.1.1.2 takes them from a TURN server too: so each TURN server is named as a STUN server as well, unless nothing but
+/// relayed candidates may be known.
+fn servers(ice: &IceConfig) -> Vec<RTCIceServer> {
+    let mut told: Vec<RTCIceServer> = ice.servers.iter().map(server).collect();
+    if ice.policy == IcePolicy::All {
+        let as_stun = |turn: &IceServer| server(&IceServer { kind: IceServerKind::Stun, ..turn.clone() });
+        for stun in ice.servers.iter().map(as_stun) {
+            if !told.iter().any(|known| known.urls == stun.urls) {
+                told.push(stun);
+            }
+        }
+    }
+    told
 }
 
 fn server(server: &IceServer) -> RTCIceServer {

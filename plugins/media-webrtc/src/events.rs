@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) reports: Arc<Mutex<Reports>>,
     pub(crate) connection: OnceLock<Weak<dyn PeerConnection>>,
     /// DTLS is up.
-    connected: AtomicBool,
+    pub(crate) connected: Arc<AtomicBool>,
     closed: AtomicBool,
     ice: Mutex<IceState>,
     /// Whether datagrams may go through a TURN server: until a pair is selected when there is one, then as it says.
@@ -48,7 +48,7 @@ impl Shared {
             handle,
             reports,
             connection: OnceLock::new(),
-            connected: AtomicBool::new(false),
+            connected: Arc::new(AtomicBool::new(false)),
             closed: AtomicBool::new(false),
             ice: Mutex::new(IceState::New),
             relay: Arc::new(AtomicBool::new(has_relay)),

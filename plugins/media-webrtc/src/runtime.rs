@@ -21,12 +21,13 @@ use webrtc::runtime::{
 
 type BoxedFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Rounds that the driver makes after each wake when a relay is in use. In one round it sends what the TURN client
-/// has, gives to that client what ICE, DTLS and RTP have to send, takes what came through the relay, and sleeps: what
-/// is to be sent would lie with the client until the next timer or packet, 20 to 200 ms later. The longest chain is
-/// that of the check that completes ICE: taken, told as an event, answered with DTLS's first flight, given to the
-/// client, sent.
-const RELAY_ROUNDS: u8 = 4;
+/// Rounds that the driver makes after each wake until DTLS is up, and later too when a relay is in use. In one round it
+/// sends what the TURN client has, gives to that client what ICE, DTLS and RTP have to send, takes what came through the
+/// relay, and sleeps: what is to be sent would lie with the client until the next timer or packet, 20 to 200 ms later.
+/// And DTLS's first flight, made when ICE tells its success, is sent only when a timer has run out: 50 ms later, the
+/// next check's. The longest chain is that of the check that completes ICE: taken, told as an event, answered with
+/// DTLS's first flight, given to the client, sent.
+const EXTRA_ROUNDS: u8 = 4;
 
 /// Spawns, sleeps and opens sockets on one tokio runtime, whoever asks.
 pub(crate) struct PeerRuntime {
@@ -36,6 +37,8 @@ pub(crate) struct PeerRuntime {
     driver: OnceLock<tokio::task::Id>,
     /// Whether datagrams may go through a TURN server.
     relay: Arc<AtomicBool>,
+    /// DTLS is up.
+    connected: Arc<AtomicBool>,
     /// How many more rounds the driver makes before it really sleeps.
     rounds: AtomicU8,
 }
@@ -44,6 +47,7 @@ impl PeerRuntime {
     pub(crate) fn new(
         handle: Handle,
         relay: Arc<AtomicBool>,
+        connected: Arc<AtomicBool>,
         driver_ended: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
         PeerRuntime {
@@ -51,20 +55,22 @@ impl PeerRuntime {
             driver_ended,
             driver: OnceLock::new(),
             relay,
-            rounds: AtomicU8::new(RELAY_ROUNDS),
+            connected,
+            rounds: AtomicU8::new(EXTRA_ROUNDS),
         }
     }
 
     /// How long a sleep may be: none at all while the driver has rounds left to make.
     fn nap(&self, duration: Duration) -> Duration {
         let from_driver = tokio::task::try_id().is_some_and(|task| self.driver.get() == Some(&task));
-        if !from_driver || !self.relay.load(Ordering::Acquire) {
+        let calm = self.connected.load(Ordering::Acquire) && !self.relay.load(Ordering::Acquire);
+        if !from_driver || calm {
             return duration;
         }
         // Only the driver comes here, so there is nothing to race with.
         match self.rounds.load(Ordering::Acquire) {
             0 => {
-                self.rounds.store(RELAY_ROUNDS, Ordering::Release);
+                self.rounds.store(EXTRA_ROUNDS, Ordering::Release);
                 duration
             }
             left => {
@@ -214,10 +220,11 @@ impl AsyncUdpSocket for Socket {
 mod tests {
     use super::*;
 
-    fn runtime(relay: bool) -> Arc<PeerRuntime> {
+    fn runtime(relay: bool, connected: bool) -> Arc<PeerRuntime> {
         Arc::new(PeerRuntime::new(
             Handle::current(),
             Arc::new(AtomicBool::new(relay)),
+            Arc::new(AtomicBool::new(connected)),
             Arc::new(|| {}),
         ))
     }
@@ -247,14 +254,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn with_a_relay_the_driver_makes_more_rounds_before_it_sleeps() {
-        assert_eq!(rounds_before_sleep(runtime(true)).await, u32::from(RELAY_ROUNDS));
-        assert_eq!(rounds_before_sleep(runtime(false)).await, 0);
+    async fn with_a_relay_or_before_dtls_is_up_the_driver_makes_more_rounds_before_it_sleeps() {
+        assert_eq!(rounds_before_sleep(runtime(true, true)).await, u32::from(EXTRA_ROUNDS));
+        assert_eq!(rounds_before_sleep(runtime(false, false)).await, u32::from(EXTRA_ROUNDS));
+        assert_eq!(rounds_before_sleep(runtime(false, true)).await, 0);
     }
 
     #[tokio::test]
     async fn a_sleep_that_is_not_the_drivers_is_never_cut_short() {
-        let runtime = runtime(true);
+        let runtime = runtime(true, false);
         let sleep = runtime.sleep(Duration::from_secs(3600));
         assert!(
             tokio::time::timeout(Duration::from_millis(100), sleep)
@@ -268,7 +276,8 @@ mod tests {
         let ended = Arc::new(tokio::sync::Notify::new());
         let tell = ended.clone();
         let relay = Arc::new(AtomicBool::new(false));
-        let runtime = PeerRuntime::new(Handle::current(), relay, Arc::new(move || tell.notify_one()));
+        let told = Arc::new(move || tell.notify_one());
+        let runtime = PeerRuntime::new(Handle::current(), relay.clone(), relay, told);
         runtime.spawn_reactor(1, Box::pin(async { panic!("as a library may") }));
         tokio::time::timeout(Duration::from_secs(10), ended.notified())
             .await

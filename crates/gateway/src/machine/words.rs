@@ -11,6 +11,10 @@ pub struct Epoch(pub(super) u32);
 
 /// What happened to a call.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a handful in a call's life, each moved once; a box would only be in the way"
+)]
 pub enum Input {
     /// The application answers.
     Answer,
@@ -76,6 +80,10 @@ pub enum Step {
 
 /// What the gateway has to do for a call.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a handful in a call's life, each moved once; a box would only be in the way"
+)]
 pub enum Output {
     /// 200 to the initial INVITE.
     Accept(String),
@@ -143,6 +151,10 @@ pub enum Output {
 
 /// What the application is told, before it becomes an event of the crate's API.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a handful in a call's life, each moved once; a box would only be in the way"
+)]
 pub enum Told {
     /// Answered.
     Accepted,

@@ -215,6 +215,19 @@ impl Phone {
         self.until(|kind| matches!(kind, CallEventKind::Confirmed)).await;
     }
 
+    /// Reads until a call is confirmed, and counts.
+    pub(crate) async fn before_confirmed(&mut self, counted: impl Fn(&CallEventKind) -> bool) -> usize {
+        let mut count = 0;
+        loop {
+            let event = self.next().await;
+            match event.kind {
+                CallEventKind::Confirmed => return count,
+                kind if is_last(&kind) => panic!("the call ended first: {kind:?}"),
+                kind => count += usize::from(counted(&kind)),
+            }
+        }
+    }
+
     /// Reads until a call is over: `Ok` when it was answered.
     pub(crate) async fn over(&mut self) -> Result<Ending, Ending> {
         loop {
@@ -234,6 +247,18 @@ impl Phone {
                 return event.call;
             }
         }
+    }
+
+    /// Whatever was told so far: of no call anything after its end.
+    pub(crate) async fn ends_at_most_once(&mut self) {
+        let mut over = Vec::new();
+        while let Ok(event) = self.events.try_recv() {
+            if let GatewayEvent::Call(event) = event {
+                assert!(!over.contains(&event.call), "{event:?} after the end");
+                over.extend(is_last(&event.kind).then_some(event.call));
+            }
+        }
+        self.is_silent().await;
     }
 
     /// Nothing is said of any call while a minute passes.

@@ -8,6 +8,7 @@ mod raw;
 use bench::*;
 use siprtc_core::media::Codec;
 use siprtc_core::{CallId, Cause, Fault};
+use siprtc_dialog_manager::{DialogEvent, DialogEventKind};
 use siprtc_gateway::{
     Answer, CallEventKind, Dial, Hangup, MediaPlan, Refuse, SendDtmf, Shutdown, Side, Snapshot,
     machine::Ending,
@@ -185,6 +186,55 @@ fn a_caller_may_give_up_before_the_invite_is_out() {
     });
 }
 
+/// Lets the others work; every now and then all that they can, until they wait for time to pass.
+async fn turns(count: u32) {
+    for turn in 0..count {
+        match turn % 10 {
+            9 => tokio::time::sleep(Duration::from_millis(1)).await,
+            _ => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// At whatever moment of a call's beginning somebody hangs up: both calls end, nothing is said after their end, and no
+/// media peer is left.
+#[test]
+fn a_hangup_at_any_moment_of_the_beginning_ends_everything() {
+    let patience = || tokio::time::sleep(Duration::from_secs(30));
+    let (mut answered, mut unanswered) = (0, 0);
+    for moment in 0..60 {
+        between(|mut alice, mut bob| async move {
+            let calling = alice.dial(&bob).await;
+            turns(moment).await;
+            alice.hang_up(calling).await;
+            alice.until_over().await;
+            patience().await;
+            bob.ends_at_most_once().await;
+            assert_eq!(alice.network.open_peers(), 0, "hung up after {moment} turns");
+            alice.is_silent().await;
+        });
+        let talked = between(|mut alice, mut bob| async move {
+            alice.dial(&bob).await;
+            let called = bob.incoming().await;
+            bob.answer(called).await;
+            turns(moment).await;
+            bob.hang_up(called).await;
+            let over = bob.over().await;
+            alice.until_over().await;
+            assert_eq!(alice.network.open_peers(), 0, "hung up after {moment} turns");
+            alice.is_silent().await;
+            bob.is_silent().await;
+            over.is_ok()
+        });
+        if talked { answered += 1 } else { unanswered += 1 }
+    }
+    // The moments span the whole of the beginning.
+    assert!(
+        answered > 0 && unanswered > 0,
+        "{answered} answered, {unanswered} not"
+    );
+}
+
 #[test]
 fn nobody_answers_for_ever() {
     between(|mut alice, mut bob| async move {
@@ -220,6 +270,19 @@ fn an_offer_without_a_codec_in_common_is_refused_before_it_rings() {
             }
         }
     });
+}
+
+#[test]
+fn any_one_codec_in_common_is_enough() {
+    for codec in Codec::ALL {
+        let setup = Setup {
+            alice: vec![codec],
+            ..Setup::default()
+        };
+        set_up(setup, |mut alice, mut bob| async move {
+            connect(&mut alice, &mut bob).await;
+        });
+    }
 }
 
 #[test]
@@ -348,6 +411,24 @@ fn a_peer_that_has_vanished_does_not_keep_a_call() {
         alice.hang_up(calling).await;
         assert_eq!(alice.over().await.unwrap().cause, Cause::Bye);
         assert!(begin.elapsed() <= Duration::from_secs(3));
+    });
+}
+
+#[test]
+fn a_word_about_a_call_that_is_forgotten_is_not_passed_on() {
+    between(|mut alice, _| async move {
+        let kind = DialogEventKind::Started {
+            sip_call_id: "late".into(),
+        };
+        alice
+            .gateway
+            .send(DialogEvent {
+                call: CallId::fresh(),
+                kind,
+            })
+            .await
+            .unwrap();
+        alice.is_silent().await;
     });
 }
 

@@ -184,7 +184,10 @@ fn a_fork_other_than_the_one_with_early_media_is_offered_a_new_media_peer() {
         );
         raw.respond(tx, &again, 200, "b", Some(sdp(2, PCMA))).await;
         raw.sink.expect_ack().await;
-        alice.confirmed().await;
+        let negotiated = alice
+            .before_confirmed(|kind| matches!(kind, CallEventKind::Negotiated(_)))
+            .await;
+        assert_eq!(negotiated, 1, "of the media peer that is left, and no other");
         assert_eq!(alice.network.open_peers(), 1);
         raw.enter(&again, "b");
         let bye = raw.within(Method::Bye, None);
@@ -193,6 +196,28 @@ fn a_fork_other_than_the_one_with_early_media_is_offered_a_new_media_peer() {
             .await
             .unwrap();
         assert_eq!(alice.over().await.unwrap().cause, Cause::Bye);
+    });
+}
+
+#[test]
+fn after_glare_our_offer_is_rolled_back_and_the_peer_s_is_answered() {
+    alone(|mut alice, stack, sink| async move {
+        let mut raw = Raw::new(stack, sink);
+        alice.dial_stack(&*raw.stack).await;
+        let (tx, invite) = raw.request(Method::Invite).await;
+        raw.respond(tx, &invite, 183, "a", Some(sdp(1, PCMA))).await;
+        raw.respond(tx, &invite, 200, "b", Some(sdp(2, PCMA))).await;
+        raw.sink.expect_ack().await;
+        let (tx, again) = raw.request(Method::Invite).await;
+        raw.enter(&again, "b");
+        raw.respond(tx, &again, 491, "b", None).await;
+        let accepted = raw.reinvite(Some(sdp(2, PCMA)), 200).await;
+        assert!(body(&accepted).contains("a=setup:active"));
+        raw.ack(None).await;
+        let negotiated = alice
+            .before_confirmed(|kind| matches!(kind, CallEventKind::Negotiated(_)))
+            .await;
+        assert_eq!(negotiated, 1, "of the media peer that is left, and no other");
     });
 }
 

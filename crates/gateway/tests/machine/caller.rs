@@ -41,6 +41,16 @@ fn early_media_and_the_200_of_the_same_dialog_need_one_answer() {
 }
 
 #[test]
+fn early_answers_of_other_forks_are_only_told() {
+    let mut bench = Bench::dialled();
+    bench.ringing("a", 183, Some("theirs-1"));
+    assert_eq!(bench.ringing("b", 183, Some("theirs-2")), ["Progress 183 early"]);
+    bench.step(Step::AnswerApplied);
+    assert_eq!(bench.ringing("b", 183, Some("theirs-2")), ["Progress 183 early"]);
+    assert_eq!(bench.answered("a", Some("theirs-1")), ["Accepted", "Confirmed"]);
+}
+
+#[test]
 fn a_200_that_overtakes_the_early_answer_s_setting_waits_for_it() {
     let mut bench = Bench::dialled();
     bench.ringing("a", 183, Some("theirs-1"));

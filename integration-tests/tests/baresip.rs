@@ -1,0 +1,172 @@
+//! Calls to and from baresip, an independent telephone with its own SIP, ICE, DTLS-SRTP and Opus, through Kamailio.
+//!
+//! baresip offers no loopback addresses, so everybody lives in a network namespace with real ones.
+
+use siprtc_integration_tests::baresip::{Baresip, Mode};
+use siprtc_integration_tests::lab::{Lab, Phone, text};
+use siprtc_integration_tests::netns::Namespace;
+use siprtc_integration_tests::program::{Outcome, SOON};
+use siprtc_integration_tests::wav::{self, CALLEE, CALLER};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const OURS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+const THEIRS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 3);
+
+/// The tunes last 4 s; ICE, and baresip's re-INVITE after it, come before them.
+const TALK: &str = "7";
+/// Talk and what surrounds it.
+const CALL: Duration = Duration::from_secs(45);
+
+/// A namespace with Kamailio in it. The lab is dropped first: its processes live in the namespace.
+struct World {
+    lab: Lab,
+    _namespace: Namespace,
+}
+
+impl World {
+    fn new(story: &str) -> Self {
+        let namespace = Namespace::machine(&[SERVER, OURS, THEIRS]);
+        let lab = Lab::at(story, namespace.place(), SERVER).with_kamailio();
+        World {
+            lab,
+            _namespace: namespace,
+        }
+    }
+}
+
+fn judge(lab: &Lab, siprtc: &Outcome, baresip: Baresip, (ours, theirs): (&[usize], &[usize])) {
+    siprtc.exits_with(0);
+    let report = siprtc.report();
+    assert_eq!(report["established"], true, "{report:#}");
+    assert_eq!(report["media"]["codec"], "opus", "{report:#}");
+    assert_eq!(
+        (&report["local_candidate"], &report["remote_candidate"]),
+        (&"host".into(), &"host".into()),
+        "{report:#}"
+    );
+    assert_eq!(report["media"]["packets_lost"], 0, "{report:#}");
+    let log = baresip.process.log();
+    assert!(
+        log.contains("DTLS-SRTP"),
+        "baresip did not speak DTLS-SRTP:\n{log}"
+    );
+
+    let their_recording = baresip.heard();
+    // Its end finishes the header of its recording.
+    drop(baresip);
+    wav::assert_heard(
+        theirs,
+        &lab.folder.join("theirs.wav"),
+        &lab.folder.join("heard.wav"),
+    );
+    wav::assert_heard(ours, &lab.folder.join("ours.wav"), &their_recording);
+}
+
+fn siprtc_calls(story: &str) {
+    let world = World::new(story);
+    let lab = &world.lab;
+    let (ours, theirs) = (lab.folder.join("ours.wav"), lab.folder.join("theirs.wav"));
+    wav::write_tune(&ours, &CALLER);
+    wav::write_tune(&theirs, &CALLEE);
+    let bob = Baresip::start(lab, "bob", THEIRS, Mode::Web, &theirs, None);
+    let heard = lab.file("heard.wav");
+    let arguments = [
+        "call",
+        "bob",
+        "--play",
+        &text(&ours),
+        "--record",
+        &heard,
+        "--duration",
+        TALK,
+    ];
+    let alice = lab.start(&Phone::of("alice").at(OURS), &arguments).finish(CALL);
+    judge(lab, &alice, bob, (&CALLER, &CALLEE));
+}
+
+fn baresip_calls(story: &str) {
+    let world = World::new(story);
+    let lab = &world.lab;
+    let (ours, theirs) = (lab.folder.join("ours.wav"), lab.folder.join("theirs.wav"));
+    wav::write_tune(&ours, &CALLEE);
+    wav::write_tune(&theirs, &CALLER);
+    let heard = lab.file("heard.wav");
+    let arguments = [
+        "--calls",
+        "1",
+        "--play",
+        &text(&ours),
+        "--record",
+        &heard,
+        "--duration",
+        TALK,
+    ];
+    let bob = lab.answering(&Phone::of("bob").at(OURS), &arguments);
+    let alice = Baresip::start(lab, "alice", THEIRS, Mode::Web, &theirs, Some("bob"));
+    let bob = bob.finish(CALL);
+    judge(lab, &bob, alice, (&CALLEE, &CALLER));
+}
+
+#[test]
+fn baresip_is_called_and_heard() {
+    siprtc_calls("called");
+}
+
+#[test]
+fn baresip_calls_and_hears() {
+    baresip_calls("calling");
+}
+
+#[test]
+fn a_call_to_a_phone_that_does_not_multiplex_rtcp_ends_with_a_reason() {
+    // RFC 8834 section 4.5: a WebRTC endpoint has one port for RTP and RTCP. baresip waits for a second component for ever:
+    // what must not be is a call that is established and silent until somebody hangs up.
+    let world = World::new("no-mux");
+    let lab = &world.lab;
+    let theirs = lab.folder.join("theirs.wav");
+    wav::write_tune(&theirs, &CALLEE);
+    let _bob = Baresip::start(lab, "bob", THEIRS, Mode::DtlsIce, &theirs, None);
+    let alice = lab
+        .start(&Phone::of("alice").at(OURS), &["call", "bob", "--tone", "440"])
+        .finish(CALL);
+    alice.exits_with(7);
+    assert!(
+        alice.report()["ending"]["sentence"].is_string(),
+        "{:#}",
+        alice.report()
+    );
+}
+
+#[test]
+fn a_call_from_a_phone_that_does_not_multiplex_rtcp_ends_with_a_reason() {
+    let world = World::new("no-mux-caller");
+    let lab = &world.lab;
+    let theirs = lab.folder.join("theirs.wav");
+    wav::write_tune(&theirs, &CALLER);
+    let bob = lab.answering(&Phone::of("bob").at(OURS), &["--calls", "1", "--tone", "440"]);
+    let _alice = Baresip::start(lab, "alice", THEIRS, Mode::DtlsIce, &theirs, Some("bob"));
+    let bob = bob.finish(CALL);
+    bob.exits_with(7);
+    assert!(
+        bob.report()["ending"]["sentence"].is_string(),
+        "{:#}",
+        bob.report()
+    );
+}
+
+#[test]
+fn baresip_hangs_up_and_siprtc_is_done() {
+    let world = World::new("bye");
+    let lab = &world.lab;
+    let theirs = lab.folder.join("theirs.wav");
+    wav::write_tune(&theirs, &CALLEE);
+    let mut bob = Baresip::start(lab, "bob", THEIRS, Mode::Web, &theirs, None);
+    let mut alice = lab.start(&Phone::of("alice").at(OURS), &["call", "bob", "--tone", "440"]);
+    alice.event_where("first_packet", SOON, |line| line["direction"] == "in");
+    bob.process.stop();
+    let alice = alice.finish(SOON);
+    alice.exits_with(0);
+    assert_eq!(alice.report()["ending"]["by"], "remote", "{:#}", alice.report());
+}
