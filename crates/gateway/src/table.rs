@@ -88,12 +88,12 @@ words! {
         AcceptFailed,
         /// The application answers an INVITE with an offer.
         Answer,
-        /// The application answers an INVITE without an offer.
-        AnswerOfferless,
         /// The answer is applied: the media peer knows both sides.
         AnswerApplied,
         /// The answer is made and complete with candidates.
         AnswerMade,
+        /// The application answers an INVITE without an offer.
+        AnswerOfferless,
         /// A 2xx with the first answer that this call sees.
         Answered,
         /// A 2xx of another early dialog than the one whose early answer is applied.

@@ -79,6 +79,16 @@ fn every_row_can_happen_and_every_word_is_used() {
     assert!(On::ALL.iter().all(used));
 }
 
+#[test]
+fn the_words_are_in_the_order_of_the_alphabet() {
+    fn names<W: std::fmt::Debug>(all: &[W]) -> Vec<String> {
+        all.iter().map(|word| format!("{word:?}")).collect()
+    }
+    for names in [names(Sip::ALL), names(Jsep::ALL), names(On::ALL), names(Do::ALL)] {
+        assert!(names.is_sorted(), "{names:?}");
+    }
+}
+
 /// The media peer as JSEP sees it; an illegal step panics.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Peer {
