@@ -20,6 +20,11 @@ pub const CALLEE: [usize; 10] = [5, 3, 1, 4, 0, 2, 5, 4, 1, 3];
 
 /// Writes a tune as a WAV file of 4 s.
 pub fn write_tune(path: &Path, tune: &[usize]) {
+    write_tune_and_silence(path, tune, 0.0);
+}
+
+/// Writes a tune and some seconds of silence after it, for those who hang up when their file is over.
+pub fn write_tune_and_silence(path: &Path, tune: &[usize], seconds: f64) {
     let spec = WavSpec {
         channels: 1,
         sample_rate: RATE,
@@ -39,6 +44,9 @@ pub fn write_tune(path: &Path, tune: &[usize]) {
                 .write_sample(value as i16)
                 .unwrap_or_else(|error| failed(error));
         }
+    }
+    for _ in 0..(seconds * f64::from(RATE)) as usize {
+        writer.write_sample(0i16).unwrap_or_else(|error| failed(error));
     }
     writer.finalize().unwrap_or_else(|error| failed(error));
 }

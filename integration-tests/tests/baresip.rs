@@ -69,7 +69,8 @@ fn siprtc_calls(story: &str) {
     let lab = &world.lab;
     let (ours, theirs) = (lab.folder.join("ours.wav"), lab.folder.join("theirs.wav"));
     wav::write_tune(&ours, &CALLER);
-    wav::write_tune(&theirs, &CALLEE);
+    // baresip hangs up when its file is over.
+    wav::write_tune_and_silence(&theirs, &CALLEE, 4.0);
     let bob = Baresip::start(lab, "bob", THEIRS, Mode::Web, &theirs, None);
     let heard = lab.file("heard.wav");
     let arguments = [
@@ -91,7 +92,7 @@ fn baresip_calls(story: &str) {
     let lab = &world.lab;
     let (ours, theirs) = (lab.folder.join("ours.wav"), lab.folder.join("theirs.wav"));
     wav::write_tune(&ours, &CALLEE);
-    wav::write_tune(&theirs, &CALLER);
+    wav::write_tune_and_silence(&theirs, &CALLER, 4.0);
     let heard = lab.file("heard.wav");
     let arguments = [
         "--calls",

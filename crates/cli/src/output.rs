@@ -104,6 +104,10 @@ impl Output {
         if !self.json {
             write_out(&report_text(report));
         }
+        // Standard error, as every other failure: a script that keeps only the one still learns why.
+        if let Some(sentence) = &report.ending.sentence {
+            eprintln!("siprtc: {sentence}");
+        }
     }
 
     /// The ladder, in the terminal and as a file.
@@ -279,9 +283,6 @@ fn report_text(report: &CallReport) -> String {
             "the peer"
         }
     )];
-    if let Some(sentence) = &ending.sentence {
-        lines.push(format!("  {sentence}"));
-    }
     if let Some(pair) = report.pair {
         lines.push(format!("  candidate pair  {pair}"));
     }

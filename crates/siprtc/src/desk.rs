@@ -67,7 +67,10 @@ pub(crate) struct Desk {
 impl Desk {
     const MAILBOX: usize = 4096;
 
-    pub(crate) fn new(arrivals: mpsc::Sender<Box<Arrival>>, registration: watch::Sender<Registration>) -> Self {
+    pub(crate) fn new(
+        arrivals: mpsc::Sender<Box<Arrival>>,
+        registration: watch::Sender<Registration>,
+    ) -> Self {
         Desk {
             calls: HashMap::new(),
             arrivals,

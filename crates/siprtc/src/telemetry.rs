@@ -11,8 +11,8 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use siprtc_core::{Error, Fault, Result};
 use siprtc_gateway::Ending;
 use siprtc_media_session::SessionStats;
-use std::sync::LazyLock;
 use std::io::IsTerminal;
+use std::sync::LazyLock;
 use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -42,7 +42,9 @@ pub fn install(log: &LogConfig, telemetry: &TelemetryConfig) -> Result<Telemetry
     };
     // Colours are for terminals: a file or a pipe gets plain text.
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(colour);
     let lines = match log.format.as_str() {
         "json" => lines.json().with_filter(filter).boxed(),
         "text" => lines.with_target(true).with_filter(filter).boxed(),

@@ -176,7 +176,12 @@ fn configuration(ice: &IceConfig) -> RTCConfiguration {
 fn servers(ice: &IceConfig) -> Vec<RTCIceServer> {
     let mut told: Vec<RTCIceServer> = ice.servers.iter().map(server).collect();
     if ice.policy == IcePolicy::All {
-        let as_stun = |turn: &IceServer| server(&IceServer { kind: IceServerKind::Stun, ..turn.clone() });
+        let as_stun = |turn: &IceServer| {
+            server(&IceServer {
+                kind: IceServerKind::Stun,
+                ..turn.clone()
+            })
+        };
         for stun in ice.servers.iter().map(as_stun) {
             if !told.iter().any(|known| known.urls == stun.urls) {
                 told.push(stun);

@@ -255,8 +255,14 @@ mod tests {
 
     #[tokio::test]
     async fn with_a_relay_or_before_dtls_is_up_the_driver_makes_more_rounds_before_it_sleeps() {
-        assert_eq!(rounds_before_sleep(runtime(true, true)).await, u32::from(EXTRA_ROUNDS));
-        assert_eq!(rounds_before_sleep(runtime(false, false)).await, u32::from(EXTRA_ROUNDS));
+        assert_eq!(
+            rounds_before_sleep(runtime(true, true)).await,
+            u32::from(EXTRA_ROUNDS)
+        );
+        assert_eq!(
+            rounds_before_sleep(runtime(false, false)).await,
+            u32::from(EXTRA_ROUNDS)
+        );
         assert_eq!(rounds_before_sleep(runtime(false, true)).await, 0);
     }
 
