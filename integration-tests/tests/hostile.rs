@@ -3,6 +3,8 @@
 //! The messages are RFC 4475's torture tests, the real messages of the corpus, and seeded mutations of both, so that a
 //! failure happens again. All of it happens in a namespace without a way out, since such messages name whomever they like.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use siprtc_integration_tests::folder::corpus_files;
@@ -34,7 +36,7 @@ fn messages() -> Vec<Vec<u8>> {
 fn mutations(seed: u64) -> Vec<Vec<u8>> {
     let honest = messages();
     let mut random = StdRng::seed_from_u64(seed);
-    let mut pick = |random: &mut StdRng| honest[random.random_range(0..honest.len())].clone();
+    let pick = |random: &mut StdRng| honest[random.random_range(0..honest.len())].clone();
     (0..MUTATIONS)
         .map(|_| {
             let mut message = pick(&mut random);

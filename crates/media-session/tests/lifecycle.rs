@@ -1,5 +1,7 @@
 //! A session from its first request to its end: what each state allows, and what is left behind.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[allow(
     dead_code,
     reason = "shared with the other test program, which uses more of it"

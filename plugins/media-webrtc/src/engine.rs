@@ -37,7 +37,7 @@ const CHECK_ROUNDS: u16 = 600;
 /// How long a direct path is preferred over a relayed one that works already, when both may be used.
 const RELAY_PATIENCE: Duration = Duration::from_millis(300);
 
-/// See [`crate::engine`].
+/// See [`crate::engine()`].
 pub(crate) struct Engine;
 
 #[async_trait::async_trait]
