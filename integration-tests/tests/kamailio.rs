@@ -119,6 +119,19 @@ fn with_the_relay_policy_all_media_goes_through_coturn_on_both_sides() {
     let (alice, bob) = call(&lab, &relayed("alice"), &relayed("bob"));
     assert_eq!(candidates(&alice), ("relay", "relay"));
     assert_eq!(candidates(&bob), ("relay", "relay"));
+    // Nor does an offer or an answer tell where they really are.
+    let log = lab.registrar().log();
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.starts_with("a=candidate:") || line.starts_with("c="))
+        .collect();
+    assert!(told.iter().any(|line| line.contains("typ relay")), "{told:#?}");
+    assert!(
+        !told
+            .iter()
+            .any(|line| line.contains("typ host") || line.contains("127.0.0.1")),
+        "{told:#?}"
+    );
 }
 
 #[test]

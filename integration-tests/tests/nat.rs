@@ -110,6 +110,17 @@ fn candidates(outcome: &Outcome) -> [&str; 2] {
 fn behind_two_ordinary_nats_they_talk_without_a_relay() {
     let internet = Internet::new("nat", [Nat::PortRestricted, Nat::PortRestricted]);
     let (alice, bob) = internet.call("udp");
+    // Each has learnt from coturn what its NAT makes of it, and says so.
+    let log = internet.lab.registrar().log();
+    for public in ["203.0.113.11", "203.0.113.12"] {
+        let reflexive = |line: &str| {
+            line.starts_with("a=candidate:") && line.contains(public) && line.contains("typ srflx")
+        };
+        assert!(
+            log.lines().any(reflexive),
+            "no srflx candidate at {public}:\n{log}"
+        );
+    }
     for outcome in [&alice, &bob] {
         assert!(!candidates(outcome).contains(&"relay"), "{:#}", outcome.report());
         assert!(

@@ -43,7 +43,7 @@ pub struct Translation {
     pub changes: Vec<Change>,
 }
 
-/// [`to_sip`] as a message.
+/// [`to_sip()`] as a message.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Translation>")]
 pub struct ToSip {
@@ -51,7 +51,7 @@ pub struct ToSip {
     pub sdp: String,
 }
 
-/// [`to_webrtc`] as a message.
+/// [`to_webrtc()`] as a message.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Translation>")]
 pub struct ToWebrtc {

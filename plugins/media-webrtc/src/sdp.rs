@@ -264,12 +264,36 @@ pub(crate) fn for_library(sdp: &str, shown: Format) -> String {
 /// Our description as the peer may see it: with our formats, and without candidates of component 2. With rtcp-mux
 /// there is no such transport (RFC 8843 section 9.3), yet the library lists each candidate twice.
 pub(crate) fn from_library(sdp: &str, formats: &[Format]) -> String {
+    let relay_only = !sdp.contains(" typ host");
     map_lines(&with_formats(sdp, formats), |line| {
-        let second = line
-            .strip_prefix("a=candidate:")
-            .is_some_and(|value| value.split_whitespace().nth(1) == Some("2"));
-        (!second).then(|| line.to_owned())
+        let Some(value) = line.strip_prefix("a=candidate:") else {
+            return Some(line.to_owned());
+        };
+        if value.split_whitespace().nth(1) == Some("2") {
+            return None;
+        }
+        Some(if relay_only {
+            without_related_address(line)
+        } else {
+            line.to_owned()
+        })
     })
+}
+
+/// Whoever tells no host candidate does not tell it as a related address either (RFC 8839 section 5.1).
+fn without_related_address(candidate: &str) -> String {
+    let mut before = "";
+    let words = candidate.split_whitespace().map(|word| {
+        let told = match before {
+            "raddr" if word.contains(':') => "::",
+            "raddr" => "0.0.0.0",
+            "rport" => "9",
+            _ => word,
+        };
+        before = word;
+        told
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The description without the candidates that we cannot use. RFC 8839 section 5.1 wants unknown candidates ignored, while the
@@ -410,5 +434,14 @@ mod tests {
             from_library(sdp, &[]),
             "a=candidate:1 1 udp 1 192.0.2.1 5 typ host\r\n"
         );
+    }
+
+    #[test]
+    fn a_relayed_candidate_alone_does_not_tell_the_hosts_address() {
+        let relay = "a=candidate:1 1 udp 1 192.0.2.1 5 typ relay raddr 10.0.0.1 rport 7\r\n";
+        let hidden = "a=candidate:1 1 udp 1 192.0.2.1 5 typ relay raddr 0.0.0.0 rport 9\r\n";
+        assert_eq!(from_library(relay, &[]), hidden);
+        let with_host = format!("a=candidate:2 1 udp 2 10.0.0.1 7 typ host\r\n{relay}");
+        assert_eq!(from_library(&with_host, &[]), with_host);
     }
 }
