@@ -6,6 +6,7 @@
 //! stacks with owning tasks and C callbacks alike.
 
 mod auth;
+mod capability;
 mod digest;
 mod digest_server;
 mod equivalence;
@@ -19,6 +20,8 @@ mod params;
 mod parse;
 mod print;
 mod scan;
+mod secure;
+mod tls;
 mod uri;
 mod validate;
 mod values;
@@ -33,6 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use auth::{Challenge, Credentials, DigestAlgorithm};
+pub use capability::{Feature, Gap, SipCapability};
 pub use digest::{DigestClient, DigestSecret};
 pub use digest_server::{DigestServer, Verdict};
 pub use headers::{HeaderName, Headers};
@@ -42,6 +46,7 @@ pub use method::Method;
 pub use name_addr::{Contacts, NameAddr};
 pub use params::Params;
 pub use parse::Limits;
+pub use tls::{TlsConfig, TlsIdentity};
 pub use uri::{SipUri, Uri};
 pub use values::{CSeq, Refresher, SessionExpires, Via};
 
@@ -73,7 +78,10 @@ impl TxOwner {
     /// Server transactions, minted by the stack.
     pub const STACK: TxOwner = TxOwner(0);
 
-    /// A user of client transactions; `number` is 1 to 255 and chosen by whoever wires the house.
+    /// Client transactions that repeat a user's towards another target (RFC 3263 section 4.3).
+    pub const LOCATE: TxOwner = TxOwner(255);
+
+    /// A user of client transactions; `number` is 1 to 254 and chosen by whoever wires the house.
     pub const fn user(number: u8) -> TxOwner {
         TxOwner(number)
     }
@@ -149,6 +157,11 @@ impl Transport {
     pub fn is_reliable(self) -> bool {
         self != Transport::Udp
     }
+
+    /// Whether it is over TLS, as `sips:` wants it (RFC 3261 section 26.2.2).
+    pub fn is_secure(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss)
+    }
 }
 
 impl fmt::Display for Transport {
@@ -194,6 +207,12 @@ pub struct Route {
     pub flow: Option<FlowId>,
     /// An outbound proxy, as a URI (`sip:proxy.example.com;transport=tcp`).
     pub next_hop: Option<SipUri>,
+    /// The name that the peer's certificate must be for (RFC 5922 section 7.1), and the Host of a WebSocket handshake,
+    /// when `next_hop` is the address that this name was resolved to. `None`: the hop's own host.
+    pub server_name: Option<String>,
+    /// A connection of its own, not one that is there already (RFC 5626 section 4.2.1). Nothing on UDP.
+    /// Needs [`Feature::FlowControl`].
+    pub fresh: bool,
 }
 
 impl Route {
@@ -202,11 +221,19 @@ impl Route {
         Route::default()
     }
 
+    /// Over `flow`.
+    pub fn over(flow: FlowId) -> Self {
+        Route {
+            flow: Some(flow),
+            ..Route::default()
+        }
+    }
+
     /// Over `next_hop`.
     pub fn via(next_hop: SipUri) -> Self {
         Route {
-            flow: None,
             next_hop: Some(next_hop),
+            ..Route::default()
         }
     }
 }
@@ -246,7 +273,7 @@ pub struct ListenerConfig {
 /// How a stack starts.
 #[derive(Clone, Debug)]
 pub struct StackConfig {
-    /// At least one.
+    /// None of a transport: connections of it can be opened, nobody can open one to us. None at all: there is no UDP.
     pub listeners: Vec<ListenerConfig>,
     /// `User-Agent` of requests and `Server` of responses, where the message has none.
     pub user_agent: String,
@@ -256,6 +283,10 @@ pub struct StackConfig {
     pub limits: Limits,
     /// Most transactions alive at once; beyond it a request out is an error and a request in is answered 503.
     pub max_transactions: usize,
+    /// Most connections open at once; beyond it a connection out is an error and one in is closed at once.
+    pub max_connections: usize,
+    /// Certificates.
+    pub tls: TlsConfig,
 }
 
 impl Default for StackConfig {
@@ -266,21 +297,10 @@ impl Default for StackConfig {
             timers: TimerConfig::default(),
             limits: Limits::default(),
             max_transactions: 20_000,
+            max_connections: 4096,
+            tls: TlsConfig::default(),
         }
     }
-}
-
-/// What a stack can do. Declared truthfully; the conformance suite holds it against what happens.
-#[derive(Clone, Debug)]
-pub struct SipCapability {
-    /// Transports that can be listened on and connected with.
-    pub transports: &'static [Transport],
-    /// IPv6 works.
-    pub ipv6: bool,
-    /// Methods outside the known set pass through.
-    pub unknown_methods: bool,
-    /// A request that cannot be parsed is answered 400 when enough of it is readable; else it is only reported.
-    pub answers_malformed: bool,
 }
 
 /// How to keep a flow alive (RFC 5626 section 3.5).
@@ -330,6 +350,13 @@ pub enum StackEvent {
     },
     /// A new connection, either side's.
     FlowUp(Flow),
+    /// The peer has answered a keepalive (RFC 5626 section 4.4): a pong, or a STUN Binding response.
+    KeepaliveAnswered {
+        /// The flow it came on.
+        flow: FlowId,
+        /// Our address as the peer sees it; only STUN tells.
+        mapped: Option<SocketAddr>,
+    },
     /// Something arrived that is no SIP message.
     ParseError {
         /// Where it came from.
@@ -396,6 +423,11 @@ pub trait SipStackFactory: Send + Sync {
     /// The word that selects it in the configuration.
     fn name(&self) -> &'static str;
 
+    /// What its stacks can do, for whoever wants to know before one runs; `None` when only a running one can tell.
+    fn capability(&self) -> Option<SipCapability> {
+        None
+    }
+
     /// Binds every listener and starts. Called on the runtime on which all of the stack's tasks shall run: a stack
     /// keeps that runtime's handle, for its methods are called from others.
     async fn start(&self, config: StackConfig, sink: Arc<dyn EventSink>) -> Result<Arc<dyn SipStack>>;
@@ -424,11 +456,17 @@ pub trait SipStack: Send + Sync + 'static {
 
     /// Answers a server transaction. Via, From, Call-ID and CSeq are always taken from the request, To when absent;
     /// Content-Length is set. A 2xx to an INVITE may be given again for 64*T1: each call sends it once, for its
-    /// retransmission is its user's duty (RFC 3261 section 13.3.1.4). Every other retransmission is the stack's.
+    /// retransmission is its user's duty (RFC 3261 section 13.3.1.4). It is then given whole, with its Vias, for a stack
+    /// may have forgotten the request. Every other retransmission is the stack's.
     async fn respond(&self, tx: TxId, response: SipResponse) -> Result<()>;
 
-    /// Sends a keepalive on a flow.
+    /// Sends a keepalive on a flow; [`StackEvent::KeepaliveAnswered`] says that the peer has answered it. When it has
+    /// not in time is its user's to decide (RFC 5626 section 4.4.1: 10 s for a pong).
     async fn keepalive(&self, flow: FlowId, kind: Keepalive) -> Result<()>;
+
+    /// Closes a connection that its user takes for dead; [`StackEvent::FlowDown`] follows. What runs over it ends with
+    /// [`TxEnd::Transport`]. Nothing on UDP. Needs [`Feature::FlowControl`].
+    async fn close_flow(&self, flow: FlowId) -> Result<()>;
 
     /// Stops listening, gives running transactions `grace` to end, then closes every flow and ends every task.
     async fn shutdown(&self, grace: Duration);

@@ -51,7 +51,8 @@ pub struct Challenge {
     pub opaque: Option<String>,
     /// The nonce was too old, the credentials may be right.
     pub stale: bool,
-    /// MD5 when the challenge names none (RFC 7616 section 3.3), `None` when it names one that we do not know.
+    /// MD5 when the challenge names none (RFC 7616 section 3.3), `None` when it cannot be answered: it names one that we
+    /// do not know, or only a `qop` that we do not know (which must not be answered as if there were none).
     pub algorithm: Option<DigestAlgorithm>,
     /// Offers `qop=auth`. A challenge without qop is RFC 2069's.
     pub qop_auth: bool,
@@ -250,14 +251,15 @@ fn algorithm(params: &AuthParams<'_>) -> Option<DigestAlgorithm> {
 }
 
 fn challenge(params: &AuthParams<'_>) -> Result<Challenge> {
-    let qop = find(params, "qop").unwrap_or_default();
+    let qop = find(params, "qop").map(trim).filter(|qop| !qop.is_empty());
+    let qop_auth = qop.is_some_and(|qop| qop.split(',').any(|qop| trim(qop).eq_ignore_ascii_case("auth")));
     Ok(Challenge {
         realm: required(params, "realm", "challenge")?,
         nonce: required(params, "nonce", "challenge")?,
         opaque: find(params, "opaque").map(str::to_owned),
         stale: find(params, "stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true")),
-        algorithm: algorithm(params),
-        qop_auth: qop.split(',').any(|qop| trim(qop).eq_ignore_ascii_case("auth")),
+        algorithm: algorithm(params).filter(|_| qop_auth || qop.is_none()),
+        qop_auth,
     })
 }
 

@@ -31,6 +31,7 @@ const MAX_COUNTED_REALMS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct DigestClient {
     secret: DigestSecret,
+    weakest: DigestAlgorithm,
     counts: Vec<NonceCount>,
 }
 
@@ -46,8 +47,25 @@ impl DigestClient {
     pub fn new(secret: DigestSecret) -> Self {
         DigestClient {
             secret,
+            weakest: DigestAlgorithm::Md5,
             counts: Vec::new(),
         }
+    }
+
+    /// Answers no challenge over a weaker hash than `weakest`, whoever asks: a digest over MD5 can be searched for the
+    /// password by whoever reads it.
+    #[must_use]
+    pub fn at_least(self, weakest: DigestAlgorithm) -> Self {
+        DigestClient { weakest, ..self }
+    }
+
+    /// The strongest hash offered, when it is one that we know and will not use ([`DigestClient::at_least`]).
+    pub fn too_weak(&self, challenges: &[Challenge]) -> Option<DigestAlgorithm> {
+        let best = challenges
+            .iter()
+            .filter_map(|challenge| challenge.algorithm)
+            .max();
+        best.filter(|best| *best < self.weakest)
     }
 
     /// Credentials for the strongest of the challenges that we know, or an error that says which algorithms the
@@ -57,7 +75,7 @@ impl DigestClient {
     /// 22.3) is answered with one call for each.
     ///
     /// # Errors
-    /// [`Fault::PeerIncompatible`] when no challenge names a hash that we know.
+    /// [`Fault::PeerIncompatible`] when no challenge names a hash that we know, or only those that are too weak.
     pub fn answer(
         &mut self,
         challenges: &[Challenge],
@@ -68,8 +86,14 @@ impl DigestClient {
         let known = challenges
             .iter()
             .filter_map(|challenge| challenge.algorithm.map(|found| (found, challenge)));
-        // RFC 8760 section 2.4: the strongest; of equals the first. `max_by_key` takes the last of equals.
-        let Some((algorithm, challenge)) = known.rev().max_by_key(|(algorithm, _)| *algorithm) else {
+        if let Some(offered) = self.too_weak(challenges) {
+            return Err(weak(offered, self.weakest));
+        }
+        // RFC 8760 section 2.4: the strongest; of equals one with qop, for without it an answer can be replayed; of
+        // those the first. `max_by_key` takes the last of equals.
+        let strength =
+            |(algorithm, challenge): &(DigestAlgorithm, &Challenge)| (*algorithm, challenge.qop_auth);
+        let Some((algorithm, challenge)) = known.rev().max_by_key(strength) else {
             return Err(nothing_known(challenges));
         };
         let count = challenge.qop_auth.then(|| self.count(challenge));
@@ -113,6 +137,15 @@ impl DigestClient {
         });
         1
     }
+}
+
+fn weak(offered: DigestAlgorithm, weakest: DigestAlgorithm) -> Error {
+    Error::new(
+        Fault::PeerIncompatible,
+        "answer Digest challenge",
+        format!("the server offers {offered} at best, and a digest weaker than {weakest} is never sent"),
+    )
+    .advice(format!("let the server offer {weakest}, or allow {offered}"))
 }
 
 fn nothing_known(challenges: &[Challenge]) -> Error {
@@ -264,6 +297,56 @@ mod tests {
         assert_eq!(error.fault(), Fault::PeerIncompatible);
         assert!(error.to_string().contains("ims"), "{error}");
         assert!(client.answer(&[], &Method::Register, &uri("sip:r"), "c").is_err());
+    }
+
+    #[test]
+    fn a_challenge_that_is_too_weak_is_not_answered() {
+        let server = DigestServer::new("r", [7; 32], 60);
+        let challenges = server.challenges(0, false);
+        let md5: Vec<_> = challenges
+            .iter()
+            .filter(|challenge| challenge.algorithm == Some(DigestAlgorithm::Md5))
+            .cloned()
+            .collect();
+        let mut client = DigestClient::new(secret("bob", "zanzibar")).at_least(DigestAlgorithm::Sha256);
+        let error = client
+            .answer(&md5, &Method::Register, &uri("sip:r"), "c")
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("MD5") && error.to_string().contains("SHA-256"),
+            "{error}"
+        );
+        assert_eq!(client.too_weak(&md5), Some(DigestAlgorithm::Md5));
+        let answer = client
+            .answer(&challenges, &Method::Register, &uri("sip:r"), "c")
+            .unwrap();
+        assert_eq!(answer.algorithm, Some(DigestAlgorithm::Sha256));
+    }
+
+    #[test]
+    fn of_two_equal_challenges_the_one_with_qop_is_answered() {
+        let challenge = |text: &str| text.parse::<Challenge>().unwrap();
+        let plain = challenge(r#"Digest realm="r", nonce="a""#);
+        let with_qop = challenge(r#"Digest realm="r", nonce="b", qop="auth""#);
+        let mut client = DigestClient::new(secret("bob", "zanzibar"));
+        let answer = client
+            .answer(&[plain, with_qop], &Method::Register, &uri("sip:r"), "c")
+            .unwrap();
+        assert_eq!(
+            (answer.nonce.as_str(), answer.qop.as_deref()),
+            ("b", Some("auth"))
+        );
+    }
+
+    #[test]
+    fn a_quality_of_protection_that_we_do_not_know_is_not_answered_without_one() {
+        let challenge: Challenge = r#"Digest realm="r", nonce="a", qop="auth-int""#.parse().unwrap();
+        let mut client = DigestClient::new(secret("bob", "zanzibar"));
+        assert!(
+            client
+                .answer(&[challenge], &Method::Register, &uri("sip:r"), "c")
+                .is_err()
+        );
     }
 
     #[test]

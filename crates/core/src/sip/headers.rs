@@ -223,6 +223,29 @@ impl Headers {
         }
     }
 
+    /// Puts `value` in the place of the first item of this name; what else stands on its field line stays. Says whether
+    /// there was one.
+    pub fn replace_first(&mut self, name: &str, value: impl fmt::Display) -> bool {
+        let separator = separator(name);
+        let lines = self.0.iter_mut().filter(|(n, _)| n.is(name)).map(|(_, v)| v);
+        for line in lines {
+            let rest = {
+                let mut items = split_list(line, separator);
+                match items.next() {
+                    None => continue,
+                    Some(_) => items.collect::<Vec<_>>().join(", "),
+                }
+            };
+            *line = value.to_string();
+            if !rest.is_empty() {
+                line.push_str(", ");
+                line.push_str(&rest);
+            }
+            return true;
+        }
+        false
+    }
+
     /// Removes every field line of this name and says how many there were.
     pub fn remove(&mut self, name: &str) -> usize {
         let before = self.0.len();
@@ -310,6 +333,18 @@ mod tests {
         assert!(name.is("VIA") && name.is("V") && HeaderName::from("via").is("v"));
         assert!(!name.is("Vi") && !name.is("f"));
         assert_eq!(HeaderName::from("I"), HeaderName::from("call-id"));
+    }
+
+    #[test]
+    fn the_first_item_is_replaced_and_the_others_stay() {
+        let mut headers = Headers::new();
+        headers.push("Via", "");
+        headers.push("v", "a;x=\",\" , b,c");
+        headers.push("Via", "d");
+        assert!(headers.replace_first("Via", "A, and more"));
+        assert_eq!(headers.items("Via"), ["A", "and more", "b", "c", "d"]);
+        assert!(headers.replace_first("Via", 1) && !headers.replace_first("Route", 1));
+        assert_eq!(headers.items("Via").len(), 5);
     }
 
     #[test]

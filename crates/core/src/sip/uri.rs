@@ -78,6 +78,17 @@ impl SipUri {
         self.params.value("transport").and_then(Transport::from_name)
     }
 
+    /// The transport that a request to this URI asks for: its `transport` parameter, `sips:` meaning TLS below it
+    /// (RFC 5630 section 3.1.3, RFC 7118 section 5.2); UDP when nothing is said (RFC 3263 section 4.1).
+    pub fn hop_transport(&self) -> Transport {
+        match (self.secure, self.transport()) {
+            (true, None | Some(Transport::Tcp)) => Transport::Tls,
+            (true, Some(Transport::Ws)) => Transport::Wss,
+            (_, Some(transport)) => transport,
+            (false, None) => Transport::Udp,
+        }
+    }
+
     /// Loose routing (RFC 3261 section 16.12).
     pub fn is_loose_router(&self) -> bool {
         self.params.contains("lr")
