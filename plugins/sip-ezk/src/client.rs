@@ -8,6 +8,7 @@
 use crate::clock::{Clock, Phase};
 use crate::convert;
 use crate::engine::Engine;
+use crate::flows;
 use crate::shared::{Peer, Shared};
 use crate::target::{self, Target};
 use bytes::Bytes;
@@ -339,6 +340,9 @@ impl Driver {
         let mut clock = Clock::start(Instant::now(), self.shared.config.timers, invite, reliable);
         let bytes = self.transaction.request().parts.buffer.clone();
         let client = self.place.client.clone();
+        let peer = &self.target.peer;
+        let gone = flows::closed(peer.handle.watch_state(), peer.to);
+        tokio::pin!(gone);
         loop {
             let next = clock.next(Instant::now());
             tokio::select! {
@@ -358,6 +362,9 @@ impl Driver {
                     Err(_) => (),
                 },
                 () = client.give_up.notified() => return TxEnd::TimedOut,
+                why = &mut gone, if reliable => {
+                    return if clock.phase == Phase::Accepted { TxEnd::Done } else { TxEnd::Transport(why) };
+                }
             }
             let now = Instant::now();
             if now >= clock.expires {

@@ -49,7 +49,7 @@ pub(crate) fn complete(request: &mut SipRequest, user_agent: &str, operation: &'
 
 /// The request in ezk's words; ezk puts its Via before it.
 pub(crate) fn to_ezk(request: &SipRequest, operation: &'static str) -> Result<Request> {
-    let Uri::Sip(_) = &request.uri else {
+    let Uri::Sip(sip) = &request.uri else {
         return Err(Error::new(
             Fault::Unsupported,
             operation,
@@ -64,7 +64,7 @@ pub(crate) fn to_ezk(request: &SipRequest, operation: &'static str) -> Result<Re
         .split_once(':')
         .map_or(text.as_str(), |(_, rest)| rest)
         .to_owned();
-    let uri = EzkUri::new(HostPort::host_name(rest));
+    let uri = EzkUri::new(HostPort::host_name(rest)).sips(sip.secure);
     let mut ezk = Request::new(EzkMethod::from(request.method.as_str()), uri);
     // ezk appends its own Via to those that are there, so a proxy's would be on top. They ride behind Max-Forwards.
     let lower_vias: String = request
@@ -72,64 +72,69 @@ pub(crate) fn to_ezk(request: &SipRequest, operation: &'static str) -> Result<Re
         .values("Via")
         .map(|via| format!("\r\nVia: {via}"))
         .collect();
+    let mut riders = Riders::default();
     for (name, value) in request.headers.iter() {
         if name.is("Via") || name.is("Content-Length") {
             continue;
         }
-        if name.is("Max-Forwards") && !lower_vias.is_empty() {
-            ezk.headers
-                .insert(Name::MAX_FORWARDS, format!("{value}{lower_vias}"));
-            continue;
+        let value = match name.is("Max-Forwards") {
+            true => format!("{value}{lower_vias}"),
+            false => value.to_owned(),
+        };
+        if READ_BY_EZK.iter().any(|read| name.is(read)) {
+            riders.alight(&mut ezk);
+            ezk.headers.insert(Name::from(name.as_str().to_owned()), value);
+        } else {
+            riders.board(&mut ezk, name.as_str(), value);
         }
-        ezk.headers
-            .insert(Name::from(name.as_str().to_owned()), value.to_owned());
     }
+    riders.alight(&mut ezk);
     ezk.body = request.body.clone();
     Ok(ezk)
 }
 
-/// What the port promises of every answer: identity from the request, To when absent, our name.
+/// What ezk copies into the ACK of a non-2xx, or needs the value of.
+const READ_BY_EZK: [&str; 4] = ["Call-ID", "CSeq", "From", "To"];
+
+/// ezk prints header fields of one name together. So those that it does not read ride one behind the other, in the
+/// value of the first; only where such a first one has a name that was there before, the two stand together.
+#[derive(Default)]
+struct Riders(Option<(Name, String)>);
+
+impl Riders {
+    fn board(&mut self, ezk: &mut Request, name: &str, value: String) {
+        let first = Name::from(name.to_owned());
+        match &mut self.0 {
+            Some((_, text)) => {
+                text.push_str("\r\n");
+                text.push_str(name);
+                text.push_str(": ");
+                text.push_str(&value);
+            }
+            None if ezk.headers.contains(&first) => ezk.headers.insert(first, value),
+            None => self.0 = Some((first, value)),
+        }
+    }
+
+    fn alight(&mut self, ezk: &mut Request) {
+        if let Some((name, text)) = self.0.take() {
+            ezk.headers.insert(name, text);
+        }
+    }
+}
+
+/// What the port promises of every answer, except its identity, which the transaction gives it.
 pub(crate) fn complete_response(
-    request: &SipRequest,
-    response: SipResponse,
+    mut response: SipResponse,
     user_agent: &str,
     operation: &'static str,
 ) -> Result<SipResponse> {
     check_lines(&response.headers, operation)?;
     check_text(&response.reason, "the reason phrase", operation)?;
-    let mut headers = Headers::new();
-    for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
-        let theirs = name == "To" && response.headers.contains("To");
-        headers.copy_from(
-            if theirs {
-                &response.headers
-            } else {
-                &request.headers
-            },
-            name,
-        );
+    if !user_agent.is_empty() && !response.headers.contains("Server") {
+        response.headers.push("Server", user_agent);
     }
-    for (name, value) in response.headers.iter() {
-        if !["Via", "From", "To", "Call-ID", "CSeq", "Content-Length"]
-            .iter()
-            .any(|own| name.is(own))
-        {
-            headers.push(name.clone(), value);
-        }
-    }
-    if !user_agent.is_empty() && !headers.contains("Server") {
-        headers.push("Server", user_agent);
-    }
-    Ok(SipResponse { headers, ..response })
-}
-
-/// The part of a request that its answers are made from.
-pub(crate) fn identity(request: &SipRequest) -> SipRequest {
-    let mut identity = SipRequest::new(request.method.clone(), request.uri.clone());
-    for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
-        identity.headers.copy_from(&request.headers, name);
-    }
-    identity
+    Ok(response)
 }
 
 /// A line break in a header field would let a value write header fields of its own.
@@ -147,6 +152,17 @@ fn check_text(text: &str, what: &str, operation: &'static str) -> Result<()> {
             .advice("check what a user or a peer wrote before it goes into a message"));
     }
     Ok(())
+}
+
+/// ezk 0.9 has no WebSocket (RFC 7118), nor anything else beyond UDP, TCP and TLS.
+pub(crate) fn no_websocket(transport: &str, operation: &'static str) -> Error {
+    Error::new(
+        Fault::Unsupported,
+        operation,
+        format!("ezk does not speak {}", transport.to_ascii_uppercase()),
+    )
+    .advice("it speaks UDP, TCP and TLS; for WS and WSS choose sip.stack = \"native\" or \"rsipstack\"")
+    .backend(crate::NAME)
 }
 
 pub(crate) fn misuse(operation: &'static str, message: impl Into<String>) -> Error {

@@ -8,6 +8,7 @@
 
 use crate::convert::backend;
 use crate::inbound::Inbound;
+use crate::names::Names;
 use crate::shared::Shared;
 use ezk_sip_core::transport::TpHandle;
 use ezk_sip_core::{Endpoint, EndpointBuilder};
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const OPERATION: &str = "start SIP stack";
 
@@ -68,6 +70,7 @@ impl Reactor {
 
 pub(crate) struct Engine {
     endpoint: Mutex<Option<Endpoint>>,
+    names: Arc<Names>,
     udp: Mutex<Vec<TpHandle>>,
     listeners: Vec<Listener>,
     work: Handle,
@@ -78,6 +81,7 @@ pub(crate) struct Engine {
 /// What ezk was made of.
 struct Built {
     endpoint: Endpoint,
+    names: Arc<Names>,
     udp: Vec<TpHandle>,
     listeners: Vec<Listener>,
 }
@@ -103,6 +107,7 @@ impl Engine {
         work.spawn(shared.clone().run_timers());
         Ok(Arc::new(Engine {
             endpoint: Mutex::new(Some(built.endpoint)),
+            names: built.names,
             udp: Mutex::new(built.udp),
             listeners: built.listeners,
             work,
@@ -114,6 +119,10 @@ impl Engine {
     /// Where everything that calls into ezk must run.
     pub(crate) fn work(&self) -> &Handle {
         &self.work
+    }
+
+    pub(crate) fn names(&self) -> &Arc<Names> {
+        &self.names
     }
 
     pub(crate) fn listeners(&self) -> &[Listener] {
@@ -179,18 +188,21 @@ async fn build(
     receive: &Handle,
     work: &Handle,
 ) -> Result<Built> {
-    let (udp, tcp): (Vec<_>, Vec<_>) = wanted
+    let (udp, streams): (Vec<_>, Vec<_>) = wanted
         .iter()
         .copied()
         .partition(|w| w.transport == Transport::Udp);
     let mut builder = Endpoint::builder();
     builder.add_layer(Inbound::new(shared.clone()));
     let (builder, udp) = receive.spawn(bind_udp(builder, udp)).await.map_err(panicked)??;
-    let (endpoint, tcp) = work.spawn(bind_tcp(builder, tcp)).await.map_err(panicked)??;
+    let names = Arc::new(Names::default());
+    let binding = bind_streams(builder, streams, shared.clone(), names.clone());
+    let (endpoint, streams) = work.spawn(binding).await.map_err(panicked)??;
     let (udp, mut listeners): (Vec<_>, Vec<_>) = udp.into_iter().unzip();
-    listeners.extend(tcp);
+    listeners.extend(streams);
     Ok(Built {
         endpoint,
+        names,
         udp,
         listeners,
     })
@@ -212,37 +224,66 @@ async fn bind_udp(
     Ok((builder, bound))
 }
 
-/// Ends with the endpoint being built: ezk's default resolver is made there, and panics without `/etc/resolv.conf`.
-async fn bind_tcp(
+/// Ends with the endpoint being built. It gets our resolver: its own would panic without `/etc/resolv.conf`.
+async fn bind_streams(
     mut builder: EndpointBuilder,
     wanted: Vec<ListenerConfig>,
+    shared: Arc<Shared>,
+    names: Arc<Names>,
 ) -> Result<(Endpoint, Vec<Listener>)> {
     let mut bound = Vec::with_capacity(wanted.len());
     for config in wanted {
-        let address = listen_tcp(&mut builder, config.bind)
+        let acceptor = match config.transport {
+            Transport::Tls => shared.tls.server.clone().map(TlsAcceptor::from),
+            _ => None,
+        };
+        let address = listen_free(&mut builder, config.bind, acceptor)
             .await
             .map_err(|e| cannot_bind(&config, e))?;
         bound.push(listener(&config, address));
     }
+    let tls = bound.iter().filter(|l| l.transport == Transport::Tls);
+    shared
+        .flows
+        .listens_for_tls(tls.map(|l| l.bound.port()).collect());
+    let resolver = names.start().await;
+    let resolver = resolver.map_err(|e| backend(OPERATION, "no names for TLS connections").caused_by(e))?;
+    builder.set_dns_resolver(resolver);
+    builder.use_rustls_connector(TlsConnector::from(shared.tls.client.clone()));
     Ok((builder.build(), bound))
 }
 
-/// ezk does not say which port a TCP listener got, so a free one is sought first.
-async fn listen_tcp(builder: &mut EndpointBuilder, bind: SocketAddr) -> io::Result<SocketAddr> {
+/// ezk does not say which port a listener got, so a free one is sought first.
+async fn listen_free(
+    builder: &mut EndpointBuilder,
+    bind: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+) -> io::Result<SocketAddr> {
     if bind.port() != 0 {
-        builder.listen_tcp(bind).await?;
+        listen(builder, bind, acceptor).await?;
         return Ok(bind);
     }
     let mut taken = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..PORT_ATTEMPTS {
         let free = std::net::TcpListener::bind(bind)?.local_addr()?;
-        match builder.listen_tcp(free).await {
+        match listen(builder, free, acceptor.clone()).await {
             Ok(()) => return Ok(free),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
             Err(error) => return Err(error),
         }
     }
     Err(taken)
+}
+
+async fn listen(
+    builder: &mut EndpointBuilder,
+    bind: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+) -> io::Result<()> {
+    match acceptor {
+        Some(acceptor) => builder.listen_rustls(bind, acceptor).await,
+        None => builder.listen_tcp(bind).await,
+    }
 }
 
 fn listener(config: &ListenerConfig, bound: SocketAddr) -> Listener {
@@ -273,7 +314,5 @@ fn cannot_bind(config: &ListenerConfig, error: io::Error) -> Error {
 }
 
 fn panicked(error: tokio::task::JoinError) -> Error {
-    backend(OPERATION, "ezk panicked while it was set up")
-        .caused_by(error)
-        .advice("its DNS resolver needs a readable /etc/resolv.conf")
+    backend(OPERATION, "ezk panicked while it was set up").caused_by(error)
 }

@@ -1,10 +1,12 @@
 //! Checks the configuration and starts.
 
-use crate::shared::Shared;
-use crate::stack::EzkStack;
+use crate::convert::no_websocket;
+use crate::shared::{Shared, Tls};
+use crate::stack::{CAPABILITY, EzkStack};
 use async_trait::async_trait;
-use siprtc_core::sip::{EventSink, SipStack, SipStackFactory, StackConfig, Transport};
+use siprtc_core::sip::{EventSink, SipCapability, SipStack, SipStackFactory, StackConfig, Transport};
 use siprtc_core::{Error, Fault, Result};
+use siprtc_sip_locate::tls;
 use std::sync::Arc;
 
 pub(crate) struct EzkFactory;
@@ -15,10 +17,19 @@ impl SipStackFactory for EzkFactory {
         crate::NAME
     }
 
+    fn capability(&self) -> Option<SipCapability> {
+        Some(CAPABILITY)
+    }
+
     async fn start(&self, config: StackConfig, sink: Arc<dyn EventSink>) -> Result<Arc<dyn SipStack>> {
         check(&config)?;
         let listeners = config.listeners.clone();
-        let shared = Arc::new(Shared::new(config, sink));
+        let client = tls::client_config(&config.tls).map_err(|e| e.backend(crate::NAME))?;
+        let server = tls::server_config(&config.tls).map_err(|e| e.backend(crate::NAME))?;
+        if server.is_none() && listeners.iter().any(|l| l.transport == Transport::Tls) {
+            return Err(tls::no_identity().backend(crate::NAME));
+        }
+        let shared = Arc::new(Shared::new(config, Tls { client, server }, sink));
         let stack = EzkStack::start(shared, &listeners).await?;
         Ok(stack)
     }
@@ -27,14 +38,9 @@ impl SipStackFactory for EzkFactory {
 fn check(config: &StackConfig) -> Result<()> {
     let wrong =
         |message: String| Error::new(Fault::ConfigInvalid, "start SIP stack", message).backend(crate::NAME);
-    if config.listeners.is_empty() {
-        return Err(
-            wrong("there is no listener".to_owned()).advice("give at least one, such as UDP 0.0.0.0:0")
-        );
-    }
     for listener in &config.listeners {
-        if !matches!(listener.transport, Transport::Tcp | Transport::Udp) {
-            return Err(wrong(format!("it cannot listen on {}", listener.transport)).advice("use UDP or TCP"));
+        if !CAPABILITY.speaks(listener.transport) {
+            return Err(no_websocket(listener.transport.as_str(), "start SIP stack"));
         }
     }
     if config.timers.t1.is_zero() || config.timers.t2 < config.timers.t1 {

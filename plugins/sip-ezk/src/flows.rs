@@ -1,9 +1,11 @@
 //! Flows: where messages came from, by a name that stays.
 
-use ezk_sip_core::transport::{TpHandle, TransportState};
+use ezk_sip_core::transport::{TpHandle, TransportCloseReason, TransportState};
 use parking_lot::Mutex;
 use siprtc_core::sip::{Flow, FlowId, Transport};
+use siprtc_sip_locate::tls;
 use std::collections::HashMap;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use tokio::sync::watch;
 
@@ -11,6 +13,9 @@ use tokio::sync::watch;
 pub(crate) const MAX_FLOWS: usize = 4096;
 
 type Key = (Transport, SocketAddr, SocketAddr);
+
+/// A connection: our address and theirs.
+type Ends = (SocketAddr, SocketAddr);
 
 struct Entry {
     flow: Flow,
@@ -25,6 +30,12 @@ struct Table {
     uses: u64,
     by_key: HashMap<Key, FlowId>,
     by_id: HashMap<FlowId, Entry>,
+    /// Those of `by_id` that are no UDP.
+    connections: usize,
+    /// The TLS connections that we opened, and whose certificate they showed. As many as ezk has open.
+    verified: HashMap<Ends, String>,
+    /// Connections that come in there are TLS.
+    tls_ports: Vec<u16>,
 }
 
 /// The flows of a stack.
@@ -43,9 +54,9 @@ pub(crate) struct Seen {
 impl Flows {
     /// Remembers where a message came from or goes to.
     pub(crate) fn seen(&self, handle: &TpHandle, remote: SocketAddr) -> Seen {
-        let transport = transport_of(handle);
-        let key = (transport, handle.bound(), remote);
         let mut table = self.0.lock();
+        let transport = table.transport(handle, remote);
+        let key = (transport, handle.bound(), remote);
         table.uses += 1;
         let uses = table.uses;
         let mut down = Vec::new();
@@ -84,6 +95,7 @@ impl Flows {
             remote,
         };
         table.by_key.insert(key, id);
+        table.connections += usize::from(transport != Transport::Udp);
         table.by_id.insert(
             id,
             Entry {
@@ -98,6 +110,51 @@ impl Flows {
             up: transport != Transport::Udp,
             down,
         }
+    }
+
+    /// ezk does not say which of its connections are TLS: those that come in at these ports are.
+    pub(crate) fn listens_for_tls(&self, ports: Vec<u16>) {
+        self.0.lock().tls_ports = ports;
+    }
+
+    /// An open TLS connection to `remote` whose certificate was for `name`.
+    pub(crate) fn verified(&self, remote: SocketAddr, name: &str) -> Option<TpHandle> {
+        let table = self.0.lock();
+        let ends = table
+            .verified
+            .iter()
+            .filter(|((_, to), known)| *to == remote && known.eq_ignore_ascii_case(name))
+            .map(|((bound, to), _)| (Transport::Tls, *bound, *to));
+        ends.filter_map(|key| table.by_id.get(table.by_key.get(&key)?))
+            .map(|entry| entry.handle.clone())
+            .find(is_open)
+    }
+
+    /// ezk has a TLS connection to `remote`, which it opened for `name` or had before. `false`: it had it before, and
+    /// not for that name.
+    pub(crate) fn verify(&self, handle: &TpHandle, remote: SocketAddr, name: &str) -> bool {
+        let mut table = self.0.lock();
+        let bound = handle.bound();
+        if table.tls_ports.contains(&bound.port()) {
+            return false;
+        }
+        let known = table
+            .verified
+            .entry((bound, remote))
+            .or_insert_with(|| name.to_owned());
+        known.eq_ignore_ascii_case(name)
+    }
+
+    /// The connection between these two is gone.
+    pub(crate) fn closed(&self, ends: Ends) {
+        self.0.lock().verified.remove(&ends);
+    }
+
+    /// Whether there are fewer than `most` connections, or one of them leads to `remote` already.
+    pub(crate) fn may_connect(&self, remote: SocketAddr, most: usize) -> bool {
+        let table = self.0.lock();
+        let leads_there = |e: &Entry| e.flow.transport != Transport::Udp && e.flow.remote == remote;
+        table.connections < most || table.by_id.values().any(leads_there)
     }
 
     /// The flow, if it is still there; this counts as a use.
@@ -119,6 +176,8 @@ impl Flows {
     pub(crate) fn clear(&self) -> Vec<FlowId> {
         let mut table = self.0.lock();
         table.by_key.clear();
+        table.verified.clear();
+        table.connections = 0;
         let gone = std::mem::take(&mut table.by_id);
         drop(table);
         gone.into_values()
@@ -129,20 +188,32 @@ impl Flows {
 }
 
 impl Table {
+    fn transport(&self, handle: &TpHandle, remote: SocketAddr) -> Transport {
+        let bound = handle.bound();
+        if handle.is_udp() {
+            Transport::Udp
+        } else if self.tls_ports.contains(&bound.port()) || self.verified.contains_key(&(bound, remote)) {
+            Transport::Tls
+        } else {
+            Transport::Tcp
+        }
+    }
+
     fn remove(&mut self, id: FlowId) -> bool {
         let Some(entry) = self.by_id.remove(&id) else {
             return false;
         };
         self.by_key.remove(&entry.key);
+        self.connections -= usize::from(entry.flow.transport != Transport::Udp);
         true
     }
 }
 
 /// Waits until the connection is gone and says why. Holds no handle, so that a forgotten connection can idle out.
-pub(crate) async fn closed(mut state: watch::Receiver<TransportState>) -> String {
+pub(crate) async fn closed(mut state: watch::Receiver<TransportState>, remote: SocketAddr) -> String {
     loop {
         if let TransportState::Closed(reason) = &*state.borrow_and_update() {
-            return format!("{reason:?}");
+            return why(reason, remote);
         }
         if state.changed().await.is_err() {
             return "its reader ended".to_owned();
@@ -150,12 +221,26 @@ pub(crate) async fn closed(mut state: watch::Receiver<TransportState>) -> String
     }
 }
 
-pub(crate) fn transport_of(handle: &TpHandle) -> Transport {
-    if handle.is_udp() {
-        Transport::Udp
-    } else {
-        Transport::Tcp
+fn why(reason: &TransportCloseReason, remote: SocketAddr) -> String {
+    match reason {
+        TransportCloseReason::Inactivity => "it was idle".to_owned(),
+        // A client certificate that the server wants or does not like shows only after the handshake (TLS 1.3).
+        TransportCloseReason::Err(error) if is_of_tls(error) => {
+            tls::explain(error, &remote.to_string()).to_string()
+        }
+        TransportCloseReason::Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the peer closed the connection".to_owned()
+        }
+        TransportCloseReason::Err(error) => error.to_string(),
     }
+}
+
+fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+fn is_open(handle: &TpHandle) -> bool {
+    matches!(*handle.watch_state().borrow(), TransportState::Ok)
 }
 
 /// `bound`, or what the system would choose towards `remote` when bound to every address. Sends nothing.

@@ -2,12 +2,13 @@
 
 mod client;
 mod clock;
+mod connection;
 mod convert;
 mod engine;
 mod factory;
 mod flows;
 mod inbound;
-mod server;
+mod names;
 mod shared;
 mod stack;
 mod target;

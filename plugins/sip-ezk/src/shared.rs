@@ -2,12 +2,12 @@
 
 use crate::client::Client;
 use crate::flows::{self, Flows};
-use crate::server::ServerTransactions;
 use bytes::Bytes;
 use ezk_sip_core::transport::TpHandle;
 use parking_lot::Mutex;
-use siprtc_core::sip::{EventSink, Flow, SinkFull, StackConfig, StackEvent, TxId, TxIds, TxOwner};
-use std::collections::HashMap;
+use siprtc_core::sip::{EventSink, Flow, SinkFull, StackConfig, StackEvent, TxId};
+use siprtc_sip_transactions::{Output, Path, RETRY_AFTER, Transactions, TransactionsConfig};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,32 +41,59 @@ impl Peer {
     }
 }
 
+/// Where a request came from, and where its answers go.
+#[derive(Clone)]
+pub(crate) struct Way {
+    pub(crate) peer: Peer,
+    pub(crate) flow: Flow,
+}
+
+impl PartialEq for Way {
+    fn eq(&self, other: &Self) -> bool {
+        (self.flow.id, self.peer.to) == (other.flow.id, other.peer.to)
+    }
+}
+
+impl Path for Way {
+    fn is_reliable(&self) -> bool {
+        !self.peer.handle.is_udp()
+    }
+}
+
+/// TLS, both ways.
+pub(crate) struct Tls {
+    pub(crate) client: Arc<rustls::ClientConfig>,
+    /// `None` without a certificate.
+    pub(crate) server: Option<Arc<rustls::ServerConfig>>,
+}
+
 pub(crate) struct Shared {
     pub(crate) config: StackConfig,
+    pub(crate) tls: Tls,
     sink: Arc<dyn EventSink>,
-    pub(crate) ids: TxIds,
     pub(crate) flows: Flows,
-    pub(crate) servers: Mutex<ServerTransactions<Peer>>,
+    /// Server transactions only: ezk has the client ones.
+    servers: Mutex<Transactions<Way>>,
     /// A server transaction's deadline may have moved forward.
-    pub(crate) deadlines_moved: Notify,
+    deadlines_moved: Notify,
     pub(crate) clients: Mutex<HashMap<TxId, Arc<Client>>>,
     pub(crate) closing: AtomicBool,
-    /// The To-tag of answers that we give without a transaction: the ACK that brings it back is absorbed.
-    pub(crate) stateless_tag: String,
     dropped: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(config: StackConfig, sink: Arc<dyn EventSink>) -> Self {
+    pub(crate) fn new(config: StackConfig, tls: Tls, sink: Arc<dyn EventSink>) -> Self {
         Shared {
+            tls,
             sink,
-            ids: TxIds::new(TxOwner::STACK),
             flows: Flows::default(),
-            servers: Mutex::new(ServerTransactions::new(config.timers, config.max_transactions)),
+            servers: Mutex::new(Transactions::new(TransactionsConfig {
+                timers: config.timers,
+                max_transactions: config.max_transactions,
+            })),
             deadlines_moved: Notify::new(),
             clients: Mutex::new(HashMap::new()),
             closing: AtomicBool::new(false),
-            stateless_tag: crate::target::token("sl"),
             dropped: AtomicU64::new(0),
             config,
         }
@@ -102,8 +129,10 @@ impl Shared {
             self.emit(StackEvent::FlowUp(seen.flow));
             // Ends with the connection, of which the table keeps at most MAX_FLOWS.
             let (shared, state, id) = (self.clone(), handle.watch_state(), seen.flow.id);
+            let ends = (handle.bound(), remote);
             tokio::spawn(async move {
-                let reason = flows::closed(state).await;
+                let reason = flows::closed(state, remote).await;
+                shared.flows.closed(ends);
                 if shared.flows.forget(id) {
                     shared.emit(StackEvent::FlowDown { id, reason });
                 }
@@ -112,25 +141,56 @@ impl Shared {
         seen.flow
     }
 
-    /// Does what the server transactions have decided.
-    pub(crate) async fn flush(&self) {
-        loop {
-            let (transmit, ended) = {
-                let mut servers = self.servers.lock();
-                (servers.poll_transmit(), servers.poll_ended())
-            };
-            if transmit.is_none() && ended.is_none() {
-                return;
-            }
-            if let Some((tx, end)) = ended {
-                self.emit(StackEvent::TxEnded { tx, end });
-            }
-            if let Some((peer, bytes)) = transmit
-                && let Err(error) = peer.send(&bytes).await
-            {
-                tracing::debug!(%error, to = %peer.to, "a retransmission was not sent");
+    /// Tells the server transactions something and does what they want done. Also says whether all of it could be sent.
+    pub(crate) async fn serve<R>(
+        &self,
+        tell: impl FnOnce(&mut Transactions<Way>, std::time::Instant) -> R,
+    ) -> (R, io::Result<()>) {
+        let (result, mut outputs) = self.tell(tell);
+        let mut sent = Ok(());
+        while let Some(output) = outputs.pop_front() {
+            match output {
+                Output::Send { path, bytes, .. } => {
+                    if let Err(error) = path.peer.send(&bytes).await {
+                        tracing::debug!(%error, to = %path.peer.to, "an answer was not sent");
+                        sent = Err(error);
+                    }
+                }
+                Output::Request { tx, request, path } => {
+                    let flow = path.flow;
+                    let closing = self.closing.load(Ordering::Acquire);
+                    if closing || self.try_emit(StackEvent::Request { tx, request, flow }).is_err() {
+                        let refuse = |servers: &mut Transactions<Way>, now| {
+                            servers.refuse(now, tx, 503, Some(RETRY_AFTER));
+                        };
+                        outputs.extend(self.tell(refuse).1);
+                    }
+                }
+                Output::Ack { request, path } => self.emit(StackEvent::Ack {
+                    request,
+                    flow: path.flow,
+                }),
+                Output::Cancelled { invite } => self.emit(StackEvent::Cancelled { invite }),
+                Output::Ended { tx, end } => self.emit(StackEvent::TxEnded { tx, end }),
+                // Of a client transaction, and those are ezk's.
+                Output::Response { .. } => (),
             }
         }
+        (result, sent)
+    }
+
+    fn tell<R>(
+        &self,
+        tell: impl FnOnce(&mut Transactions<Way>, std::time::Instant) -> R,
+    ) -> (R, VecDeque<Output<Way>>) {
+        let clients = self.clients.lock().len();
+        let mut servers = self.servers.lock();
+        servers.set_max_transactions(self.config.max_transactions.saturating_sub(clients));
+        let result = tell(&mut servers, Instant::now().into_std());
+        let outputs = std::iter::from_fn(|| servers.poll()).collect();
+        drop(servers);
+        self.deadlines_moved.notify_one();
+        (result, outputs)
     }
 
     /// Drives the server transactions' timers. Ends with its runtime.
@@ -141,7 +201,7 @@ impl Shared {
             match next {
                 Some(at) => {
                     tokio::select! {
-                        () = tokio::time::sleep_until(at) => (),
+                        () = tokio::time::sleep_until(at.into()) => (),
                         () = moved => continue,
                     }
                 }
@@ -150,25 +210,23 @@ impl Shared {
                     continue;
                 }
             }
-            self.servers.lock().handle_timeout(Instant::now());
-            self.flush().await;
+            // What cannot be sent is logged there.
+            let _ = self.serve(Transactions::handle_timeout).await;
         }
     }
 
     /// How many transactions have a user waiting.
     pub(crate) fn open(&self) -> usize {
-        self.clients.lock().len() + self.servers.lock().open()
+        let clients = self.clients.lock().len();
+        clients + self.servers.lock().active()
     }
 
     /// Ends every server transaction and every flow. (Clients end with their tasks.)
     pub(crate) fn let_go(&self, why: &str) {
-        let ended = {
-            let mut servers = self.servers.lock();
-            servers.fail_all(why);
-            std::iter::from_fn(|| servers.poll_ended()).collect::<Vec<_>>()
-        };
-        for (tx, end) in ended {
-            self.emit(StackEvent::TxEnded { tx, end });
+        for output in self.tell(|servers, _| servers.end_all(why)).1 {
+            if let Output::Ended { tx, end } = output {
+                self.emit(StackEvent::TxEnded { tx, end });
+            }
         }
         for id in self.flows.clear() {
             self.emit(StackEvent::FlowDown {

@@ -7,8 +7,8 @@ use crate::{client, inbound};
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use siprtc_core::sip::{
-    FlowId, Headers, Keepalive, Listener, ListenerConfig, Route, SipCapability, SipRequest, SipResponse,
-    SipStack, Transport, TxId,
+    Feature, FlowId, Gap, Headers, Keepalive, Listener, ListenerConfig, Route, SipCapability, SipRequest,
+    SipResponse, SipStack, StackEvent, Transport, TxId,
 };
 use siprtc_core::{Error, Fault, Result};
 use std::future::Future;
@@ -135,16 +135,53 @@ impl Drop for EzkStack {
     }
 }
 
+pub(crate) const CAPABILITY: SipCapability = SipCapability {
+    transports: &[Transport::Udp, Transport::Tcp, Transport::Tls],
+    keepalives: &[Keepalive::Crlf, Keepalive::Stun],
+    gaps: &[
+        Gap {
+            feature: Feature::AnswersMalformed,
+            why: "ezk drops a message whose start line or whose From, To, Call-ID, CSeq or Via it cannot read",
+        },
+        Gap {
+            feature: Feature::ConnectionLimit,
+            why: "ezk accepts every connection, without asking and without a way to close one",
+        },
+        Gap {
+            feature: Feature::FlowControl,
+            why: "ezk chooses and closes connections itself",
+        },
+        Gap {
+            feature: Feature::NonUtf8,
+            why: "ezk drops a message whose head is not all UTF-8",
+        },
+        Gap {
+            feature: Feature::OpenHandshakes,
+            why: "ezk does the TLS handshake in its accept loop, so the next connection waits for it without end",
+        },
+        Gap {
+            feature: Feature::OtherSchemes,
+            why: "ezk drops a message with a tel: or urn: URI in its start line, From or To",
+        },
+        Gap {
+            feature: Feature::QuotedNames,
+            why: "ezk drops a message with an escaped quote in a display name in From or To",
+        },
+        Gap {
+            feature: Feature::Rfc2543,
+            why: "ezk drops a request without a tag in From when its branch is of another making",
+        },
+        Gap {
+            feature: Feature::KeepaliveAnswers,
+            why: "ezk pings and answers pings on connections by itself, tells nobody, and answers no STUN request",
+        },
+    ],
+};
+
 #[async_trait]
 impl SipStack for EzkStack {
     fn capability(&self) -> SipCapability {
-        SipCapability {
-            transports: &[Transport::Udp, Transport::Tcp],
-            ipv6: true,
-            unknown_methods: true,
-            // ezk drops a message whose start line or whose From, To, Call-ID, CSeq or Via it cannot read.
-            answers_malformed: false,
-        }
+        CAPABILITY
     }
 
     fn listeners(&self) -> Vec<Listener> {
@@ -182,6 +219,13 @@ impl SipStack for EzkStack {
             keepalive(engine, shared, keepalives, flow, kind)
         })
         .await
+    }
+
+    async fn close_flow(&self, _flow: FlowId) -> Result<()> {
+        Err(unsupported(
+            "ezk closes connections itself",
+            "wait until the connection has idled out",
+        ))
     }
 
     async fn shutdown(&self, grace: Duration) {
@@ -242,7 +286,10 @@ async fn keepalive(
             tokio::spawn(async move {
                 let asking = endpoint.discover_public_address(flow.remote, &handle);
                 match tokio::time::timeout(STUN_TIMEOUT, asking).await {
-                    Ok(Ok(mapped)) => tracing::trace!(%mapped, "STUN keepalive answered"),
+                    Ok(Ok(mapped)) => shared.emit(StackEvent::KeepaliveAnswered {
+                        flow: id,
+                        mapped: Some(mapped),
+                    }),
                     _ => tracing::debug!(flow = id.0, "STUN keepalive unanswered"),
                 }
                 drop(permit);

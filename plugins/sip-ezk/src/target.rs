@@ -1,12 +1,12 @@
 //! Where a request goes, over which socket, and what its Via says (RFC 3261 sections 8.1.2 and 18.1.1).
 
-use crate::convert::{backend, misuse};
+use crate::connection;
+use crate::convert::{backend, misuse, no_websocket};
 use crate::engine::Engine;
-use crate::flows::{self, local_address, source_towards, transport_of};
+use crate::flows::{self, local_address, source_towards};
 use crate::shared::{Peer, Shared};
 use ezk_sip_core::transport::TpHandle;
 use ezk_sip_types::host::HostPort;
-use ezk_sip_types::uri::SipUri as EzkUri;
 use siprtc_core::sip::{Host, Route, SipRequest, SipUri, Transport, Uri};
 use siprtc_core::{Error, Fault, Result};
 use std::net::SocketAddr;
@@ -16,23 +16,23 @@ use std::time::Duration;
 /// Longest time to resolve a name and to open a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Most addresses of a name that are tried.
+const MAX_ADDRESSES: usize = 8;
+
 /// A destination that is ready to be sent to.
 pub(crate) struct Target {
     pub(crate) peer: Peer,
     /// The Via's sent-by.
     pub(crate) sent_by: SocketAddr,
+    transport: Transport,
 }
 
 impl Target {
-    pub(crate) fn transport(&self) -> Transport {
-        transport_of(&self.peer.handle)
-    }
-
     /// A whole Via value with a branch that was never used.
     pub(crate) fn new_via(&self) -> String {
         format!(
             "SIP/2.0/{} {};rport;branch={}",
-            self.transport(),
+            self.transport,
             self.sent_by,
             token("z9hG4bK")
         )
@@ -70,16 +70,20 @@ pub(crate) async fn find(
         }
         None => {
             let uri = next_hop(request, route, operation)?;
-            let selecting = select(engine, &uri, operation);
+            let selecting = select(engine, shared, &uri, route.server_name.as_deref(), operation);
             match tokio::time::timeout(CONNECT_TIMEOUT, selecting).await {
                 Ok(peer) => peer?,
                 Err(_) => return Err(timed_out(&uri, operation)),
             }
         }
     };
-    shared.flow_seen(&peer.handle, peer.to);
-    let sent_by = sent_by(engine, &peer);
-    Ok(Target { peer, sent_by })
+    let transport = shared.flow_seen(&peer.handle, peer.to).transport;
+    let sent_by = sent_by(engine, &peer, transport);
+    Ok(Target {
+        peer,
+        sent_by,
+        transport,
+    })
 }
 
 /// RFC 3261 section 8.1.2: an explicit hop, else the topmost Route, else the Request-URI.
@@ -102,18 +106,56 @@ fn next_hop(request: &SipRequest, route: &Route, operation: &'static str) -> Res
     }
 }
 
-async fn select(engine: &Engine, uri: &SipUri, operation: &'static str) -> Result<Peer> {
-    let wanted = match (uri.params.value("transport"), uri.transport()) {
-        (None, _) => None,
-        (Some(_), Some(known @ (Transport::Tcp | Transport::Udp))) => Some(known),
-        (Some(other), _) => return Err(unsupported(format!("ezk is built without {other}"), operation)),
-    };
-    if uri.secure {
-        return Err(unsupported(
-            "ezk is built without TLS, which sips: needs".to_owned(),
-            operation,
-        ));
+async fn select(
+    engine: &Engine,
+    shared: &Shared,
+    uri: &SipUri,
+    server_name: Option<&str>,
+    operation: &'static str,
+) -> Result<Peer> {
+    let wanted = wanted(uri, operation)?;
+    let mut failed = misuse(operation, format!("{uri} has no address"));
+    for to in addresses(uri, wanted, operation).await? {
+        let peer = match (wanted, pick_udp(engine, to)) {
+            // RFC 3263 section 4.1: UDP for an address without a transport, where we have it.
+            (Some(Transport::Udp) | None, Some(handle)) => Ok(Peer { handle, to }),
+            (Some(Transport::Udp), None) => Err(no_socket(to, operation)),
+            (Some(Transport::Tls), _) => {
+                let name = match server_name {
+                    Some(name) => name.to_owned(),
+                    None => uri.host.to_string(),
+                };
+                connection::tls(engine, shared, to, &name, operation).await
+            }
+            _ => connection::tcp(engine, shared, to, operation).await,
+        };
+        match peer {
+            Ok(peer) => return Ok(peer),
+            Err(error) => failed = error,
+        }
     }
+    Err(failed)
+}
+
+/// The transport that the URI asks for. RFC 3261 section 26.2.2: `sips:` is TLS.
+fn wanted(uri: &SipUri, operation: &'static str) -> Result<Option<Transport>> {
+    match (uri.params.value("transport"), uri.transport(), uri.secure) {
+        (None, _, false) => Ok(None),
+        (None, _, true) | (_, Some(Transport::Tcp), true) => Ok(Some(Transport::Tls)),
+        (_, Some(Transport::Udp), true) => {
+            Err(misuse(operation, "sips: is never spoken over UDP").advice("leave transport=udp away"))
+        }
+        (_, Some(known @ (Transport::Tcp | Transport::Tls | Transport::Udp)), _) => Ok(Some(known)),
+        (Some(other), _, _) => Err(no_websocket(other, operation)),
+    }
+}
+
+/// Where the URI leads, without NAPTR and SRV records: those are followed before it comes here.
+async fn addresses(
+    uri: &SipUri,
+    wanted: Option<Transport>,
+    operation: &'static str,
+) -> Result<Vec<SocketAddr>> {
     // RFC 3261 section 16.6 step 7: maddr overrides the host.
     let host = match uri.params.value("maddr") {
         Some(maddr) => maddr
@@ -121,44 +163,21 @@ async fn select(engine: &Engine, uri: &SipUri, operation: &'static str) -> Resul
             .map_err(|e| misuse(operation, "maddr cannot be read").caused_by(e))?,
         None => uri.host.clone(),
     };
+    let default = if wanted == Some(Transport::Tls) {
+        5061
+    } else {
+        5060
+    };
+    let port = uri.port.unwrap_or(default);
     match host {
-        Host::Ip(ip) => {
-            let to = SocketAddr::new(ip, uri.port.unwrap_or(5060));
-            match (wanted, pick_udp(engine, to)) {
-                // RFC 3263 section 4.1: UDP for an address without a transport, where we have it.
-                (Some(Transport::Udp) | None, Some(handle)) => Ok(Peer { handle, to }),
-                (Some(Transport::Udp), None) => Err(no_socket(to, operation)),
-                _ => ask_ezk(engine, &format!("sip:{};transport=tcp", to), uri, operation).await,
-            }
-        }
-        Host::Name(name) => {
-            let port = uri.port.map(|port| format!(":{port}")).unwrap_or_default();
-            let transport = wanted
-                .map(|transport| format!(";transport={}", transport.as_str().to_ascii_lowercase()))
-                .unwrap_or_default();
-            let peer = ask_ezk(engine, &format!("sip:{name}{port}{transport}"), uri, operation).await?;
-            if !peer.handle.is_udp() {
-                return Ok(peer);
-            }
-            // ezk takes its first UDP socket, whatever its address family.
-            let handle = pick_udp(engine, peer.to).ok_or_else(|| no_socket(peer.to, operation))?;
-            Ok(Peer { handle, to: peer.to })
-        }
+        Host::Ip(ip) => Ok(vec![SocketAddr::new(ip, port)]),
+        Host::Name(name) => match tokio::net::lookup_host((name.as_str(), port)).await {
+            Ok(found) => Ok(found.take(MAX_ADDRESSES).collect()),
+            Err(error) => Err(backend(operation, format!("{name} has no address"))
+                .caused_by(error)
+                .advice("check the spelling of the name, and the name server")),
+        },
     }
-}
-
-/// ezk's resolver (RFC 3263) and its connections.
-async fn ask_ezk(engine: &Engine, text: &str, uri: &SipUri, operation: &'static str) -> Result<Peer> {
-    let ezk: EzkUri = text
-        .parse()
-        .map_err(|_| unsupported(format!("ezk cannot read the address of {uri}"), operation))?;
-    let endpoint = engine.endpoint(operation)?;
-    let (handle, to) = endpoint.select_transport(&ezk).await.map_err(|error| {
-        backend(operation, format!("no way to {uri}"))
-            .caused_by(error)
-            .advice("check the name, the port and that somebody listens there")
-    })?;
-    Ok(Peer { handle, to })
 }
 
 /// The socket that the system's routes to `to` leave from, else one on every address, else any of that family.
@@ -182,8 +201,7 @@ fn pick_udp(engine: &Engine, to: SocketAddr) -> Option<TpHandle> {
 }
 
 /// RFC 3261 section 18.1.1: where answers would come if the request's own path were gone.
-fn sent_by(engine: &Engine, peer: &Peer) -> SocketAddr {
-    let transport = transport_of(&peer.handle);
+fn sent_by(engine: &Engine, peer: &Peer, transport: Transport) -> SocketAddr {
     let bound = peer.handle.bound();
     let listener = engine.listeners().iter().find(|listener| match transport {
         Transport::Udp => listener.transport == transport && listener.bound == bound,
@@ -215,10 +233,4 @@ fn timed_out(uri: &SipUri, operation: &'static str) -> Error {
     )
     .advice("check the address and the firewalls between")
     .backend(crate::NAME)
-}
-
-fn unsupported(message: String, operation: &'static str) -> Error {
-    Error::new(Fault::Unsupported, operation, message)
-        .advice("use UDP or TCP, or another stack")
-        .backend(crate::NAME)
 }

@@ -102,25 +102,34 @@ async fn a_stack_without_a_socket_of_the_right_family_says_so() {
         .await;
     assert_eq!(sent.unwrap_err().fault(), Fault::ConfigInvalid);
     for text in [
-        "sips:bob@127.0.0.1",
-        "sip:bob@127.0.0.1;transport=tls",
+        "sip:bob@127.0.0.1;transport=ws",
+        "sips:bob@127.0.0.1;transport=ws",
+        "sip:bob@127.0.0.1;transport=wss",
         "sip:bob@127.0.0.1;transport=carrier-pigeon",
     ] {
         let to: SipUri = text.parse().unwrap();
         let sent = alice
             .send_request(ids.mint(), request(Method::Options, to), Route::by_request())
             .await;
-        assert_eq!(sent.unwrap_err().fault(), Fault::Unsupported, "{text}");
+        let error = sent.unwrap_err();
+        assert_eq!(error.fault(), Fault::Unsupported, "{text}");
+        let next = error.next_step().unwrap();
+        assert!(next.contains("native") && next.contains("rsipstack"), "{next}");
     }
     alice.shutdown(Duration::ZERO).await;
 }
 
 #[tokio::test]
 async fn a_configuration_that_cannot_work_is_refused() {
-    for listeners in [
-        vec![],
-        vec![listen(Transport::Wss, "127.0.0.1:0")],
-        vec![listen(Transport::Udp, "192.0.2.1:5060")],
+    for (listeners, fault) in [
+        (vec![listen(Transport::Ws, "127.0.0.1:0")], Fault::Unsupported),
+        (vec![listen(Transport::Wss, "127.0.0.1:0")], Fault::Unsupported),
+        // Without a certificate.
+        (vec![listen(Transport::Tls, "127.0.0.1:0")], Fault::ConfigInvalid),
+        (
+            vec![listen(Transport::Udp, "192.0.2.1:5060")],
+            Fault::ConfigInvalid,
+        ),
     ] {
         let config = StackConfig {
             listeners,
@@ -131,7 +140,7 @@ async fn a_configuration_that_cannot_work_is_refused() {
             .await
             .err()
             .unwrap();
-        assert_eq!(error.fault(), Fault::ConfigInvalid, "{error}");
+        assert_eq!(error.fault(), fault, "{error}");
         assert!(error.next_step().is_some(), "{error}");
     }
 }

@@ -1,0 +1,3 @@
+//! The SIP port's conformance suite over rsip's parser.
+
+siprtc_testkit::sip_conformance!(siprtc_sip_rsip::factory());
