@@ -19,8 +19,9 @@ const ROOM: usize = 10_000;
 /// The `expect_*` words look at the next event. They skip flow events, and they leave every `TxEnded` in place for
 /// [`RecordingSink::expect_ended`]: when a transaction ends is seldom what a scenario is about. They panic with
 /// what came instead, so that a test fails in one clear sentence.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RecordingSink {
+    patience: Duration,
     events: Mutex<VecDeque<StackEvent>>,
     arrived: Notify,
     refusing: AtomicBool,
@@ -29,7 +30,17 @@ pub struct RecordingSink {
 impl RecordingSink {
     /// An empty one.
     pub fn new() -> Arc<Self> {
-        Arc::new(RecordingSink::default())
+        RecordingSink::with_patience(PATIENCE)
+    }
+
+    /// An empty one whose `expect_*` wait for at most `patience`.
+    pub fn with_patience(patience: Duration) -> Arc<Self> {
+        Arc::new(RecordingSink {
+            patience,
+            events: Mutex::default(),
+            arrived: Notify::new(),
+            refusing: AtomicBool::new(false),
+        })
     }
 
     /// From now on refuses every `Request` as a full queue would, or takes them again.
@@ -37,7 +48,8 @@ impl RecordingSink {
         self.refusing.store(refuse, Ordering::SeqCst);
     }
 
-    /// The next event, whatever it is. Panics when none comes in 60 seconds of tokio's clock.
+    /// The next event, whatever it is. Panics when none comes in time: 60 seconds of tokio's clock, unless
+    /// [`RecordingSink::with_patience`] says otherwise.
     pub async fn next(&self) -> StackEvent {
         self.wait("any event", |events| events.pop_front()).await
     }
@@ -55,11 +67,17 @@ impl RecordingSink {
         }
     }
 
-    /// The next event must be a response with `status`.
+    /// The next event must be a response with `status`. Behind a 100 too, which a stack may send by itself at any time
+    /// (RFC 3261 section 17.2.1).
     pub async fn expect_response(&self, status: u16) -> (TxId, SipResponse) {
-        match self.next_of_interest(&format!("a {status} response")).await {
-            StackEvent::Response { tx, response, .. } if response.status == status => (tx, response),
-            other => panic!("expected a {status} response, but came {other:?}"),
+        loop {
+            match self.next_of_interest(&format!("a {status} response")).await {
+                StackEvent::Response { tx, response, .. } if response.status == status => {
+                    return (tx, response);
+                }
+                StackEvent::Response { response, .. } if response.status == 100 => (),
+                other => panic!("expected a {status} response, but came {other:?}"),
+            }
         }
     }
 
@@ -130,10 +148,11 @@ impl RecordingSink {
                 arrived.await;
             }
         };
-        match tokio::time::timeout(PATIENCE, waiting).await {
+        match tokio::time::timeout(self.patience, waiting).await {
             Ok(event) => event,
             Err(_) => panic!(
-                "waited {PATIENCE:?} for {what}; still unheard: {:?}",
+                "waited {:?} for {what}; still unheard: {:?}",
+                self.patience,
                 self.events.lock()
             ),
         }

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use siprtc_core::sip::{
-    EventSink, Flow, FlowId, Headers, Keepalive, Listener, Method, Route, SipCapability, SipRequest,
-    SipResponse, SipStack, StackEvent, TimerConfig, Transport, TxEnd, TxId, TxIds, TxOwner,
+    EventSink, Feature, Flow, FlowId, Gap, Headers, Keepalive, Listener, Method, Route, SipCapability,
+    SipRequest, SipResponse, SipStack, StackEvent, TimerConfig, Transport, TxEnd, TxId, TxIds, TxOwner,
 };
 use siprtc_core::{Error, Fault, Result};
 use std::collections::HashMap;
@@ -200,9 +200,17 @@ impl SipStack for WireEnd {
     fn capability(&self) -> SipCapability {
         SipCapability {
             transports: &[Transport::Udp],
-            ipv6: false,
-            unknown_methods: true,
-            answers_malformed: false,
+            keepalives: &[],
+            gaps: &[
+                Gap {
+                    feature: Feature::Ipv6,
+                    why: "its addresses are made up, and all IPv4",
+                },
+                Gap {
+                    feature: Feature::FlowControl,
+                    why: "it has no connections",
+                },
+            ],
         }
     }
 
@@ -364,14 +372,11 @@ impl SipStack for WireEnd {
     }
 
     async fn keepalive(&self, flow: FlowId, _kind: Keepalive) -> Result<()> {
-        self.check(
-            &self.state.lock(),
-            "keepalive",
-            &Route {
-                flow: Some(flow),
-                next_hop: None,
-            },
-        )
+        self.check(&self.state.lock(), "keepalive", &Route::over(flow))
+    }
+
+    async fn close_flow(&self, _flow: FlowId) -> Result<()> {
+        Ok(())
     }
 
     async fn shutdown(&self, grace: Duration) {

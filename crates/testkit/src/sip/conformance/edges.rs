@@ -1,16 +1,61 @@
 //! Limits, misuse, silence and the end.
 
-use super::{Network, Pair, hasty, respond, start_one};
+use super::{Pair, Setting, config, hears, listener, respond, start_one, why_not};
 use crate::sip::{RecordingSink, request};
 use siprtc_core::Fault;
 use siprtc_core::sip::{
-    FlowId, ListenerConfig, Method, Route, SipStackFactory, SipUri, StackConfig, StackEvent, Transport, TxEnd,
+    FlowId, ListenerConfig, Method, Route, SipUri, StackConfig, StackEvent, TimerConfig, TxEnd,
 };
 use std::time::Duration;
 
-/// Timer F: Bob's user never answers.
-pub async fn a_request_without_an_answer_times_out(factory: &dyn SipStackFactory, network: Network) {
-    let pair = Pair::start_hasty(factory, network).await;
+/// Limits, misuse, silence and the end.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! sip_edges {
+    ($then:ident $given:tt) => {
+        $crate::$then! { $given edges
+            a_request_without_an_answer_times_out
+                Pair [Udp Tcp | Udp6 Tls Ws] []
+                "RFC 3261 17.1.2.2" "Bob's user never answers: timer F ends Alice's transaction, and Bob hears of one request.";
+            a_full_sink_is_answered_503_with_retry_after
+                Pair [Udp Tcp | Udp6 Tls Ws] []
+                "RFC 3261 21.5.4" "A request that Bob's user has no room for is answered 503 with Retry-After, and the next is served.";
+            too_many_transactions_are_refused
+                Pair [Udp Tcp | Udp6] []
+                "RFC 3261 21.5.4" "At the limit of transactions a request out is an error and a request in is answered 503.";
+            an_unknown_name_is_an_error
+                Alone [Udp Tcp Udp6 Tls Ws] []
+                "RFC 3263 4" "A host name that cannot exist is an error now, or the transaction's end.";
+            a_port_where_nobody_listens_is_an_error_at_once
+                Alone [Tcp Tcp6 Tls Ws] []
+                "RFC 3261 18.4" "A refused connection is found out at once, not by a timer.";
+            an_unreachable_flow_is_an_error
+                Alone [Udp Tcp Udp6 Tls Ws] []
+                "RFC 5626 5.3" "A request over a flow that never was is refused with advice.";
+            an_ack_is_no_request_to_begin_with
+                Alone [Udp Tcp] []
+                "RFC 3261 17.1" "ACK and CANCEL begin no transaction: they have calls of their own.";
+            an_id_is_used_once
+                Pair [Udp Tcp] []
+                "RFC 3261 17.1.3" "A second request under a running transaction's id is refused and does not disturb the first.";
+            a_transaction_is_answered_once
+                Pair [Udp Tcp] []
+                "RFC 3261 17.2" "A second final answer, and one to a transaction that never was, are refused.";
+            a_header_value_with_a_line_break_is_refused
+                Pair [Udp Tcp] []
+                "RFC 3261 25.1" "A value that would write header fields of its own never leaves.";
+            shutdown_ends_what_is_running
+                Pair [Udp Tcp | Udp6 Tls Ws] []
+                "RFC 3261 17" "Everything that was begun is told to have ended, and later calls are errors.";
+            shutdown_frees_the_ports
+                Alone [Udp Tcp Udp6 Tcp6 Tls Ws] []
+                "RFC 3261 18" "The ports of a stack that was shut down can be bound again at once, many times over.";
+        }
+    };
+}
+
+pub(super) async fn a_request_without_an_answer_times_out(on: Setting) {
+    let pair = Pair::start(&on).await;
     let tx = pair.ask(pair.request(Method::Options)).await;
     pair.bob_hears.expect_request(Method::Options).await;
     assert_eq!(pair.alice_hears.expect_ended(tx).await, TxEnd::TimedOut);
@@ -19,9 +64,8 @@ pub async fn a_request_without_an_answer_times_out(factory: &dyn SipStackFactory
     pair.stop().await;
 }
 
-/// The port's policy when a sink is full. The ACK of an INVITE's 503 stays inside the stack.
-pub async fn a_full_sink_is_answered_503_with_retry_after(factory: &dyn SipStackFactory, network: Network) {
-    let pair = Pair::start(factory, network).await;
+pub(super) async fn a_full_sink_is_answered_503_with_retry_after(on: Setting) {
+    let pair = Pair::start(&on).await;
     pair.bob_hears.refuse_requests(true);
     for method in [Method::Options, Method::Invite] {
         let tx = pair.ask(pair.request(method)).await;
@@ -41,15 +85,15 @@ pub async fn a_full_sink_is_answered_503_with_retry_after(factory: &dyn SipStack
     pair.stop().await;
 }
 
-/// `max_transactions`: a request out is an error, a request in is answered 503.
-pub async fn too_many_transactions_are_refused(factory: &dyn SipStackFactory, network: Network) {
-    let config = StackConfig {
+pub(super) async fn too_many_transactions_are_refused(on: Setting) {
+    let small = StackConfig {
         max_transactions: 2,
-        ..StackConfig::default()
+        timers: TimerConfig::default(),
+        ..config(on.network)
     };
-    let pair = Pair::start_with(factory, network, config).await;
-    let roomy = RecordingSink::new();
-    let carol = start_one(factory, network, StackConfig::default(), roomy.clone()).await;
+    let pair = Pair::start_with(&on, small).await;
+    let roomy = hears();
+    let carol = start_one(&on.alice, config(on.network), roomy.clone()).await;
     for _ in 0..2 {
         pair.ask(pair.request(Method::Invite)).await;
         pair.bob_hears.expect_request(Method::Invite).await;
@@ -75,33 +119,30 @@ pub async fn too_many_transactions_are_refused(factory: &dyn SipStackFactory, ne
     pair.stop().await;
 }
 
-/// A name that cannot exist (RFC 6761): an error now, or the transaction's end.
-pub async fn an_unknown_name_is_an_error(factory: &dyn SipStackFactory, network: Network) {
-    let pair = Pair::start(factory, network).await;
+pub(super) async fn an_unknown_name_is_an_error(on: Setting) {
+    let pair = Pair::start(&on).await;
     let nowhere: SipUri = "sip:nobody.invalid".parse().unwrap();
-    let asked = request(Method::Options, nowhere.with_transport(network.transport()));
-    check_fails(&pair, asked).await;
+    let asked = request(Method::Options, nowhere.with_transport(on.network.transport()));
+    why_not(&*pair.alice, &pair.alice_hears, asked, Route::by_request()).await;
     pair.stop().await;
 }
 
-/// Connection refused is found out at once, not by a timer.
-pub async fn a_port_where_nobody_listens_is_an_error_at_once(
-    factory: &dyn SipStackFactory,
-    network: Network,
-) {
-    let pair = Pair::start(factory, network).await;
-    let nobody = SipUri::from_addr(network.loopback(9)).with_transport(network.transport());
-    check_fails(&pair, request(Method::Options, nobody)).await;
+pub(super) async fn a_port_where_nobody_listens_is_an_error_at_once(on: Setting) {
+    let pair = Pair::start(&on).await;
+    let nobody = SipUri::from_addr(on.network.loopback(9)).with_transport(on.network.transport());
+    why_not(
+        &*pair.alice,
+        &pair.alice_hears,
+        request(Method::Options, nobody),
+        Route::by_request(),
+    )
+    .await;
     pair.stop().await;
 }
 
-/// A flow that never was.
-pub async fn an_unreachable_flow_is_an_error(factory: &dyn SipStackFactory, network: Network) {
-    let pair = Pair::start(factory, network).await;
-    let route = Route {
-        flow: Some(FlowId(u64::MAX)),
-        next_hop: None,
-    };
+pub(super) async fn an_unreachable_flow_is_an_error(on: Setting) {
+    let pair = Pair::start(&on).await;
+    let route = Route::over(FlowId(u64::MAX));
     let sent = pair
         .alice
         .send_request(pair.ids.mint(), pair.request(Method::Options), route)
@@ -113,9 +154,8 @@ pub async fn an_unreachable_flow_is_an_error(factory: &dyn SipStackFactory, netw
     pair.stop().await;
 }
 
-/// ACK and CANCEL have calls of their own.
-pub async fn an_ack_is_no_request_to_begin_with(factory: &dyn SipStackFactory, network: Network) {
-    let pair = Pair::start(factory, network).await;
+pub(super) async fn an_ack_is_no_request_to_begin_with(on: Setting) {
+    let pair = Pair::start(&on).await;
     for method in [Method::Ack, Method::Cancel] {
         let sent = pair
             .alice
@@ -127,9 +167,8 @@ pub async fn an_ack_is_no_request_to_begin_with(factory: &dyn SipStackFactory, n
     pair.stop().await;
 }
 
-/// A second request under a running transaction's id.
-pub async fn an_id_is_used_once(factory: &dyn SipStackFactory, network: Network) {
-    let pair = Pair::start(factory, network).await;
+pub(super) async fn an_id_is_used_once(on: Setting) {
+    let pair = Pair::start(&on).await;
     let tx = pair.ask(pair.request(Method::Options)).await;
     let again = pair
         .alice
@@ -143,9 +182,8 @@ pub async fn an_id_is_used_once(factory: &dyn SipStackFactory, network: Network)
     pair.stop().await;
 }
 
-/// A final answer is final; an id that never was is an error too.
-pub async fn a_transaction_is_answered_once(factory: &dyn SipStackFactory, network: Network) {
-    let pair = Pair::start(factory, network).await;
+pub(super) async fn a_transaction_is_answered_once(on: Setting) {
+    let pair = Pair::start(&on).await;
     pair.ask(pair.request(Method::Options)).await;
     let (served, heard, _) = pair.bob_hears.expect_request(Method::Options).await;
     respond(&*pair.bob, served, &heard, 404).await;
@@ -161,9 +199,8 @@ pub async fn a_transaction_is_answered_once(factory: &dyn SipStackFactory, netwo
     pair.stop().await;
 }
 
-/// A value that would write header fields of its own never leaves.
-pub async fn a_header_value_with_a_line_break_is_refused(factory: &dyn SipStackFactory, network: Network) {
-    let pair = Pair::start(factory, network).await;
+pub(super) async fn a_header_value_with_a_line_break_is_refused(on: Setting) {
+    let pair = Pair::start(&on).await;
     let mut asked = pair.request(Method::Message);
     asked.headers.push("Subject", "hello\r\nX-Injected: yes");
     let sent = pair
@@ -185,9 +222,8 @@ pub async fn a_header_value_with_a_line_break_is_refused(factory: &dyn SipStackF
     pair.stop().await;
 }
 
-/// Everything that was begun is told to have ended, and later calls are errors.
-pub async fn shutdown_ends_what_is_running(factory: &dyn SipStackFactory, network: Network) {
-    let pair = Pair::start(factory, network).await;
+pub(super) async fn shutdown_ends_what_is_running(on: Setting) {
+    let pair = Pair::start(&on).await;
     let tx = pair.ask(pair.request(Method::Invite)).await;
     let (served, heard, _) = pair.bob_hears.expect_request(Method::Invite).await;
     pair.alice.shutdown(Duration::ZERO).await;
@@ -213,60 +249,33 @@ pub async fn shutdown_ends_what_is_running(factory: &dyn SipStackFactory, networ
     pair.stop().await;
 }
 
-/// The ports can be bound again at once, by another stack, many times over.
-pub async fn shutdown_frees_the_ports(factory: &dyn SipStackFactory, network: Network) {
-    let transport = network.transport();
-    let mut bind = network.loopback(0);
+pub(super) async fn shutdown_frees_the_ports(on: Setting) {
+    let transport = on.network.transport();
+    let mut bind = on.network.loopback(0);
     for _ in 0..5 {
+        let listeners = vec![ListenerConfig {
+            bind,
+            ..listener(on.network)
+        }];
         let config = StackConfig {
-            listeners: vec![ListenerConfig {
-                transport,
-                bind,
-                advertise: None,
-            }],
-            timers: hasty(),
-            ..StackConfig::default()
+            listeners,
+            ..config(on.network)
         };
-        let hears = RecordingSink::new();
-        let stack = factory.start(config.clone(), hears.clone()).await.unwrap();
+        let heard = hears();
+        let stack = start_one(&on.alice, config.clone(), heard.clone()).await;
         bind = stack.listeners()[0].bound;
         assert_ne!(bind.port(), 0);
-        let other = start_one(factory, network, StackConfig::default(), RecordingSink::new()).await;
+        let other = start_one(&on.alice, super::config(on.network), hears()).await;
         let uri = SipUri::from_addr(bind).with_transport(transport);
         let ids = siprtc_core::sip::TxIds::new(siprtc_core::sip::TxOwner::user(1));
         other
             .send_request(ids.mint(), request(Method::Options, uri), Route::by_request())
             .await
             .unwrap();
-        hears.expect_request(Method::Options).await;
-        if transport == Transport::Udp {
-            let listeners = vec![ListenerConfig {
-                transport,
-                bind,
-                advertise: None,
-            }];
-            let again = StackConfig { listeners, ..config };
-            let taken = factory.start(again, RecordingSink::new()).await.err();
-            let taken = taken.expect("two stacks listen on one port");
-            assert_eq!(taken.fault(), Fault::ConfigInvalid);
-        }
+        heard.expect_request(Method::Options).await;
         // The side that closes a TCP connection keeps its port busy: let the asking side be it.
         other.shutdown(Duration::ZERO).await;
         stack.shutdown(Duration::ZERO).await;
-    }
-}
-
-async fn check_fails(pair: &Pair, asked: siprtc_core::sip::SipRequest) {
-    let tx = pair.ids.mint();
-    match pair.alice.send_request(tx, asked, Route::by_request()).await {
-        Err(error) => assert!(
-            error.next_step().is_some(),
-            "an error says what to do next: {error}"
-        ),
-        Ok(()) => assert!(matches!(
-            pair.alice_hears.expect_ended(tx).await,
-            TxEnd::Transport(_)
-        )),
     }
 }
 
