@@ -5,7 +5,7 @@ use crate::event::{DialogEvent, DialogEventKind};
 use crate::lanes::{Lane, Lanes, perform};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
-    Accept, AcceptOffer, FromStack, Hangup, Invite, Reinvite, Reject, RejectOffer, Ring, Terminate,
+    Accept, AcceptOffer, FromStack, Hangup, Invite, Reach, Reinvite, Reject, RejectOffer, Ring, Terminate,
 };
 use actix::prelude::*;
 use siprtc_core::sip::{SipStack, TxOwner};
@@ -244,6 +244,15 @@ impl Handler<Terminate> for DialogManager {
 
     fn handle(&mut self, _: Terminate, ctx: &mut Context<Self>) -> Self::Result {
         self.drive(ctx, Input::Terminate)
+    }
+}
+
+impl Handler<Reach> for DialogManager {
+    type Result = ();
+
+    fn handle(&mut self, message: Reach, ctx: &mut Context<Self>) {
+        let fed = self.drive(ctx, Input::Reach(message));
+        debug_assert!(fed.is_ok(), "it is never refused");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whose calls a manager handles, and how.
 
-use siprtc_core::sip::{DigestSecret, NameAddr, SipUri, TimerConfig};
+use siprtc_core::sip::{DigestAlgorithm, DigestSecret, NameAddr, SipUri, TimerConfig};
 use std::time::Duration;
 
 /// How a [`DialogManager`](crate::DialogManager) behaves; one account per manager.
@@ -44,6 +44,8 @@ pub struct Account {
     pub contact: NameAddr,
     /// Answers to digest challenges; without it a 401 or 407 ends the call.
     pub secret: Option<DigestSecret>,
+    /// The weakest digest that is sent: a challenge that offers only weaker ones ends the call.
+    pub weakest_digest: DigestAlgorithm,
     /// The outbound proxy: where requests outside a dialog go. Within a dialog the route set decides.
     pub outbound: Option<SipUri>,
 }
@@ -56,6 +58,7 @@ impl Account {
             display_name: None,
             contact,
             secret: None,
+            weakest_digest: DigestAlgorithm::Md5,
             outbound: None,
         }
     }

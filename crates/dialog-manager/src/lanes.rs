@@ -71,9 +71,15 @@ async fn hand_over(stack: &dyn SipStack, output: &Output) -> Result<()> {
         Output::Cancel { tx, headers, .. } => stack.cancel(tx, headers).await,
         Output::Event(_) => Ok(()),
         Output::Respond { tx, response, .. } => stack.respond(tx, response).await,
-        Output::SendAck { request, route, .. } => stack.send_ack(request, route).await,
+        Output::SendAck { request, route, .. } => {
+            route.refuse_downgrade(&request)?;
+            stack.send_ack(request, route).await
+        }
         Output::SendRequest {
             tx, request, route, ..
-        } => stack.send_request(tx, request, route).await,
+        } => {
+            route.refuse_downgrade(&request)?;
+            stack.send_request(tx, request, route).await
+        }
     }
 }

@@ -12,23 +12,27 @@ mod auth;
 mod call;
 mod dialog;
 mod end;
+mod ledger;
 mod reinvite;
 mod requests;
 mod session;
 mod timers;
 mod uac;
 mod uas;
+mod way;
 mod words;
 
 use crate::config::DialogConfig;
 use crate::event::DialogEvent;
-use crate::message::{Accept, AcceptOffer, Hangup, Invite, Reinvite, Reject, RejectOffer, Ring};
+use crate::message::{Accept, AcceptOffer, Hangup, Invite, Reach, Reinvite, Reject, RejectOffer, Ring};
 use call::Call;
+use ledger::Ledger;
 use siprtc_core::sip::{Headers, Route, SipRequest, SipResponse, StackEvent, TxEnd, TxId, TxIds, TxOwner};
 use siprtc_core::{CallId, Error, Result};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use timers::{Timer, Timers};
+use way::Flows;
 use words::misuse;
 
 /// Most ended calls that are kept because the peer or the stack still owes something. Beyond it the oldest is
@@ -65,6 +69,8 @@ pub enum Input {
     Hangup(Hangup),
     /// See [`Invite`].
     Invite(Invite),
+    /// See [`Reach`].
+    Reach(Reach),
     /// See [`Reinvite`].
     Reinvite(Reinvite),
     /// See [`Reject`].
@@ -164,11 +170,13 @@ impl Machine {
             scope: Scope {
                 now,
                 config,
+                flows: Flows::default(),
                 entropy,
                 tx_ids: TxIds::new(owner),
                 timers: Timers::default(),
                 outputs: VecDeque::new(),
-                owners: HashMap::new(),
+                owners: Ledger::default(),
+                ended: BTreeSet::new(),
             },
             calls: BTreeMap::new(),
             dialogs: HashMap::new(),
@@ -189,6 +197,7 @@ impl Machine {
             Input::AckFailed { call, error } => self.ack_failed(call, &error),
             Input::Hangup(m) => self.command("hang up", m.call, |call, scope| call.hangup(scope, m.reason)),
             Input::Invite(m) => self.invite(m),
+            Input::Reach(m) => self.reach(m),
             Input::Reinvite(m) => {
                 self.command("re-INVITE", m.call, |call, scope| call.reinvite(scope, m.offer))
             }
@@ -273,17 +282,19 @@ impl Machine {
         Ok(())
     }
 
+    fn reach(&mut self, message: Reach) -> Result<()> {
+        self.scope.config.account.contact = message.contact;
+        self.scope.flows = Flows::new(message.flows);
+        Ok(())
+    }
+
     fn is_full(&self) -> bool {
-        self.calls().count() >= self.scope.config.max_calls
+        self.calls.len().saturating_sub(self.scope.ended.len()) >= self.scope.config.max_calls
     }
 
     fn insert(&mut self, call: Call) {
         if self.calls.len() >= self.scope.config.max_calls.saturating_add(MAX_LINGERING) {
-            let oldest = self
-                .calls
-                .values()
-                .find(|call| call.has_ended())
-                .map(|call| call.id);
+            let oldest = self.scope.ended.first().copied();
             oldest.into_iter().for_each(|id| self.forget(id));
         }
         self.dialogs
@@ -298,11 +309,17 @@ impl Machine {
     }
 
     fn forget(&mut self, id: CallId) {
-        self.calls.remove(&id);
-        self.dialogs.retain(|_, call| *call != id);
-        self.invitations.retain(|_, call| *call != id);
-        self.scope.owners.retain(|_, call| *call != id);
+        self.scope.owners.forget(id);
         self.scope.timers.cancel_all(id);
+        self.scope.ended.remove(&id);
+        let Some(call) = self.calls.remove(&id) else {
+            return;
+        };
+        let invitation = (call.sip_call_id.clone(), call.caller_tag);
+        if self.invitations.get(&invitation) == Some(&id) {
+            self.invitations.remove(&invitation);
+        }
+        self.dialogs.remove(&(call.sip_call_id, call.local_tag));
     }
 
     fn ack_failed(&mut self, id: CallId, error: &Error) -> Result<()> {
@@ -315,25 +332,26 @@ impl Machine {
         match event {
             StackEvent::Ack { request, .. } => self.acknowledged(&request),
             StackEvent::Cancelled { invite } => {
-                if let Some(&id) = self.scope.owners.get(&invite) {
+                if let Some(id) = self.scope.owners.owner(invite) {
                     self.with(id, |call, scope| call.cancelled(scope, invite));
                 }
             }
             StackEvent::Request { tx, request, .. } => self.requested(tx, request),
             StackEvent::Response { tx, response, .. } => {
-                if let Some(&id) = self.scope.owners.get(&tx) {
+                if let Some(id) = self.scope.owners.owner(tx) {
                     self.with(id, |call, scope| call.answered(scope, tx, &response));
                 }
             }
             StackEvent::TxEnded { tx, end } => return self.transaction_ended(tx, end),
             // A dialog outlives its flow: the next request opens another one.
+            StackEvent::FlowDown { id, .. } => self.scope.flows.forget(id),
             _ => {}
         }
         Ok(())
     }
 
     fn transaction_ended(&mut self, tx: TxId, end: TxEnd) -> Result<()> {
-        if let Some(id) = self.scope.owners.remove(&tx) {
+        if let Some(id) = self.scope.owners.remove(tx) {
             self.with(id, |call, scope| call.transaction_ended(scope, tx, end));
         }
         Ok(())
@@ -364,13 +382,16 @@ impl Machine {
 struct Scope {
     now: Instant,
     config: DialogConfig,
+    flows: Flows,
     entropy: Box<dyn Entropy>,
     tx_ids: TxIds,
     timers: Timers,
     /// Emptied after every input, see the drain rule.
     outputs: VecDeque<Output>,
     /// The calls' transactions, of both kinds; gone with the transaction or with the call.
-    owners: HashMap<TxId, CallId>,
+    owners: Ledger,
+    /// Calls that have ended and are still kept.
+    ended: BTreeSet<CallId>,
 }
 
 impl Scope {

@@ -4,7 +4,7 @@
 //! its call is unknown (it may have ended just now) or in a state in which the message makes no sense.
 
 use actix::prelude::*;
-use siprtc_core::sip::{Headers, StackEvent, Uri};
+use siprtc_core::sip::{Flow, Headers, NameAddr, StackEvent, Uri};
 use siprtc_core::{CallId, Error};
 
 /// Starts a call: [`Started`](crate::DialogEventKind::Started) and then the course of the call.
@@ -102,6 +102,18 @@ pub struct Hangup {
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct Terminate;
+
+/// How we are reached and where requests outside a dialog go, from now on: as the registration stands. A dialog that
+/// exists takes the contact with its next re-INVITE.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reach {
+    /// Where peers reach us within a dialog: a GRUU (RFC 5627), or a contact with `ob` (RFC 5626 section 4.3) ...
+    pub contact: NameAddr,
+    /// Requests outside a dialog go over the first of these that is up, and over nothing else: an INVITE without one is
+    /// an error. `None`: they go to the outbound proxy, or where they say.
+    pub flows: Option<Vec<Flow>>,
+}
 
 /// What the SIP stack has to say: the events of this manager's own transactions, and all those of
 /// [`TxOwner::STACK`](siprtc_core::sip::TxOwner::STACK). Events of other owners do no harm.

@@ -8,6 +8,7 @@ mod recovery;
 
 use crate::calls::Entry;
 use crate::messages::*;
+use crate::reach::Reach;
 use crate::router::{DIALOGS, REGISTRAR, Router};
 use actix::prelude::*;
 use siprtc_core::sip::SipStack;
@@ -30,6 +31,7 @@ pub struct Gateway {
     router: Arc<Router>,
     events: Recipient<GatewayEvent>,
     house: Option<House>,
+    reach: Reach,
     calls: HashMap<CallId, Entry>,
     idle: Vec<oneshot::Sender<()>>,
     closing: bool,
@@ -55,12 +57,15 @@ impl Gateway {
         router: Arc<Router>,
         events: Recipient<GatewayEvent>,
     ) -> Self {
+        let account = &config.account;
+        let reach = Reach::new(account.contact.clone(), account.connected_only);
         Gateway {
             config,
             stack,
             router,
             events,
             house: None,
+            reach,
             calls: HashMap::new(),
             idle: Vec::new(),
             closing: false,
@@ -76,6 +81,7 @@ impl Gateway {
                     display_name: account.display_name.clone(),
                     contact: account.contact.clone(),
                     secret: account.secret.clone(),
+                    weakest_digest: account.weakest_digest,
                     outbound: account.outbound.clone(),
                 },
                 timers: self.config.timers,
@@ -96,6 +102,11 @@ impl Gateway {
                 expires: account.expires,
                 backoff: account.backoff.clone(),
                 instance: account.instance.clone(),
+                flows: account.flows,
+                recovery: account.recovery.clone(),
+                keepalive: account.keepalive,
+                gruu: account.gruu,
+                weakest_digest: account.weakest_digest,
             },
             self.stack.clone(),
             REGISTRAR,

@@ -8,6 +8,7 @@ mod actor;
 mod calls;
 pub mod machine;
 mod messages;
+mod reach;
 mod router;
 pub mod table;
 

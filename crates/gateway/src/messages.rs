@@ -4,7 +4,7 @@ use crate::machine;
 use actix::prelude::*;
 use siprtc_core::ice::{CandidatePair, IceState};
 use siprtc_core::media::{Codec, Direction, MediaEngine, NegotiatedAudio};
-use siprtc_core::sip::{DigestSecret, NameAddr, SipUri, TimerConfig, Uri};
+use siprtc_core::sip::{DigestAlgorithm, DigestSecret, NameAddr, SipUri, TimerConfig, Uri};
 use siprtc_core::{CallId, Error};
 use siprtc_media_session::{SessionStats, Sink, Source};
 use siprtc_nat_agent::{NatConfig, NatEvent};
@@ -35,6 +35,42 @@ pub struct Account {
     pub backoff: Backoff,
     /// `+sip.instance` (RFC 5626): a URN that stays the same for this device.
     pub instance: Option<String>,
+    /// How many flows to keep registered (RFC 5626); 0: none. See
+    /// [`RegistrarConfig::flows`](siprtc_registrar_client::RegistrarConfig::flows).
+    pub flows: usize,
+    /// Between attempts to bring a flow back up.
+    pub recovery: Backoff,
+    /// How often to send a keepalive over a registered flow at least; `None`: as the registrar wants it.
+    pub keepalive: Option<Duration>,
+    /// Ask for a GRUU (RFC 5627), and be reached by it within dialogs.
+    pub gruu: bool,
+    /// The weakest digest that is sent.
+    pub weakest_digest: DigestAlgorithm,
+    /// Nobody can open a connection to `contact`: calls go out over the registered flows.
+    pub connected_only: bool,
+}
+
+impl Account {
+    /// An account without password and proxy, bound to no flow.
+    pub fn new(aor: SipUri, contact: NameAddr) -> Self {
+        Account {
+            aor,
+            display_name: None,
+            contact,
+            secret: None,
+            outbound: None,
+            registrars: Vec::new(),
+            expires: 3600,
+            backoff: Backoff::default(),
+            instance: None,
+            flows: 0,
+            recovery: Backoff::recovery(),
+            keepalive: None,
+            gruu: false,
+            weakest_digest: DigestAlgorithm::Md5,
+            connected_only: false,
+        }
+    }
 }
 
 /// How a gateway starts.
@@ -159,10 +195,6 @@ pub struct Shutdown {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 #[non_exhaustive]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a few dozen in a call's life; a box would only be in the application's way"
-)]
 pub enum GatewayEvent {
     /// Of one call.
     Call(CallEvent),

@@ -54,6 +54,7 @@ impl EventSink for Router {
                 let _ = self.to_registrar(event.clone());
                 TxOwner::STACK
             }
+            StackEvent::KeepaliveAnswered { .. } => REGISTRAR,
             _ => TxOwner::STACK,
         };
         match owner {

@@ -1,6 +1,6 @@
 //! What a home server is told when it starts.
 
-use siprtc_core::sip::{Host, ListenerConfig, SipUri, TimerConfig, Transport};
+use siprtc_core::sip::{Host, ListenerConfig, SipUri, TimerConfig, TlsConfig, Transport};
 use siprtc_core::{Error, Fault, Result};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +17,8 @@ pub struct HomeConfig {
     /// Where SIP is spoken; at least one. A wildcard address needs `advertise`, because it is written into
     /// Record-Route.
     pub sip: Vec<ListenerConfig>,
+    /// What the listeners on TLS and WSS show, and whom connections to clients trust.
+    pub tls: TlsConfig,
     /// The STUN and TURN server; `None` for none.
     pub turn: Option<TurnConfig>,
     /// Who may register, call and relay.
@@ -25,6 +27,9 @@ pub struct HomeConfig {
     pub min_expires: u32,
     /// Longest registration in seconds; a longer one is shortened. 7,200 by default.
     pub max_expires: u32,
+    /// Seconds that a registered flow may be silent before its client must send a keepalive (Flow-Timer, RFC 5626); over
+    /// UDP at most 30. 0: registrations are not bound to flows. 120 by default.
+    pub flow_timer: u32,
     /// Most contacts of one address-of-record, and so most branches of one fork; beyond it a REGISTER is answered
     /// 503. 10 by default.
     pub max_bindings: usize,
@@ -51,10 +56,12 @@ impl HomeConfig {
         HomeConfig {
             realm: realm.into(),
             sip: vec![listener(Transport::Udp), listener(Transport::Tcp)],
+            tls: TlsConfig::default(),
             turn: Some(TurnConfig::on(bind)),
             users,
             min_expires: 60,
             max_expires: 7200,
+            flow_timer: 120,
             max_bindings: 10,
             max_users: 10_000,
             max_forwarded: 10_000,

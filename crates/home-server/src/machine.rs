@@ -112,7 +112,7 @@ impl Machine {
     /// Takes what the stack has to say.
     pub(crate) fn handle(&mut self, now: Instant, event: StackEvent) {
         match event {
-            StackEvent::Ack { request, .. } => self.ack(now, request),
+            StackEvent::Ack { request, flow } => self.ack(now, request, flow),
             StackEvent::Cancelled { invite } => {
                 self.proxy.cancelled(now, invite, &self.identity, &mut self.out);
             }
@@ -233,12 +233,16 @@ impl Machine {
         let to = request.headers.to().map_err(|_| Refusal::new(400))?;
         let user = self.own_user(&to.uri).ok_or_else(|| Refusal::new(404))?;
         self.gate.check(now, Asking::AsRegistrar, request, &user)?;
-        let contacts = self
+        let accepted = self
             .registrar
             .register(now, &user, request, flow, &self.identity)?;
         let mut response = answer(request, 200, &self.identity);
-        for contact in contacts {
+        for contact in accepted.contacts {
             response.headers.push("Contact", contact);
+        }
+        if let Some(seconds) = accepted.flow_timer {
+            response.headers.push("Require", "outbound");
+            response.headers.push("Flow-Timer", seconds);
         }
         Ok(response)
     }
@@ -280,7 +284,10 @@ impl Machine {
             }
             let targets: Vec<Target> = self
                 .registrar
-                .bindings(now, &user)
+                .targets(now, &user, uri.params.value("gr"))
+                .into_iter()
+                // RFC 3261 section 26.2.2: over TLS to the last hop, or not at all.
+                .filter(|binding| !uri.secure || binding.transport().is_secure())
                 .map(|binding| self.to_binding(request, binding, flow))
                 .collect();
             return if targets.is_empty() {
@@ -354,21 +361,25 @@ impl Machine {
     }
 
     /// The ACK of a 2xx has no transaction and cannot be answered: it goes on, or nowhere.
-    fn ack(&mut self, now: Instant, mut request: SipRequest) {
+    fn ack(&mut self, now: Instant, mut request: SipRequest, flow: Flow) {
         if request.validate().is_err() || request.headers.max_forwards().is_ok_and(|hops| hops == Some(0)) {
             return;
         }
         let Ok(marked) = self.strip_own_routes(&mut request) else {
             return;
         };
-        let own = request.uri.as_sip().is_some_and(|uri| self.identity.is_own(uri));
-        if own && !request.headers.contains("Route") {
-            return;
-        }
-        let target = self
-            .forwarded(&request)
-            .and_then(|request| self.onward(now, request, marked));
-        if let Ok(Target { request, route }) = target {
+        let own = request.uri.as_sip().filter(|uri| self.identity.is_own(uri));
+        let own = own.filter(|_| !request.headers.contains("Route"));
+        let targets = match own.map(|uri| uri.params.contains("gr")) {
+            // A dialog's remote target may be a GRUU of ours (RFC 5627).
+            Some(true) => self.targets(now, &request, true, marked, flow),
+            Some(false) => return,
+            None => self
+                .forwarded(&request)
+                .and_then(|request| self.onward(now, request, marked))
+                .map(|target| vec![target]),
+        };
+        for Target { request, route } in targets.unwrap_or_default() {
             self.out.push_back(Output::Ack { request, route });
         }
     }

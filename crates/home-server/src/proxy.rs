@@ -97,12 +97,16 @@ impl Proxy {
         let Some(context) = self.contexts.get_mut(&server) else {
             return;
         };
-        // Step 3: ours goes; what is left, the stack writes anew from the request as it came.
-        if response.headers.vias().map_or(true, |vias| vias.len() < 2) {
+        // Step 3: ours goes; the others are the request's own, by which a copy of a 2xx finds its way.
+        let vias = response.headers.vias().unwrap_or_default();
+        let Some(others) = vias.get(1..).filter(|others| !others.is_empty()) else {
             return;
-        }
+        };
         let mut response = response;
         response.headers.remove("Via");
+        for via in others.iter().rev() {
+            response.headers.push_front("Via", via);
+        }
         match response.status {
             ..200 => self.provisional(now, server, tx, response, out),
             200..300 => self.success(now, server, tx, response, out),

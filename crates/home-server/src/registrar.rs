@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How often expired bindings are swept out. A lookup never returns an expired one, swept or not.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// Longest Flow-Timer over UDP: NATs forget sooner than that of TCP (RFC 5626 section 4.4.2).
+const UDP_FLOW_TIMER: u32 = 30;
 
 /// The registrar's bounds and times.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +21,19 @@ pub(crate) struct RegistrarConfig {
     pub(crate) max_expires: u32,
     pub(crate) max_bindings: usize,
     pub(crate) max_users: usize,
+    /// Seconds that a flow may be silent (RFC 5626 section 4.4); 0: flows are not kept.
+    pub(crate) flow_timer: u32,
+    /// STUN requests on the SIP sockets are answered, so that flows over UDP can be kept too.
+    pub(crate) keeps_udp: bool,
+}
+
+/// What a REGISTER has come to.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// The Contacts of the 200.
+    pub(crate) contacts: Vec<NameAddr>,
+    /// The flow is kept: the Flow-Timer of the 200, in seconds.
+    pub(crate) flow_timer: Option<u32>,
 }
 
 /// A contact of a user, as [`HomeServer::registrations`](crate::HomeServer::registrations) shows it.
@@ -46,6 +61,11 @@ pub(crate) struct Binding {
     expires_at: Instant,
     flow: Flow,
     reach: Reach,
+    /// Of an instance that keeps several flows to one device (RFC 5626): only one of them is called.
+    outbound: bool,
+    /// The device wants to know its GRUU (RFC 5627).
+    gruu: bool,
+    updated: Instant,
 }
 
 /// The way back to a contact.
@@ -72,10 +92,7 @@ impl Binding {
     pub(crate) fn route(&self) -> Route {
         match self.reach {
             Reach::Contact => Route::by_request(),
-            Reach::Flow(id) => Route {
-                flow: Some(id),
-                next_hop: None,
-            },
+            Reach::Flow(id) => Route::over(id),
             Reach::Source(addr) => Route::via(SipUri::from_addr(addr)),
         }
     }
@@ -100,9 +117,20 @@ impl Binding {
         self.expires_at > now
     }
 
-    /// The Contact of a 200, with the seconds that are left (RFC 3261 section 10.3 step 8).
-    fn listed(&self, now: Instant) -> NameAddr {
+    /// The device, when it says which it is.
+    fn instance(&self) -> Option<&str> {
+        self.contact.instance()
+    }
+
+    /// The Contact of a 200, with the seconds that are left (RFC 3261 section 10.3 step 8) and its GRUU (RFC 5627
+    /// section 5.3).
+    fn listed(&self, now: Instant, user: &str, identity: &Identity) -> NameAddr {
         let mut contact = self.contact.clone();
+        if let Some(instance) = self.instance().filter(|_| self.gruu) {
+            let mut gruu = SipUri::new(identity.domain.clone()).with_user(user);
+            gruu.params.set("gr", instance);
+            contact.params.set_quoted("pub-gruu", gruu.to_string());
+        }
         // Rounded up, so that a fresh binding of 60 s says 60.
         let left = self
             .expires_at
@@ -154,7 +182,7 @@ impl Registrar {
         request: &SipRequest,
         flow: Flow,
         identity: &Identity,
-    ) -> Result<Vec<NameAddr>, Refusal> {
+    ) -> Result<Accepted, Refusal> {
         let update = Update::read(request, &self.config, flow, identity)?;
         let current = self.users.get(user).map(Vec::as_slice).unwrap_or_default();
         if current.is_empty() && !update.contacts.is_empty() && self.users.len() >= self.config.max_users {
@@ -165,14 +193,37 @@ impl Registrar {
             .filter(|binding| binding.is_live(now))
             .cloned()
             .collect();
+        let flow_timer = update.flow_timer(&self.config);
         let updated = update.apply(now, live)?;
         if updated.len() > self.config.max_bindings {
             return Err(Refusal::busy());
         }
-        let listed = updated.iter().map(|binding| binding.listed(now)).collect();
+        let contacts = updated
+            .iter()
+            .map(|binding| binding.listed(now, user, identity))
+            .collect();
         self.replace(user, updated);
         self.next_sweep.get_or_insert(now + SWEEP_INTERVAL);
-        Ok(listed)
+        Ok(Accepted { contacts, flow_timer })
+    }
+
+    /// The bindings that a request for a user goes to: of a device with several flows only the one that was registered
+    /// last (RFC 5626 section 5.2), and with the `gr` of a GRUU that device only (RFC 5627 section 5.1).
+    pub(crate) fn targets(&self, now: Instant, user: &str, gr: Option<&str>) -> Vec<&Binding> {
+        let mut targets: Vec<&Binding> = Vec::new();
+        for binding in self.bindings(now, user) {
+            let instance = binding.instance();
+            if gr.is_some_and(|gr| !instance.is_some_and(|instance| instance.eq_ignore_ascii_case(gr))) {
+                continue;
+            }
+            let same = |other: &&&Binding| other.outbound && binding.outbound && other.instance() == instance;
+            match targets.iter().position(|other| same(&other)) {
+                Some(place) if targets[place].updated <= binding.updated => targets[place] = binding,
+                Some(_) => {}
+                None => targets.push(binding),
+            }
+        }
+        targets
     }
 
     /// The live bindings of a user.
@@ -284,6 +335,8 @@ struct Wanted {
     uri: SipUri,
     seconds: u32,
     reach: Reach,
+    outbound: bool,
+    gruu: bool,
 }
 
 impl Update {
@@ -319,6 +372,18 @@ impl Update {
             }
         }
         Ok(update)
+    }
+
+    /// Seconds that the flow of this REGISTER may be silent, when a contact of it is bound to its flow.
+    fn flow_timer(&self, config: &RegistrarConfig) -> Option<u32> {
+        let keeps = self
+            .contacts
+            .iter()
+            .any(|wanted| wanted.outbound && wanted.seconds > 0);
+        keeps.then(|| match self.flow.transport {
+            Transport::Udp => config.flow_timer.min(UDP_FLOW_TIMER),
+            _ => config.flow_timer,
+        })
     }
 
     /// The bindings after this REGISTER.
@@ -361,6 +426,9 @@ impl Update {
             expires_at: now + Duration::from_secs(u64::from(wanted.seconds)),
             flow: self.flow,
             reach: wanted.reach,
+            outbound: wanted.outbound,
+            gruu: wanted.gruu,
+            updated: now,
         }
     }
 }
@@ -384,13 +452,44 @@ impl Wanted {
         if asked != 0 && asked < config.min_expires {
             return Err(Refusal::new(423).with("Min-Expires", config.min_expires));
         }
-        let reach = reach(&contact, &uri, request, flow);
+        let outbound = keeps_flow(&contact, config, request, flow)?;
+        let reach = match outbound {
+            true => Reach::Flow(flow.id),
+            false => reach(&contact, &uri, request, flow),
+        };
+        let gruu = contact.instance().is_some() && request.headers.has_token("Supported", "gruu");
+        // Ours to give (RFC 5627 section 5.3).
+        let mut contact = contact;
+        contact.params.remove("pub-gruu");
+        contact.params.remove("temp-gruu");
         Ok(Wanted {
             contact,
             uri,
             seconds: asked.min(config.max_expires),
             reach,
+            outbound,
+            gruu,
         })
+    }
+}
+
+/// Whether the contact is bound to the flow that its REGISTER came by (RFC 5626 section 6).
+fn keeps_flow(
+    contact: &NameAddr,
+    config: &RegistrarConfig,
+    request: &SipRequest,
+    flow: Flow,
+) -> Result<bool, Refusal> {
+    let asked = request.headers.has_token("Supported", "outbound")
+        && contact.instance().is_some()
+        && contact.params.contains("reg-id");
+    if !asked || config.flow_timer == 0 || (flow.transport == Transport::Udp && !config.keeps_udp) {
+        return Ok(false);
+    }
+    // The flow is that of the first hop, which would have to say that it keeps it, with `ob` in a Path.
+    match request.headers.vias().map_err(|_| Refusal::new(400))?.len() {
+        1 => Ok(true),
+        _ => Err(Refusal::new(439)),
     }
 }
 

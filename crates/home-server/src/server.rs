@@ -8,7 +8,8 @@ use crate::turn_server::TurnServer;
 use parking_lot::Mutex;
 use siprtc_core::Result;
 use siprtc_core::sip::{
-    EventSink, Listener, SinkFull, SipStack, SipStackFactory, SipUri, StackConfig, StackEvent, TxEnd, TxId,
+    EventSink, Feature, Listener, SinkFull, SipStack, SipStackFactory, SipUri, StackConfig, StackEvent,
+    TxEnd, TxId,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -72,9 +73,10 @@ impl HomeServer {
             }
         };
         let listeners = stack.listeners();
+        let keeps_udp = stack.capability().gap(Feature::KeepaliveAnswers).is_none();
         let machine = Machine::new(
             Instant::now().into_std(),
-            machine_config(&config, listeners.clone())?,
+            machine_config(&config, listeners.clone(), keeps_udp)?,
         );
         let machine = Arc::new(Mutex::new(machine));
         let (stop, stopped) = oneshot::channel();
@@ -153,11 +155,12 @@ fn stack_config(config: &HomeConfig) -> StackConfig {
         listeners: config.sip.clone(),
         user_agent: concat!("siprtc-home-server/", env!("CARGO_PKG_VERSION")).to_owned(),
         timers: config.timers,
+        tls: config.tls.clone(),
         ..StackConfig::default()
     }
 }
 
-fn machine_config(config: &HomeConfig, listeners: Vec<Listener>) -> Result<MachineConfig> {
+fn machine_config(config: &HomeConfig, listeners: Vec<Listener>, keeps_udp: bool) -> Result<MachineConfig> {
     Ok(MachineConfig {
         realm: config.realm.clone(),
         domain: config.domain()?,
@@ -169,6 +172,8 @@ fn machine_config(config: &HomeConfig, listeners: Vec<Listener>) -> Result<Machi
             max_expires: config.max_expires,
             max_bindings: config.max_bindings,
             max_users: config.max_users,
+            flow_timer: config.flow_timer,
+            keeps_udp,
         },
         max_forwarded: config.max_forwarded,
         t1: config.timers.t1,

@@ -2,11 +2,13 @@
 
 use crate::entropy::Entropy;
 use crate::io::{Input, LeaveFailure, Output};
-use crate::machine::{ANSWER_WAIT, Machine};
+use crate::leg::ANSWER_WAIT;
+use crate::machine::Machine;
+use crate::scope::Abilities;
 use crate::{FromStack, Register, RegistrarConfig, RegistrationEvent, RegistrationFailure, Unregister};
 use actix::dev::SendError;
 use actix::prelude::*;
-use siprtc_core::sip::{Route, SipRequest, SipStack, StackEvent, TxEnd, TxId, TxOwner};
+use siprtc_core::sip::{FlowId, Keepalive, Route, SipRequest, SipStack, StackEvent, TxEnd, TxId, TxOwner};
 use siprtc_core::{Error, Fault};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -46,7 +48,9 @@ impl RegistrarClient {
         events: Recipient<RegistrationEvent>,
     ) -> Self {
         let config_error = config.validate().err().map(Arc::new);
-        let machine = Machine::new(config, tx_owner, Entropy::new(rand::random::<u64>));
+        let entropy = Entropy::new(rand::random::<u64>);
+        let abilities = Abilities::of(&stack.capability());
+        let machine = Machine::new(&config, tx_owner, abilities, entropy, Instant::now().into_std());
         RegistrarClient {
             config_error,
             events,
@@ -62,6 +66,8 @@ impl RegistrarClient {
         self.machine.handle(Instant::now().into_std(), input);
         while let Some(output) = self.machine.poll() {
             match output {
+                Output::CloseFlow(flow) => self.close_flow(flow, ctx),
+                Output::Keepalive { flow, kind } => self.keepalive(flow, kind, ctx),
                 Output::Left(result) => self.left(result),
                 Output::Report(event) => self.report(event),
                 Output::Send { tx, request, route } => self.send(tx, *request, route, ctx),
@@ -73,6 +79,9 @@ impl RegistrarClient {
     fn send(&self, tx: TxId, request: SipRequest, route: Route, ctx: &mut Context<Self>) {
         let stack = Arc::clone(&self.stack);
         let work = async move {
+            if let Err(error) = route.refuse_downgrade(&request) {
+                return Some(TxEnd::Transport(error.to_string()));
+            }
             // A stack hands over at once; one that does not must not pile up futures here.
             match tokio::time::timeout(ANSWER_WAIT, stack.send_request(tx, request, route)).await {
                 Ok(Ok(())) => None,
@@ -87,16 +96,46 @@ impl RegistrarClient {
         }));
     }
 
+    fn keepalive(&self, flow: FlowId, kind: Keepalive, ctx: &mut Context<Self>) {
+        let stack = Arc::clone(&self.stack);
+        let work = async move {
+            match tokio::time::timeout(ANSWER_WAIT, stack.keepalive(flow, kind)).await {
+                Ok(Ok(())) => {}
+                // A dead flow is told as such, or is noticed by the answer that does not come.
+                Ok(Err(error)) => debug!(flow = flow.0, %error, "a keepalive could not be sent"),
+                Err(_) => debug!(flow = flow.0, "the stack does not take a keepalive"),
+            }
+        };
+        ctx.spawn(work.into_actor(self));
+    }
+
+    fn close_flow(&self, flow: FlowId, ctx: &mut Context<Self>) {
+        let stack = Arc::clone(&self.stack);
+        let work = async move {
+            if let Ok(Err(error)) = tokio::time::timeout(ANSWER_WAIT, stack.close_flow(flow)).await {
+                debug!(flow = flow.0, %error, "a dead flow could not be closed");
+            }
+        };
+        ctx.spawn(work.into_actor(self));
+    }
+
     fn report(&self, event: RegistrationEvent) {
         match &event {
-            RegistrationEvent::Failed { sentence, .. } => warn!("{sentence}"),
+            RegistrationEvent::Failed { sentence, .. } | RegistrationEvent::FlowFailed { sentence, .. } => {
+                warn!("{sentence}");
+            }
+            RegistrationEvent::FlowsChanged { flows } => debug!(flows = flows.len(), "flows changed"),
             RegistrationEvent::Refreshed { expires } => debug!(?expires, "registration refreshed"),
             RegistrationEvent::Registered {
                 registrar,
                 expires,
                 contacts,
+                flows,
+                outbound,
+                ..
             } => {
-                info!(registrar, ?expires, contacts, "registered");
+                let flows = flows.len();
+                info!(registrar, ?expires, contacts, flows, outbound, "registered");
             }
             RegistrationEvent::Unregistered => info!("unregistered"),
         }
@@ -192,11 +231,10 @@ impl Handler<FromStack> for RegistrarClient {
     fn handle(&mut self, FromStack(event): FromStack, ctx: &mut Self::Context) {
         let input = match event {
             StackEvent::FlowDown { id, reason } => Input::FlowDown { id, reason },
-            StackEvent::Response { tx, response, flow } if tx.owner() == self.owner => Input::Response {
-                tx,
-                response,
-                flow: flow.map(|flow| flow.id),
-            },
+            StackEvent::KeepaliveAnswered { flow, mapped } => Input::KeepaliveAnswered { id: flow, mapped },
+            StackEvent::Response { tx, response, flow } if tx.owner() == self.owner => {
+                Input::Response { tx, response, flow }
+            }
             StackEvent::TxEnded { tx, end } if tx.owner() == self.owner => Input::Ended { tx, end },
             _ => return,
         };
@@ -213,7 +251,8 @@ fn error_of(failure: LeaveFailure) -> Error {
         RegistrationFailure::Forbidden
         | RegistrationFailure::Rejected(_)
         | RegistrationFailure::ServerError(_)
-        | RegistrationFailure::UnknownUser => Fault::PeerIncompatible,
+        | RegistrationFailure::UnknownUser
+        | RegistrationFailure::WeakChallenge => Fault::PeerIncompatible,
     };
     Error::new(fault, OPERATION, failure.sentence).advice(failure.advice)
 }

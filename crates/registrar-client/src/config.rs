@@ -1,6 +1,6 @@
 //! What to register, where, and how patiently.
 
-use siprtc_core::sip::{DigestSecret, NameAddr, SipUri};
+use siprtc_core::sip::{DigestAlgorithm, DigestSecret, NameAddr, SipUri};
 use siprtc_core::{Error, Fault, Result};
 use std::ops::Range;
 use std::time::Duration;
@@ -25,11 +25,28 @@ pub struct RegistrarConfig {
     /// Our instance id (RFC 5626 section 4.1), such as `urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6`, without angle
     /// brackets. It goes into the Contact as `+sip.instance`.
     pub instance: Option<String>,
+    /// How many flows to keep registered at once (RFC 5626), at most [`RegistrarConfig::MAX_FLOWS`]: each has its
+    /// `reg-id` and, while there are enough of them, its own part of `registrars`; else a connection of its own. 0: the
+    /// registration is bound to no flow. More than 0 needs `instance`. The others open only when the registrar has said
+    /// that it supports them, or when the first one fails.
+    pub flows: usize,
+    /// How long to wait after every registrar has failed and the registrar was one that keeps flows: `first` is RFC 5626
+    /// section 4.5's base time while no flow is up, three times that while another one is.
+    pub recovery: Backoff,
+    /// How often to send a keepalive at least, whatever the registrar says; it is 80 to 100 % of that. `None`: only as
+    /// the registrar wants it.
+    pub keepalive: Option<Duration>,
+    /// Ask for a GRUU (RFC 5627). Needs `instance`.
+    pub gruu: bool,
+    /// The weakest digest that is sent; a challenge that offers only weaker ones is refused.
+    pub weakest_digest: DigestAlgorithm,
 }
 
 impl RegistrarConfig {
     /// Longest time to be registered for, in seconds: a week. Longer is neither asked for nor believed.
     pub const MAX_EXPIRES: u32 = 7 * 24 * 3600;
+    /// Most flows; RFC 5626 section 4.2 wants two at least.
+    pub const MAX_FLOWS: usize = 4;
     /// Most registrars in one list.
     pub const MAX_REGISTRARS: usize = 8;
 
@@ -43,6 +60,11 @@ impl RegistrarConfig {
             expires: 3600,
             backoff: Backoff::default(),
             instance: None,
+            flows: 0,
+            recovery: Backoff::recovery(),
+            keepalive: None,
+            gruu: false,
+            weakest_digest: DigestAlgorithm::Md5,
         }
     }
 
@@ -79,6 +101,25 @@ impl RegistrarConfig {
                 "choose 1 to 604800; an hour (3600) suits most registrars",
             );
         }
+        if self.flows > Self::MAX_FLOWS {
+            return wrong(
+                format!("{} flows, more than {}", self.flows, Self::MAX_FLOWS),
+                "two are enough to survive the loss of one",
+            );
+        }
+        if self.flows > 0 && self.instance.is_none() {
+            return wrong(
+                "flows without an instance id".to_owned(),
+                "give the device an instance, such as urn:uuid:...",
+            );
+        }
+        if self.keepalive.is_some_and(|every| every < Duration::from_secs(1)) {
+            return wrong(
+                format!("a keepalive every {:?}", self.keepalive.unwrap_or_default()),
+                "choose a second or more",
+            );
+        }
+        self.recovery.validate()?;
         self.backoff.validate()
     }
 }
@@ -100,6 +141,26 @@ impl Backoff {
     pub const SHORTEST: Duration = Duration::from_millis(10);
     /// The longest allowed `most`: a day.
     pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+    /// RFC 5626 section 4.5: 30 s, doubling up to half an hour.
+    pub fn recovery() -> Self {
+        Backoff {
+            first: Duration::from_secs(30),
+            most: Duration::from_secs(1800),
+            jitter: 0.5..1.0,
+        }
+    }
+
+    /// RFC 5626 section 4.5's wait after `failures` in a row: the base time is `first`, or three times that while
+    /// another flow is up.
+    pub(crate) fn recovery_delay(&self, failures: u32, others_up: bool, unit: f64) -> Duration {
+        let first = self.first.saturating_mul(if others_up { 3 } else { 1 });
+        Backoff {
+            first,
+            ..self.clone()
+        }
+        .delay(failures.saturating_add(1), unit)
+    }
 
     /// The wait after `failures` rounds in a row (1 is the first), `unit` being random from 0 to 1.
     pub(crate) fn delay(&self, failures: u32, unit: f64) -> Duration {

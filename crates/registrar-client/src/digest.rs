@@ -1,12 +1,16 @@
 //! Which challenges are answered, and when a refusal means that the password is wrong.
 
-use siprtc_core::sip::{Challenge, DigestClient, DigestSecret, Method, SipRequest, SipResponse, Uri};
+use siprtc_core::sip::{
+    Challenge, DigestAlgorithm, DigestClient, DigestSecret, Method, SipRequest, SipResponse, Uri,
+};
 
 /// One key for each protection domain that has challenged us: a proxy on the way (407) and the registrar (401) may
 /// each have their own, and a REGISTER then carries credentials for all of them (RFC 3261 section 22.3).
 #[derive(Debug)]
 pub(crate) struct Keyring {
     secret: Option<DigestSecret>,
+    /// Nothing weaker is answered.
+    weakest: DigestAlgorithm,
     keys: Vec<Key>,
 }
 
@@ -35,14 +39,20 @@ pub(crate) enum Refusal {
     NoSecret,
     /// A hash that we do not know.
     Unsupported(String),
+    /// The strongest hash offered is weaker than we allow.
+    Weak {
+        offered: DigestAlgorithm,
+        weakest: DigestAlgorithm,
+    },
     /// The digest was computed over a fresh nonce and refused.
     Wrong,
 }
 
 impl Keyring {
-    pub(crate) fn new(secret: Option<DigestSecret>) -> Self {
+    pub(crate) fn new(secret: Option<DigestSecret>, weakest: DigestAlgorithm) -> Self {
         Keyring {
             secret,
+            weakest,
             keys: Vec::new(),
         }
     }
@@ -104,7 +114,11 @@ impl Keyring {
         challenges: Vec<Challenge>,
         uri: &Uri,
     ) -> Result<(), Refusal> {
-        let mut probe = DigestClient::new(secret.clone());
+        let weakest = self.weakest;
+        let mut probe = DigestClient::new(secret.clone()).at_least(weakest);
+        if let Some(offered) = probe.too_weak(&challenges) {
+            return Err(Refusal::Weak { offered, weakest });
+        }
         if let Err(error) = probe.answer(&challenges, &Method::Register, uri, "0") {
             return Err(Refusal::Unsupported(error.message().to_owned()));
         }
@@ -126,7 +140,7 @@ impl Keyring {
                 if self.keys.len() == MAX_REALMS {
                     self.keys.remove(0);
                 }
-                let client = DigestClient::new(secret.clone());
+                let client = DigestClient::new(secret.clone()).at_least(weakest);
                 self.keys.push(Key {
                     space,
                     realm,

@@ -38,6 +38,18 @@ impl Failure {
         )
     }
 
+    pub(crate) fn flow_silent() -> Self {
+        let what = format!(
+            "did not answer a keepalive within {} s: the flow is dead",
+            crate::keepalive::Watch::PONG.as_secs()
+        );
+        Failure::passing(
+            RegistrationFailure::Unreachable,
+            what,
+            "nothing to do unless it happens again and again",
+        )
+    }
+
     pub(crate) fn timed_out() -> Self {
         Failure::passing(
             RegistrationFailure::TimedOut,
@@ -94,6 +106,16 @@ impl Failure {
                     RegistrationFailure::Rejected(status),
                     format!("asks for credentials that we cannot give: {what}"),
                     "let the server offer MD5 or SHA-256",
+                )
+            },
+            Refusal::Weak { offered, weakest } => Failure {
+                is_final: true,
+                ..Failure::passing(
+                    RegistrationFailure::WeakChallenge,
+                    format!(
+                        "offers a digest over {offered} at best, and nothing weaker than {weakest} is answered"
+                    ),
+                    "let the server offer a stronger one, or lower the account's weakest digest",
                 )
             },
             Refusal::Wrong => wrong(

@@ -7,9 +7,12 @@ mod digest;
 mod entropy;
 mod failure;
 mod io;
+mod keepalive;
+mod leg;
 mod machine;
 mod pace;
 mod request;
+mod scope;
 mod targets;
 
 #[cfg(test)]
@@ -20,7 +23,7 @@ pub use config::{Backoff, RegistrarConfig};
 
 use actix::Message;
 use siprtc_core::Error;
-use siprtc_core::sip::StackEvent;
+use siprtc_core::sip::{Flow, SipUri, StackEvent};
 use std::fmt;
 use std::time::Duration;
 
@@ -42,8 +45,8 @@ pub struct Register;
 #[rtype(result = "Result<(), Error>")]
 pub struct Unregister;
 
-/// What the stack has to say: every event whose transaction is owned by this client, and every `FlowDown`. Others are
-/// ignored.
+/// What the stack has to say: every event whose transaction is owned by this client, every `FlowDown` and every
+/// `KeepaliveAnswered`. Others are ignored.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct FromStack(pub StackEvent);
@@ -51,8 +54,12 @@ pub struct FromStack(pub StackEvent);
 /// How the registration is doing.
 #[derive(Clone, Debug, Eq, Message, PartialEq)]
 #[rtype(result = "()")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a few events a registration: a plain `match` is worth more than the octets"
+)]
 pub enum RegistrationEvent {
-    /// A REGISTER came to nothing.
+    /// A REGISTER came to nothing, and the address-of-record is not registered over another flow either.
     Failed {
         /// Why.
         cause: RegistrationFailure,
@@ -62,12 +69,27 @@ pub enum RegistrationEvent {
         /// because asking again would get the same answer.
         retry_in: Option<Duration>,
     },
+    /// One of several flows failed (RFC 5626); the address-of-record is still registered over another one.
+    FlowFailed {
+        /// Why.
+        cause: RegistrationFailure,
+        /// Whose fault it is and what to do next.
+        sentence: String,
+        /// When the flow is tried again; `None` when it is not.
+        retry_in: Option<Duration>,
+    },
+    /// A flow is gone. Those that are left, best first, as in [`RegistrationEvent::Registered`].
+    FlowsChanged {
+        /// Over these the registrar reaches us, and we it.
+        flows: Vec<Flow>,
+    },
     /// The binding was prolonged at the same registrar.
     Refreshed {
         /// How long it now lasts.
         expires: Duration,
     },
-    /// Registered: for the first time, again after a failure, or at another registrar than before.
+    /// Registered: for the first time, again after a failure, at another registrar than before, over one more flow, or
+    /// with another public GRUU.
     Registered {
         /// The URI of the registrar.
         registrar: String,
@@ -75,6 +97,15 @@ pub enum RegistrationEvent {
         expires: Duration,
         /// How many contacts the address-of-record has now, ours among them.
         contacts: usize,
+        /// The flows over which the registrar reaches us, and we it, best first. Empty when
+        /// [`RegistrarConfig::flows`] is 0.
+        flows: Vec<Flow>,
+        /// The registrar keeps flows (RFC 5626): requests to us come over one of these only.
+        outbound: bool,
+        /// A URI that reaches this very device from everywhere (RFC 5627), when the registrar gives one.
+        public_gruu: Option<SipUri>,
+        /// One that does not tell the address-of-record. Every REGISTER brings a new one; this is that of the last event.
+        temporary_gruu: Option<SipUri>,
     },
     /// Asked for by [`Unregister`]: nothing is kept registered any more.
     Unregistered,
@@ -95,8 +126,10 @@ pub enum RegistrationFailure {
     TimedOut,
     /// 404, 410 or 604: the registrar does not know the address-of-record.
     UnknownUser,
-    /// The transport failed, or the connection was lost.
+    /// The transport failed, or the connection was lost or is dead.
     Unreachable,
+    /// The strongest digest that the server offers is weaker than what we send.
+    WeakChallenge,
     /// The registrar or a proxy refused a digest that was computed over its own fresh nonce, or asked for credentials
     /// and none are configured.
     WrongCredentials,
@@ -112,6 +145,7 @@ impl fmt::Display for RegistrationFailure {
             RegistrationFailure::TimedOut => f.write_str("timed out"),
             RegistrationFailure::UnknownUser => f.write_str("unknown user"),
             RegistrationFailure::Unreachable => f.write_str("unreachable"),
+            RegistrationFailure::WeakChallenge => f.write_str("weak challenge"),
             RegistrationFailure::WrongCredentials => f.write_str("wrong credentials"),
         }
     }

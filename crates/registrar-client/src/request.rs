@@ -11,31 +11,51 @@ pub(crate) struct Author {
     call_id: String,
     contact: NameAddr,
     from_tag: String,
+    gruu: bool,
+    reg_id: Option<usize>,
     request_uri: Uri,
     sequence: u32,
 }
 
 impl Author {
     /// One Call-ID for the life of the client and CSeq up by one for each REGISTER: that is how a registrar tells old
-    /// from new (section 10.2). `call_id` and `from_tag` are fresh random tokens.
-    pub(crate) fn new(config: &RegistrarConfig, call_id: String, from_tag: String) -> Self {
+    /// from new (section 10.2). `call_id` and `from_tag` are fresh random tokens; `reg_id` names the flow among those of
+    /// this instance (RFC 5626 section 4.2).
+    pub(crate) fn new(
+        config: &RegistrarConfig,
+        reg_id: Option<usize>,
+        call_id: String,
+        from_tag: String,
+    ) -> Self {
         let mut contact = config.contact.clone();
         contact.params.remove("expires");
         if let Some(instance) = &config.instance {
             contact.params.set("+sip.instance", format!("<{instance}>"));
+        }
+        if let Some(reg_id) = reg_id {
+            contact.params.set("reg-id", reg_id.to_string());
         }
         Author {
             aor: NameAddr::new(config.aor.address_of_record()),
             call_id,
             contact,
             from_tag,
+            gruu: config.gruu && config.instance.is_some(),
+            reg_id,
             request_uri: request_uri(&config.aor).into(),
             sequence: 0,
         }
     }
 
     /// A REGISTER of our contact for `expires` seconds, 0 to remove it, with credentials where challenges are known.
-    pub(crate) fn write(&mut self, expires: u32, keys: &mut Keyring, cnonce: &str) -> SipRequest {
+    /// `outbound`: with our reg-id, if we have one.
+    pub(crate) fn write(
+        &mut self,
+        expires: u32,
+        outbound: bool,
+        keys: &mut Keyring,
+        cnonce: &str,
+    ) -> SipRequest {
         self.sequence = self.sequence % MAX_SEQUENCE + 1;
         let mut request = SipRequest::new(Method::Register, self.request_uri.clone());
         let headers = &mut request.headers;
@@ -51,10 +71,21 @@ impl Author {
         );
         let mut contact = self.contact.clone();
         contact.params.set("expires", expires.to_string());
+        let outbound = outbound && self.reg_id.is_some();
+        if !outbound {
+            contact.params.remove("reg-id");
+        }
         headers.push("Contact", contact);
         headers.push("Expires", expires);
         // RFC 3327 section 5.1: a proxy on the way may add Path only when we say that we understand it.
-        headers.push("Supported", "path");
+        let mut supported = "path".to_owned();
+        if outbound {
+            supported.push_str(", outbound");
+        }
+        if self.gruu {
+            supported.push_str(", gruu");
+        }
+        headers.push("Supported", supported);
         keys.authorize(&mut request, cnonce);
         request
     }

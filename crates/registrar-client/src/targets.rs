@@ -85,6 +85,19 @@ impl Targets {
         self.list.iter_mut().for_each(|target| target.not_before = None);
     }
 
+    /// The share of the flow `index` of `flows` in `registrars`: every one has its own as long as there are enough, and
+    /// those that are left over are spares (RFC 5626 section 4.2.1).
+    pub(crate) fn share(registrars: &[SipUri], index: usize, flows: usize) -> Vec<SipUri> {
+        let flows = flows.max(1);
+        if registrars.len() >= flows {
+            return registrars.iter().skip(index).step_by(flows).cloned().collect();
+        }
+        let shared = index
+            .checked_rem(registrars.len())
+            .and_then(|place| registrars.get(place));
+        shared.into_iter().cloned().collect()
+    }
+
     /// The first that was not tried in this round and may be asked.
     pub(crate) fn next(&self, now: Instant) -> Option<usize> {
         self.list

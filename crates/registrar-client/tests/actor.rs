@@ -81,6 +81,10 @@ fn a_client_registers_with_digest_refreshes_and_unregisters() {
             registrar: registrar_name,
             expires,
             contacts: 1,
+            flows: Vec::new(),
+            outbound: false,
+            public_gruu: None,
+            temporary_gruu: None,
         };
         assert_eq!(events.next().await, registered);
 

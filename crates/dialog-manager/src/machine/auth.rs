@@ -1,7 +1,7 @@
 //! Answers to digest challenges (RFC 3261 section 22).
 
 use super::Scope;
-use siprtc_core::sip::{Challenge, DigestClient, DigestSecret, SipRequest, SipResponse};
+use siprtc_core::sip::{Challenge, DigestAlgorithm, DigestClient, DigestSecret, SipRequest, SipResponse};
 
 /// Most challenges that one request answers: a server whose every nonce is stale must not keep us busy for ever.
 const MAX_ROUNDS: usize = 4;
@@ -34,9 +34,10 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    pub(crate) fn new(secret: Option<&DigestSecret>) -> Self {
+    pub(crate) fn new(secret: Option<&DigestSecret>, weakest: DigestAlgorithm) -> Self {
+        let client = |secret: &DigestSecret| DigestClient::new(secret.clone()).at_least(weakest);
         Authenticator {
-            client: secret.map(|secret| (DigestClient::new(secret.clone()), secret.username.clone())),
+            client: secret.map(|secret| (client(secret), secret.username.clone())),
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Call {
     pub(super) id: CallId,
     pub(super) sip_call_id: String,
     pub(super) local_tag: String,
+    /// The tag of the peer that began it; empty when we did.
+    pub(super) caller_tag: String,
     pub(super) phase: Phase,
     pub(super) clients: Vec<Client>,
     pub(super) auth: Authenticator,
@@ -73,7 +75,7 @@ pub(super) struct Client {
     pub(super) acks: Vec<(String, SipRequest)>,
     /// A final answer is here.
     pub(super) finished: bool,
-    route: Route,
+    pub(super) route: Route,
 }
 
 /// What [`Call::send`] makes a [`Client`] of.
@@ -110,9 +112,13 @@ impl Call {
             id,
             sip_call_id,
             local_tag,
+            caller_tag: String::new(),
             phase,
             clients: Vec::new(),
-            auth: Authenticator::new(scope.config.account.secret.as_ref()),
+            auth: Authenticator::new(
+                scope.config.account.secret.as_ref(),
+                scope.config.account.weakest_digest,
+            ),
             peer,
             begun_by: None,
             ending: None,
@@ -196,6 +202,7 @@ impl Call {
         let mut told = self.ending.take().unwrap_or_else(|| end.clone());
         told.status = told.status.or(end.status);
         self.ended = true;
+        scope.ended.insert(self.id);
         self.cancel_waits(scope);
         // Whatever is still owed (an ACK, a BYE to a late 2xx) takes no longer than two transactions.
         scope.set_timer(self.id, Timer::Linger, scope.patience() * 3);
@@ -261,7 +268,7 @@ impl Call {
                 .position(|client| client.finished)
                 .unwrap_or(0);
             let oldest = self.clients.remove(oldest);
-            scope.owners.remove(&oldest.tx);
+            scope.owners.remove(oldest.tx);
         }
         self.clients.push(client);
         scope.push(Output::SendRequest {

@@ -15,6 +15,8 @@ pub(crate) struct Dialog {
     remote_sequence: Option<u32>,
     target: Uri,
     routes: Vec<NameAddr>,
+    /// It was begun for a `sips:` URI: nothing of it goes out in clear (RFC 3261 section 12.1).
+    secure: bool,
 }
 
 impl Dialog {
@@ -29,8 +31,9 @@ impl Dialog {
             local_sequence: sequence,
             remote_sequence: None,
             // A Contact is mandatory in a 2xx; old phones forget it in a 180.
-            target: contact_of(&response.headers).unwrap_or_else(|| invite.uri.clone()),
+            target: contact_of(&response.headers, invite.is_secure()).unwrap_or_else(|| invite.uri.clone()),
             routes,
+            secure: invite.is_secure(),
         })
     }
 
@@ -42,8 +45,9 @@ impl Dialog {
             remote: invite.headers.from()?,
             local_sequence: 0,
             remote_sequence: Some(invite.headers.cseq()?.sequence),
-            target: Uri::Sip(as_request_uri(&invite.headers.contact_uri()?)),
+            target: Uri::Sip(as_request_uri(&invite.headers.contact_uri()?, invite.is_secure())),
             routes: invite.headers.record_routes()?,
+            secure: invite.is_secure(),
         })
     }
 
@@ -75,7 +79,7 @@ impl Dialog {
 
     /// A target refresh was accepted (RFC 3261 section 12.2).
     pub(crate) fn refresh_target(&mut self, headers: &Headers) {
-        if let Some(target) = contact_of(headers) {
+        if let Some(target) = contact_of(headers, self.secure) {
             self.target = target;
         }
     }
@@ -118,24 +122,26 @@ impl Dialog {
             Some((router, rest)) => {
                 let last = NameAddr::new(self.target.clone());
                 let routes = rest.iter().cloned().chain([last]).collect();
-                (Uri::Sip(as_request_uri(router)), routes)
+                (Uri::Sip(as_request_uri(router, self.secure)), routes)
             }
             None => (self.target.clone(), self.routes.clone()),
         }
     }
 }
 
-fn contact_of(headers: &Headers) -> Option<Uri> {
+fn contact_of(headers: &Headers, secure: bool) -> Option<Uri> {
     headers
         .contact_uri()
         .ok()
-        .map(|uri| Uri::Sip(as_request_uri(&uri)))
+        .map(|uri| Uri::Sip(as_request_uri(&uri, secure)))
 }
 
-/// Without what a Request-URI may not have (RFC 3261 table 1).
-fn as_request_uri(uri: &SipUri) -> SipUri {
+/// Without what a Request-URI may not have (RFC 3261 table 1); `secure`: with the `sips:` that a peer may have forgotten
+/// in its Contact (RFC 5630 section 4).
+fn as_request_uri(uri: &SipUri, secure: bool) -> SipUri {
     let mut uri = SipUri {
         headers: None,
+        secure: uri.secure || secure,
         ..uri.clone()
     };
     uri.params.remove("method");

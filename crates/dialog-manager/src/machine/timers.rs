@@ -28,17 +28,8 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Timer; 9] = [
-        Timer::AckWait,
-        Timer::CancelGiveUp,
-        Timer::HangupPatience,
-        Timer::Linger,
-        Timer::NoAnswer,
-        Timer::OfferPatience,
-        Timer::ProgressRefresh,
-        Timer::ReinviteRetry,
-        Timer::Retransmit,
-    ];
+    const FIRST: Timer = Timer::AckWait;
+    const LAST: Timer = Timer::Retransmit;
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +52,8 @@ impl Timers {
     }
 
     pub(crate) fn cancel_all(&mut self, call: CallId) {
-        for timer in Timer::ALL {
+        let all = (call, Timer::FIRST)..=(call, Timer::LAST);
+        while let Some((&(_, timer), _)) = self.at.range(all.clone()).next() {
             self.cancel(call, timer);
         }
     }

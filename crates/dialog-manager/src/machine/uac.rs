@@ -65,11 +65,7 @@ impl Call {
         let sip_call_id = scope.token() + &scope.token();
         let local_tag = scope.token();
         let request = initial_invite(scope, &message, &sip_call_id, &local_tag);
-        let outbound = scope.config.account.outbound.clone();
-        let next_hop = outbound
-            .as_ref()
-            .map_or(message.target.to_string(), ToString::to_string);
-        let route = outbound.map_or_else(Route::by_request, Route::via);
+        let (route, next_hop) = scope.way_out(&request)?;
         let ids = (sip_call_id.clone(), local_tag);
         let mut call = Call::new(scope, message.call, ids, message.target.to_string(), Phase::Over);
         let attempts = Attempts::default();
@@ -259,7 +255,7 @@ impl Call {
         let mut end = End::refused(response, circumstances);
         if is_challenge(response) && !self.is_ending() {
             match self.retry(scope, tx, response) {
-                Ok(tx) => return self.challenged(scope, tx),
+                Ok(tx) => return self.sent_again(scope, tx),
                 Err(reason) => end.reason = Some(reason),
             }
         }
@@ -269,7 +265,7 @@ impl Call {
     }
 
     /// The INVITE is out again: a new transaction, and the early dialogs of the last one are gone.
-    fn challenged(&mut self, scope: &mut Scope, tx: TxId) {
+    fn sent_again(&mut self, scope: &mut Scope, tx: TxId) {
         let Phase::Calling(calling) = &mut self.phase else {
             return;
         };
@@ -279,6 +275,31 @@ impl Call {
         scope.timers.cancel(self.id, Timer::NoAnswer);
     }
 
+    /// The flow of an INVITE broke before anybody has answered: it goes out over the next one (RFC 5626 section 4.3).
+    fn take_next_flow(&mut self, scope: &mut Scope, client: &Client) -> bool {
+        let Some(flow) = client.route.flow.filter(|_| !self.is_ending()) else {
+            return false;
+        };
+        scope.flows.forget(flow);
+        let Ok((route, _)) = scope.way_out(&client.request) else {
+            return false;
+        };
+        let sequence = client.sequence + 1;
+        let mut request = client.request.clone();
+        let method = Method::Invite;
+        request.headers.set("CSeq", CSeq { sequence, method });
+        let departure = Departure {
+            purpose: Purpose::Invite,
+            request,
+            sequence,
+            attempts: client.attempts.clone(),
+            route,
+        };
+        let tx = self.send(scope, departure);
+        self.sent_again(scope, tx);
+        true
+    }
+
     pub(super) fn invite_lost(&mut self, scope: &mut Scope, client: &Client, end: TxEnd) {
         let Phase::Calling(calling) = &self.phase else {
             return;
@@ -286,6 +307,12 @@ impl Call {
         if calling.tx != client.tx {
             return;
         }
+        if matches!(end, TxEnd::Transport(_)) && !calling.provisional && self.take_next_flow(scope, client) {
+            return;
+        }
+        let Phase::Calling(calling) = &self.phase else {
+            return;
+        };
         let hop = calling.next_hop.clone();
         let seconds = scope.patience().as_secs();
         let end = match end {

@@ -59,6 +59,7 @@ impl Call {
             from.uri.to_string(),
             phase,
         );
+        call.caller_tag = from.tag().unwrap_or_default().to_owned();
         call.begun_by = Some(invite.headers.cseq()?.sequence);
         scope.owners.insert(tx, id);
         scope.respond(Some(id), tx, invite.response(100));

@@ -73,6 +73,10 @@ fn is_optional(headers: &Headers) -> bool {
 
 /// What is wrong with a request before anybody looks at its meaning (RFC 3261 section 8.2).
 pub(super) fn objection(request: &SipRequest) -> Option<SipResponse> {
+    // RFC 3261 section 8.2.2.1.
+    if request.uri.as_sip().is_none() {
+        return Some(request.response(416));
+    }
     let unknown: Vec<_> = request
         .headers
         .items("Require")
@@ -88,7 +92,27 @@ pub(super) fn objection(request: &SipRequest) -> Option<SipResponse> {
     if with_session && Description::of(&request.headers, &request.body) == Description::Foreign {
         return Some(unsupported_body(request));
     }
+    // RFC 3261 section 21.4.7: an answer of ours has a description.
+    if request.method == Method::Invite && !accepts_sdp(&request.headers) {
+        return Some(request.response(406));
+    }
     None
+}
+
+/// Whether the peer can read our descriptions; who sends no Accept can (RFC 3261 section 20.1).
+fn accepts_sdp(headers: &Headers) -> bool {
+    let range = |item: &str| {
+        item.split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase()
+    };
+    !headers.contains("Accept")
+        || headers
+            .items("Accept")
+            .into_iter()
+            .any(|item| [SDP, "application/*", "*/*"].contains(&range(item).as_str()))
 }
 
 fn unsupported_body(request: &SipRequest) -> SipResponse {

@@ -315,6 +315,33 @@ fn a_body_of_optional_handling_is_passed_over() {
 }
 
 #[test]
+fn an_invite_to_another_scheme_is_answered_416() {
+    let mut bench = Bench::new();
+    let mut invite = peer_invite();
+    invite.uri = "tel:+12015550123".parse().unwrap();
+    bench.request(invite);
+    bench.responded(416);
+    bench.silent();
+}
+
+#[test]
+fn a_caller_that_cannot_read_a_description_is_answered_406() {
+    for (accept, status) in [
+        ("text/plain", 406),
+        ("", 406),
+        ("text/plain, Application/SDP;level=1", 100),
+        ("application/*", 100),
+        ("*/*;q=0.1", 100),
+    ] {
+        let mut bench = Bench::new();
+        let mut invite = peer_invite();
+        invite.headers.push("Accept", accept);
+        bench.request(invite);
+        bench.responded(status);
+    }
+}
+
+#[test]
 fn a_required_extension_that_we_do_not_know_is_answered_420() {
     let mut bench = Bench::new();
     let mut invite = peer_invite();

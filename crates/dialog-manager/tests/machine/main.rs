@@ -7,6 +7,7 @@ mod bench;
 mod callee;
 mod caller;
 mod challenges;
+mod flows;
 mod in_dialog;
 mod offers;
 mod random;

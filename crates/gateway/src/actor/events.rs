@@ -85,7 +85,14 @@ impl Handler<SessionEvent> for Gateway {
 impl Handler<RegistrationEvent> for Gateway {
     type Result = ();
 
-    fn handle(&mut self, event: RegistrationEvent, _: &mut Context<Self>) {
+    fn handle(&mut self, event: RegistrationEvent, ctx: &mut Context<Self>) {
+        if let (Some(reach), Ok(house)) = (self.reach.hear(&event), self.house(ctx)) {
+            // Policy when its mailbox is full: calls go out the way they did; the next change of the registration says
+            // it all again.
+            if let Err(error) = house.dialogs.try_send(reach) {
+                tracing::warn!(%error, "the dialog manager did not hear of the registration");
+            }
+        }
         self.tell_all(GatewayEvent::Registration(event));
     }
 }

@@ -294,15 +294,6 @@ pub(crate) async fn connect(alice: &mut Phone, bob: &mut Phone) -> (CallId, Call
 
 fn account(name: &str, stack: &dyn SipStack) -> Account {
     let contact = SipUri::from_addr(stack.listeners()[0].advertised).with_user(name);
-    Account {
-        aor: format!("sip:{name}@example.com").parse().unwrap(),
-        display_name: None,
-        contact: NameAddr::new(contact),
-        secret: None,
-        outbound: None,
-        registrars: Vec::new(),
-        expires: 3600,
-        backoff: Default::default(),
-        instance: None,
-    }
+    let aor = format!("sip:{name}@example.com").parse().unwrap();
+    Account::new(aor, NameAddr::new(contact))
 }

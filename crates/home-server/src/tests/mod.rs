@@ -1,6 +1,7 @@
 //! The machine, driven by scripted messages: no socket, no clock.
 
 mod calls;
+mod flows;
 mod forks;
 mod hostile;
 mod registrations;
@@ -67,6 +68,8 @@ impl Rig {
                 max_expires: 7200,
                 max_bindings: 3,
                 max_users: 100,
+                flow_timer: 120,
+                keeps_udp: true,
             },
             max_forwarded: 50,
             t1: Duration::from_millis(500),

@@ -2,6 +2,8 @@
 
 mod credentials;
 mod failover;
+mod flows;
+mod keepalives;
 mod leaving;
 mod random;
 mod registering;
@@ -9,8 +11,13 @@ mod registering;
 use crate::entropy::Entropy;
 use crate::io::{Input, LeaveFailure, Output};
 use crate::machine::Machine;
+use crate::scope::Abilities;
 use crate::{RegistrarConfig, RegistrationEvent};
-use siprtc_core::sip::{DigestSecret, FlowId, Route, SipRequest, SipResponse, SipUri, TxEnd, TxId, TxOwner};
+use siprtc_core::sip::{
+    DigestSecret, Feature, Flow, FlowId, Gap, Keepalive, Route, SipCapability, SipRequest, SipResponse,
+    SipUri, Transport, TxEnd, TxId, TxOwner,
+};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// A REGISTER as the registrar sees it.
@@ -59,10 +66,19 @@ struct Bench {
     count: usize,
     events: Vec<RegistrationEvent>,
     left: Vec<Result<(), LeaveFailure>>,
+    /// Keepalives sent, and when.
+    beats: Vec<(FlowId, Keepalive, Instant)>,
+    closed: Vec<FlowId>,
+    /// What the flows of answers are over.
+    transport: Transport,
 }
 
 impl Bench {
     fn new(config: RegistrarConfig) -> Self {
+        Bench::over(config, CAPABLE)
+    }
+
+    fn over(config: RegistrarConfig, capability: SipCapability) -> Self {
         config.validate().unwrap();
         let mut state = 0x9e37_79b9_7f4a_7c15u64;
         let entropy = Entropy::new(move || {
@@ -71,13 +87,18 @@ impl Bench {
                 .wrapping_add(1_442_695_040_888_963_407);
             state ^ (state >> 29)
         });
+        let now = tokio::time::Instant::now().into_std();
+        let abilities = Abilities::of(&capability);
         Bench {
-            machine: Machine::new(config, TxOwner::user(3), entropy),
-            now: tokio::time::Instant::now().into_std(),
+            machine: Machine::new(&config, TxOwner::user(3), abilities, entropy, now),
+            now,
             sent: Vec::new(),
             count: 0,
             events: Vec::new(),
             left: Vec::new(),
+            beats: Vec::new(),
+            closed: Vec::new(),
+            transport: Transport::Tcp,
         }
     }
 
@@ -101,6 +122,8 @@ impl Bench {
         self.machine.handle(self.now, input);
         while let Some(output) = self.machine.poll() {
             match output {
+                Output::CloseFlow(flow) => self.closed.push(flow),
+                Output::Keepalive { flow, kind } => self.beats.push((flow, kind, self.now)),
                 Output::Left(result) => self.left.push(result),
                 Output::Report(event) => self.events.push(event),
                 Output::Send { tx, request, route } => {
@@ -123,7 +146,7 @@ impl Bench {
         self.input(Input::Response {
             tx: to.tx,
             response,
-            flow: Some(FlowId(flow)),
+            flow: Some(flow_of(flow, self.transport)),
         });
         self.input(Input::Ended {
             tx: to.tx,
@@ -170,6 +193,37 @@ impl Bench {
 
     fn is_quiet(&self) -> bool {
         self.sent.is_empty() && self.events.is_empty() && self.left.is_empty()
+    }
+}
+
+/// A stack that can do everything.
+const CAPABLE: SipCapability = SipCapability {
+    transports: &[Transport::Tcp, Transport::Udp],
+    keepalives: &[Keepalive::Crlf, Keepalive::Stun],
+    gaps: &[],
+};
+
+/// A stack that chooses its connections itself and says nothing of keepalives.
+const PLAIN: SipCapability = SipCapability {
+    gaps: &[
+        Gap {
+            feature: Feature::FlowControl,
+            why: "a test",
+        },
+        Gap {
+            feature: Feature::KeepaliveAnswers,
+            why: "a test",
+        },
+    ],
+    ..CAPABLE
+};
+
+fn flow_of(id: u64, transport: Transport) -> Flow {
+    Flow {
+        id: FlowId(id),
+        transport,
+        local: SocketAddr::from(([192, 0, 2, 7], 5062)),
+        remote: SocketAddr::from(([192, 0, 2, 1], 5060)),
     }
 }
 

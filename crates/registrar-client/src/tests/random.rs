@@ -14,6 +14,7 @@ enum Move {
     },
     End(u8),
     FlowDown(u64),
+    Pong(u64, u16),
     Register,
     Unregister,
     Wait(u64),
@@ -30,6 +31,9 @@ fn header() -> impl Strategy<Value = (&'static str, String)> {
         ]
         .prop_map(|value| ("Contact", value)),
         any::<u32>().prop_map(|value| ("Expires", value.to_string())),
+        Just(("Require", "outbound".to_owned())),
+        Just(("Require", "outbound".to_owned())),
+        (0u32..200).prop_map(|value| ("Flow-Timer", value.to_string())),
         prop_oneof![(0u32..100_000).prop_map(|value| value.to_string()), ".{0,10}"]
             .prop_map(|value| ("Min-Expires", value)),
         prop_oneof![any::<u32>().prop_map(|value| value.to_string()), ".{0,10}"]
@@ -53,6 +57,7 @@ fn step() -> impl Strategy<Value = Move> {
         2 => Just(407),
         2 => Just(423),
         2 => Just(503),
+        1 => Just(439),
         2 => 100u16..700
     ];
     prop_oneof![
@@ -60,6 +65,7 @@ fn step() -> impl Strategy<Value = Move> {
             .prop_map(|(status, headers, flow, after)| Move::Answer { status, headers, flow, after }),
         2 => (0u8..3).prop_map(Move::End),
         2 => (0u64..3).prop_map(Move::FlowDown),
+        2 => (0u64..3, 0u16..3).prop_map(|(flow, port)| Move::Pong(flow, port)),
         3 => Just(Move::Register),
         1 => Just(Move::Unregister),
         2 => (0u64..100).prop_map(Move::Wait),
@@ -91,6 +97,10 @@ impl Bench {
             (Move::End(1), Some(tx)) => self.ended(tx, TxEnd::TimedOut),
             (Move::End(_), Some(tx)) => self.ended(tx, TxEnd::Transport("gone".to_owned())),
             (Move::FlowDown(id), _) => self.flow_down(*id),
+            (Move::Pong(flow, port), _) => self.input(Input::KeepaliveAnswered {
+                id: FlowId(*flow),
+                mapped: Some(SocketAddr::from(([203, 0, 113, 1], *port))),
+            }),
             (Move::Register, _) => self.input(Input::Register),
             (Move::Unregister, _) => self.input(Input::Unregister),
             (Move::Wait(wait), _) => self.pass(seconds(*wait)),
@@ -106,11 +116,18 @@ proptest! {
     fn random_answers_never_panic_never_loop_and_never_flood(
         steps in prop::collection::vec(step(), 1..40),
         registrars in 0usize..4,
+        flows in 0usize..4,
+        udp in any::<bool>(),
+        keepalive in prop::option::of(1u64..60),
     ) {
         let names = ["sip:a.example.com", "sip:b.example.com", "sip:c.example.com"];
         let mut config = with_registrars(&names[..registrars]);
         config.secret = with_secret().secret;
+        config.instance = Some("urn:uuid:1".to_owned());
+        config.flows = flows;
+        config.keepalive = keepalive.map(seconds);
         let mut bench = Bench::new(config);
+        bench.transport = if udp { Transport::Udp } else { Transport::Tcp };
         bench.input(Input::Register);
         let start = bench.now;
         let mut in_place = 0;
@@ -122,6 +139,9 @@ proptest! {
             bench.sent.drain(..bench.sent.len().saturating_sub(1));
             bench.events.clear();
             bench.left.clear();
+            prop_assert!(bench.beats.len() <= 4 && bench.closed.len() <= 4);
+            bench.beats.clear();
+            bench.closed.clear();
             // What was answered may be answered again at the same instant; else time moves to the next timer.
             if !answered || bench.sent.is_empty() {
                 match bench.machine.poll_timeout() {

@@ -90,6 +90,10 @@ fn the_contacts_own_expires_wins_over_the_header_and_the_header_over_what_was_as
             registrar,
             expires: seconds(lasts),
             contacts,
+            flows: Vec::new(),
+            outbound: false,
+            public_gruu: None,
+            temporary_gruu: None,
         };
         assert_eq!(bench.event(), expected, "{contact}");
     }
