@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Register(RegisterArgs),
     /// The embedded home server alone: SIP registrar and proxy, STUN and TURN
     ServeHome,
+    /// Run the conformance scenarios on every SIP stack of this build, and on every pair of them
+    Stacks(StacksArgs),
 }
 
 /// What a call plays and records.
@@ -159,6 +161,16 @@ pub(crate) struct RegisterArgs {
     /// Give up after this many seconds
     #[arg(long, value_name = "S", default_value_t = 35.0)]
     pub(crate) wait: f64,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct StacksArgs {
+    /// Only this stack: alone, with itself, and with every other
+    #[arg(long, value_name = "STACK")]
+    pub(crate) only: Option<String>,
+    /// Only scenarios whose name contains this
+    #[arg(long, value_name = "NAME")]
+    pub(crate) scenario: Option<String>,
 }
 
 impl Args {

@@ -6,4 +6,5 @@ pub(crate) mod compare;
 pub(crate) mod demo;
 pub(crate) mod register;
 pub(crate) mod serve_home;
+pub(crate) mod stacks;
 mod talk;

@@ -3,11 +3,13 @@
 //! Every key is documented in `config/default.toml`, which is also the source of every default: there is no second
 //! list to keep true.
 
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use siprtc_core::ice::{IcePolicy, IceServer, IceServerKind};
 use siprtc_core::media::Codec;
 use siprtc_core::sip::{ListenerConfig, SipUri, Transport};
 use siprtc_core::{Error, Fault, Result};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -44,13 +46,20 @@ pub struct AccountConfig {
     pub display_name: String,
     pub auth_user: String,
     pub password: String,
-    pub outbound: String,
+    #[serde(deserialize_with = "one_or_many")]
+    pub outbound: Vec<String>,
     pub registrars: Vec<String>,
     pub register: bool,
     pub expires_s: u32,
     pub instance: String,
+    pub flows: usize,
+    pub keepalive_s: u64,
+    pub gruu: bool,
+    pub weakest_digest: String,
     pub backoff_first_ms: u64,
     pub backoff_most_s: u64,
+    pub recovery_first_s: u64,
+    pub recovery_most_s: u64,
 }
 
 /// `[call]`: limits of calls.
@@ -146,6 +155,24 @@ pub struct SipConfig {
     pub t2_ms: u64,
     pub t4_ms: u64,
     pub max_transactions: usize,
+    pub max_connections: usize,
+    pub dns: Vec<String>,
+    pub dns_timeout_ms: u64,
+    pub dns_ipv6: String,
+    pub udp_limit: usize,
+    pub tls: TlsSettings,
+}
+
+/// `[sip.tls]`: certificates, as PEM files.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct TlsSettings {
+    pub ca: String,
+    pub certificate: String,
+    pub key: String,
+    pub client_ca: String,
+    pub verify: bool,
 }
 
 /// `[telemetry]`: OpenTelemetry.
@@ -276,7 +303,38 @@ fn setting(key: &str, value: &str) -> Result<String> {
     }
 }
 
-fn invalid(message: impl Into<String>) -> Error {
+/// A list, or one text that stands for a list of one; an empty text is an empty list.
+fn one_or_many<'de, D: Deserializer<'de>>(source: D) -> std::result::Result<Vec<String>, D::Error> {
+    struct Texts;
+
+    impl<'de> Visitor<'de> for Texts {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or a list of texts")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Self::Value, E> {
+            Ok(Some(text)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+                .into_iter()
+                .collect())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Self::Value, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = list.next_element()? {
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+
+    source.deserialize_any(Texts)
+}
+
+pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::new(Fault::ConfigInvalid, "load configuration", message)
 }
 
@@ -292,7 +350,7 @@ pub(crate) fn sip_uri(key: &str, text: &str) -> Result<SipUri> {
 pub fn listener(key: &str, text: &str) -> Result<ListenerConfig> {
     let bad = |what: &str| {
         invalid(format!("{key}: {text:?} is no listener: {what}"))
-            .advice("write transport:address:port, such as udp:0.0.0.0:5060 or tcp:[::1]:0")
+            .advice("write transport:address:port, such as udp:0.0.0.0:5060 or tls:[::1]:0; the transports are udp, tcp, tls, ws and wss")
     };
     let (transport, rest) = text.split_once(':').ok_or_else(|| bad("no transport"))?;
     let transport = Transport::from_name(transport).ok_or_else(|| bad("unknown transport"))?;
@@ -398,7 +456,7 @@ mod tests {
     #[test]
     fn the_defaults_load() {
         let config = Config::defaults().unwrap();
-        assert_eq!(config.sip.stack, "ezk");
+        assert_eq!(config.sip.stack, crate::registry::DEFAULT_SIP_STACK);
         assert_eq!(config.media.codecs().unwrap()[0], Codec::Opus);
     }
 
@@ -432,6 +490,28 @@ mod tests {
     fn a_missing_file_is_named() {
         let error = Layers::new().file("no/such.toml").load().unwrap_err();
         assert!(error.to_string().contains("no/such.toml"), "{error}");
+    }
+
+    #[test]
+    fn one_proxy_or_several_may_be_given() {
+        let read = |text: &str| {
+            Layers::new()
+                .text(text)
+                .load()
+                .map(|config| config.account.outbound)
+        };
+        assert!(Config::defaults().unwrap().account.outbound.is_empty());
+        assert!(read("[account]\noutbound = \"\"").unwrap().is_empty());
+        assert_eq!(read("[account]\noutbound = \"sip:a\"").unwrap(), ["sip:a"]);
+        assert_eq!(
+            read("[account]\noutbound = [\"sip:a\", \"sip:b\"]").unwrap(),
+            ["sip:a", "sip:b"]
+        );
+        let set = Layers::new()
+            .set("account.outbound", "sip:p.example.com;transport=tcp")
+            .load();
+        assert_eq!(set.unwrap().account.outbound, ["sip:p.example.com;transport=tcp"]);
+        assert!(read("[account]\noutbound = 5").is_err());
     }
 
     #[test]

@@ -144,6 +144,12 @@ impl Desk {
                 INSTRUMENTS.registration("refreshed");
                 return;
             }
+            RegistrationEvent::FlowFailed { .. } => {
+                // The registrar client has said it, and the account is still registered.
+                INSTRUMENTS.registration("flow_failed");
+                return;
+            }
+            RegistrationEvent::FlowsChanged { .. } => return,
             RegistrationEvent::Failed {
                 cause,
                 sentence,

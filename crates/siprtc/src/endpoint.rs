@@ -1,27 +1,21 @@
 //! A running endpoint, and its calls: the API for everybody who does not want to see an actor.
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::desk::{Arrival, CallFeed, Claim, Desk, Expect, Registration, Serve};
+use crate::plan::Plan;
 use crate::registry;
 use crate::report::CallReport;
 use crate::stage;
 use crate::wiretap::Wiretap;
 use actix::prelude::*;
-use siprtc_core::ice::IceServer;
 use siprtc_core::media::MediaEngine;
-use siprtc_core::sip::{
-    DigestSecret, Listener, NameAddr, SipStack, SipStackFactory, SipUri, StackConfig, TimerConfig, Transport,
-    Uri,
-};
+use siprtc_core::sip::{Listener, NameAddr, SipStack, SipStackFactory, Uri};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::{
     Account, Answer, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, MediaPlan, Refuse,
     Router, SendDtmf, Shutdown, Snapshot, StartRegistration,
 };
 use siprtc_media_session::SessionStats;
-use siprtc_nat_agent::{InterfaceFilter, NatConfig};
-use siprtc_registrar_client::Backoff;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -71,13 +65,26 @@ impl Endpoint {
     /// As [`Endpoint::start`], over parts of the caller's own.
     pub async fn start_with(config: &Config, parts: Parts) -> Result<Self> {
         let plan = Plan::read(config)?;
+        if let Some(capability) = parts.stack.capability() {
+            plan.check(parts.stack.name(), &capability)?;
+        }
+        let name = parts.stack.name();
         let tap = Wiretap::new();
         let router = Arc::new(Router::new());
         let stack = tap
-            .over(parts.stack)
+            .over(siprtc_sip_locate::located(parts.stack, plan.locate.clone()))
             .start(plan.stack.clone(), router.clone())
             .await?;
-        let account = plan.account(config, &stack.listeners())?;
+        let account = plan
+            .check(name, &stack.capability())
+            .and_then(|()| plan.account(config, &stack.listeners()));
+        let account = match account {
+            Ok(account) => account,
+            Err(error) => {
+                stack.shutdown(Duration::ZERO).await;
+                return Err(error);
+            }
+        };
         let gateway_config = GatewayConfig {
             account: account.clone(),
             timers: plan.stack.timers,
@@ -402,179 +409,4 @@ where
     T: Send + 'static,
 {
     tell(addr, message).await?
-}
-
-/// What the configuration's words mean, before anything starts.
-struct Plan {
-    stack: StackConfig,
-    nat: NatConfig,
-    aor: SipUri,
-    outbound: Option<SipUri>,
-    registrars: Vec<SipUri>,
-}
-
-impl Plan {
-    fn read(config: &Config) -> Result<Self> {
-        let account = &config.account;
-        let aor = match account.uri.as_str() {
-            "" => "sip:anonymous@anonymous.invalid".parse()?,
-            uri => config::sip_uri("account.uri", uri)?,
-        };
-        let outbound = match account.outbound.as_str() {
-            "" => None,
-            uri => Some(config::sip_uri("account.outbound", uri)?),
-        };
-        let registrars: Result<Vec<SipUri>> = account
-            .registrars
-            .iter()
-            .map(|uri| config::sip_uri("account.registrars", uri))
-            .collect();
-        let mut registrars = registrars?;
-        if registrars.is_empty() {
-            registrars.extend(outbound.clone());
-        }
-        let towards = outbound.as_ref().or(registrars.first());
-        Ok(Plan {
-            stack: stack_config(config, towards)?,
-            nat: nat_config(config)?,
-            aor,
-            outbound,
-            registrars,
-        })
-    }
-
-    fn account(&self, config: &Config, listeners: &[Listener]) -> Result<Account> {
-        let account = &config.account;
-        let transport = self
-            .outbound
-            .as_ref()
-            .and_then(SipUri::transport)
-            .unwrap_or(Transport::Udp);
-        let listener = listeners
-            .iter()
-            .find(|listener| listener.transport == transport)
-            .or(listeners.first());
-        let listener = listener.ok_or_else(|| {
-            Error::new(Fault::ConfigInvalid, "wire the endpoint", "sip.listen is empty")
-                .advice("write at least one listener, such as udp:0.0.0.0:0")
-        })?;
-        let user = self.aor.decoded_user();
-        let mut contact = SipUri::from_addr(listener.advertised);
-        if let Some(user) = &user {
-            contact = contact.with_user(user);
-        }
-        if listener.transport != Transport::Udp {
-            contact = contact.with_transport(listener.transport);
-        }
-        let secret = (!account.password.is_empty()).then(|| DigestSecret {
-            username: if account.auth_user.is_empty() {
-                user.unwrap_or_default()
-            } else {
-                account.auth_user.clone()
-            },
-            password: account.password.clone(),
-        });
-        Ok(Account {
-            aor: self.aor.clone(),
-            display_name: Some(account.display_name.clone()).filter(|name| !name.is_empty()),
-            contact: NameAddr::new(contact),
-            secret,
-            outbound: self.outbound.clone(),
-            registrars: self.registrars.clone(),
-            expires: account.expires_s,
-            backoff: Backoff {
-                first: Duration::from_millis(account.backoff_first_ms),
-                most: Duration::from_secs(account.backoff_most_s),
-                ..Backoff::default()
-            },
-            instance: Some(account.instance.clone()).filter(|urn| !urn.is_empty()),
-        })
-    }
-}
-
-fn stack_config(config: &Config, towards: Option<&SipUri>) -> Result<StackConfig> {
-    let listeners: Result<Vec<_>> = config
-        .sip
-        .listen
-        .iter()
-        .map(|text| config::listener("sip.listen", text))
-        .collect();
-    let mut listeners = listeners?;
-    if listeners.is_empty() {
-        return Err(
-            Error::new(Fault::ConfigInvalid, "wire the endpoint", "sip.listen is empty")
-                .advice("write at least one listener, such as udp:0.0.0.0:0"),
-        );
-    }
-    for listener in &mut listeners {
-        // Nobody can answer 0.0.0.0: others are told the address that the way to the server starts from.
-        if listener.bind.ip().is_unspecified() && listener.advertise.is_none() {
-            listener.bind.set_ip(own_address(listener.bind.ip(), towards));
-        }
-    }
-    let defaults = StackConfig::default();
-    let sip = &config.sip;
-    Ok(StackConfig {
-        listeners,
-        user_agent: if sip.user_agent.is_empty() {
-            defaults.user_agent
-        } else {
-            sip.user_agent.clone()
-        },
-        timers: TimerConfig {
-            t1: Duration::from_millis(sip.t1_ms),
-            t2: Duration::from_millis(sip.t2_ms),
-            t4: Duration::from_millis(sip.t4_ms),
-        },
-        limits: defaults.limits,
-        max_transactions: sip.max_transactions,
-    })
-}
-
-/// Our own address on the way to `towards` (no packet is sent), or on the way out, or loopback.
-fn own_address(unspecified: IpAddr, towards: Option<&SipUri>) -> IpAddr {
-    let ways = [
-        towards.and_then(SipUri::socket_addr),
-        Some(SocketAddr::new(
-            if unspecified.is_ipv4() {
-                IpAddr::from([192, 0, 2, 1])
-            } else {
-                IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])
-            },
-            9,
-        )),
-    ];
-    let own = |way: SocketAddr| {
-        let socket = UdpSocket::bind(SocketAddr::new(unspecified, 0)).ok()?;
-        socket.connect(way).ok()?;
-        socket.local_addr().ok().map(|addr| addr.ip())
-    };
-    ways.into_iter()
-        .flatten()
-        .filter(|way| way.is_ipv4() == unspecified.is_ipv4())
-        .find_map(own)
-        .unwrap_or(if unspecified.is_ipv4() {
-            IpAddr::from([127, 0, 0, 1])
-        } else {
-            IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])
-        })
-}
-
-fn nat_config(config: &Config) -> Result<NatConfig> {
-    let ice = &config.ice;
-    let servers: Result<Vec<IceServer>> = ice.servers.iter().map(config::IceServerConfig::parse).collect();
-    Ok(NatConfig {
-        interfaces: InterfaceFilter {
-            allow: ice.interfaces.clone(),
-            deny: ice.interfaces_deny.clone(),
-            loopback: ice.loopback,
-            ipv6: ice.ipv6,
-            link_local: ice.link_local,
-        },
-        servers: servers?,
-        policy: ice.policy()?,
-        probe_timeout: Duration::from_millis(ice.probe_timeout_ms),
-        gather_budget: Duration::from_millis(ice.gather_budget_ms),
-        probe_interval: Duration::from_secs(ice.probe_interval_s),
-    })
 }

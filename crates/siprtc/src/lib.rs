@@ -4,10 +4,12 @@ pub mod config;
 mod desk;
 mod endpoint;
 pub mod ladder;
+mod plan;
 pub mod registry;
 mod report;
 mod stage;
 pub mod telemetry;
+mod tls_files;
 pub mod wiretap;
 
 pub use config::{Config, Layers};

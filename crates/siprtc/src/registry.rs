@@ -1,7 +1,7 @@
 //! Every plugin that this build has: the one visible list.
 
 use siprtc_core::media::{IceMode, MediaEngine};
-use siprtc_core::sip::SipStackFactory;
+use siprtc_core::sip::{SipCapability, SipStackFactory, Transport};
 use siprtc_core::{Error, Fault, Result};
 use std::sync::Arc;
 
@@ -9,7 +9,17 @@ type StackMaker = fn() -> Arc<dyn SipStackFactory>;
 type EngineMaker = fn() -> Arc<dyn MediaEngine>;
 
 /// SIP stacks, by the word that selects them.
-const SIP_STACKS: &[(&str, StackMaker)] = &[(siprtc_sip_ezk::NAME, siprtc_sip_ezk::factory)];
+const SIP_STACKS: &[(&str, StackMaker)] = &[
+    (siprtc_sip_ezk::NAME, siprtc_sip_ezk::factory),
+    (siprtc_sip_native::NAME, siprtc_sip_native::factory),
+    (siprtc_sip_rsip::NAME, siprtc_sip_rsip::factory),
+    (siprtc_sip_rsipstack::NAME, siprtc_sip_rsipstack::factory),
+    #[cfg(feature = "sofia")]
+    (siprtc_sip_sofia::NAME, siprtc_sip_sofia::factory),
+];
+
+/// What the configuration selects by default.
+pub const DEFAULT_SIP_STACK: &str = "native";
 
 /// Media engines, by the word that selects them.
 const MEDIA_ENGINES: &[(&str, EngineMaker)] = &[(siprtc_media_webrtc::NAME, siprtc_media_webrtc::engine)];
@@ -20,6 +30,39 @@ const ICE_AGENTS: &[&str] = &["builtin"];
 /// The stack called `name`.
 pub fn sip_stack(name: &str) -> Result<Arc<dyn SipStackFactory>> {
     find("sip.stack", name, SIP_STACKS).map(|make| make())
+}
+
+/// Every stack of this build.
+pub fn sip_stacks() -> Vec<Arc<dyn SipStackFactory>> {
+    SIP_STACKS.iter().map(|(_, make)| make()).collect()
+}
+
+/// Refuses a transport that `key` asks for and the stack called `name` does not have, and says which stacks have it.
+pub(crate) fn check_transport(
+    key: &str,
+    transport: Transport,
+    name: &str,
+    capability: &SipCapability,
+) -> Result<()> {
+    if capability.speaks(transport) {
+        return Ok(());
+    }
+    let others = sip_stacks();
+    let others: Vec<&str> = others
+        .iter()
+        .filter(|stack| stack.capability().is_some_and(|other| other.speaks(transport)))
+        .map(|stack| stack.name())
+        .collect();
+    let advice = match others.is_empty() {
+        true => "no stack of this build has it: choose another transport".to_owned(),
+        false => format!("choose one of these for sip.stack: {}", others.join(", ")),
+    };
+    Err(Error::new(
+        Fault::ConfigInvalid,
+        "wire the endpoint",
+        format!("{key} asks for {transport}, which sip.stack = {name:?} does not have"),
+    )
+    .advice(advice))
 }
 
 /// The engine called `name`.
@@ -90,6 +133,37 @@ mod tests {
             error.contains("sip.stack = \"foo\"") && error.contains("choose one of: ezk"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_transport_that_a_stack_lacks_is_refused_with_the_stacks_that_have_it() {
+        let only = |transports: &'static [Transport]| SipCapability {
+            transports,
+            keepalives: &[],
+            gaps: &[],
+        };
+        assert!(check_transport("sip.listen", Transport::Udp, "x", &only(&[Transport::Udp])).is_ok());
+        let error = check_transport("sip.listen", Transport::Tcp, "x", &only(&[]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("sip.listen asks for TCP") && error.contains("ezk"),
+            "{error}"
+        );
+        for transport in [Transport::Ws, Transport::Wss] {
+            let error = check_transport("account.outbound", transport, "x", &only(&[]))
+                .unwrap_err()
+                .to_string();
+            let has_it = transport == Transport::Tls;
+            assert_eq!(error.contains("ezk"), has_it, "{transport}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_stack_says_before_it_runs_what_it_can_do() {
+        for stack in sip_stacks() {
+            assert!(stack.capability().is_some(), "{}", stack.name());
+        }
     }
 
     #[test]

@@ -185,6 +185,10 @@ impl SipStackFactory for TappedFactory {
         self.inner.name()
     }
 
+    fn capability(&self) -> Option<SipCapability> {
+        self.inner.capability()
+    }
+
     async fn start(&self, config: StackConfig, sink: Arc<dyn EventSink>) -> Result<Arc<dyn SipStack>> {
         let tap = self.tap.clone();
         let listening = move |event: StackEvent| -> std::result::Result<(), SinkFull> {
@@ -236,6 +240,10 @@ impl SipStack for TappedStack {
 
     async fn keepalive(&self, flow: FlowId, kind: Keepalive) -> Result<()> {
         self.inner.keepalive(flow, kind).await
+    }
+
+    async fn close_flow(&self, flow: FlowId) -> Result<()> {
+        self.inner.close_flow(flow).await
     }
 
     async fn shutdown(&self, grace: Duration) {

@@ -172,7 +172,7 @@ async fn a_server_that_is_not_there_is_named() {
     let home = home().await;
     let mut nowhere = config(&home, "alice");
     home.shutdown().await;
-    nowhere.account.outbound = "sip:127.0.0.1:9;transport=tcp".to_owned();
+    nowhere.account.outbound = vec!["sip:127.0.0.1:9;transport=tcp".to_owned()];
     let endpoint = Endpoint::start(&nowhere).await.unwrap();
     let error = endpoint.registered(Duration::from_secs(3)).await.unwrap_err();
     assert!(error.to_string().contains("127.0.0.1:9"), "{error}");

@@ -63,7 +63,7 @@ fn account(config: &Config, home: &HomeServer, name: &str) -> Result<Config> {
     let mut config = config.clone();
     config.account.uri = format!("sip:{name}@{REALM}");
     config.account.password = PASSWORD.to_owned();
-    config.account.outbound = home.sip_uri().to_string();
+    config.account.outbound = vec![home.sip_uri().to_string()];
     config.account.register = true;
     config.sip.listen = vec!["udp:127.0.0.1:0".to_owned(), "tcp:127.0.0.1:0".to_owned()];
     config.ice.loopback = true;

@@ -1,11 +1,16 @@
 //! A home server and endpoints on loopback, for the tests beside this folder.
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use siprtc::prelude::*;
 use siprtc::registry;
+use siprtc_core::sip::SipUri;
 use siprtc_home_server::{HomeConfig, HomeServer, Users};
 use std::time::Duration;
 
 pub(crate) const REALM: &str = "house.test";
+
+/// Long enough for a slow machine; never waited out when all is well.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) async fn home() -> HomeServer {
     let users = ["alice", "bob", "carol"].map(|name| (name, "secret"));
@@ -32,4 +37,44 @@ pub(crate) async fn endpoint(home: &HomeServer, name: &str) -> Endpoint {
     let endpoint = Endpoint::start(&config(home, name)).await.unwrap();
     endpoint.registered(Duration::from_secs(10)).await.unwrap();
     endpoint
+}
+
+pub(crate) fn contacts(home: &HomeServer, user: &str) -> Vec<SipUri> {
+    let all = home.registrations().into_iter();
+    all.filter(|registration| registration.user == user)
+        .map(|registration| registration.contact)
+        .collect()
+}
+
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// `caller` calls `user`, who is `callee`; who answered hangs up. Gives what passed at the caller's.
+pub(crate) async fn talk(caller: &Endpoint, user: &str, callee: &mut Endpoint) -> CallReport {
+    let mut call = caller.dial(user, MediaPlan::default()).await.unwrap();
+    let ringing = tokio::time::timeout(SOON, callee.incoming())
+        .await
+        .expect("it rings")
+        .unwrap();
+    let mut answered = ringing.answer(MediaPlan::default()).await.unwrap();
+    call.confirmed().await.unwrap();
+    answered.confirmed().await.unwrap();
+    answered.hangup().await.unwrap();
+    let report = tokio::time::timeout(SOON, call.finished())
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert_eq!(
+        (report.ending.cause, report.ending.by),
+        (Cause::Bye, Side::Remote)
+    );
+    report
 }
