@@ -47,7 +47,7 @@ async fn siprtc(name: &str) -> Result<Endpoint> {
     let mut config = Config::defaults()?;
     config.account.uri = format!("sip:{name}@{DOMAIN}");
     config.account.password = PASSWORD.to_owned();
-    config.account.outbound = format!("sip:{ADDRESS}:5060");
+    config.account.outbound = vec![format!("sip:{ADDRESS}:5060")];
     config.sip.listen = vec![format!("udp:{ADDRESS}:0")];
     let endpoint = Endpoint::start(&config).await?;
     endpoint.registered(Duration::from_secs(10)).await?;

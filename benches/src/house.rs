@@ -30,7 +30,7 @@ pub(crate) fn account(name: &str, outbound: &str) -> Result<Config> {
     let mut config = Config::defaults()?;
     config.account.uri = format!("sip:{name}@{REALM}");
     config.account.password = PASSWORD.to_owned();
-    config.account.outbound = outbound.to_owned();
+    config.account.outbound = vec![outbound.to_owned()];
     config.sip.listen = vec!["udp:127.0.0.1:0".to_owned()];
     config.ice.loopback = true;
     config.ice.interfaces = vec!["127.0.0.1".to_owned()];

@@ -1,5 +1,7 @@
 //! Whole-process measurements; `benches/README.md` says what each figure means.
 
+mod bare;
+mod callee;
 mod capture;
 mod children;
 mod contest;
@@ -11,15 +13,18 @@ mod load;
 mod process;
 mod setup;
 mod soak;
+mod stacks;
 mod timing;
+mod transactions;
 
 use figure::Figure;
 use siprtc_core::{Error, Fault, Result};
 use std::process::{Command, ExitCode, Stdio};
 
 /// In the order of the table.
-const WHATS: [&str; 6] = ["words", "setup", "load", "idle", "soak", "dial"];
-const USAGE: &str = "siprtc-benches words | setup | load | idle | soak | dial | all [--write] [--json]";
+const WHATS: [&str; 7] = ["words", "setup", "load", "idle", "soak", "stacks", "dial"];
+const USAGE: &str =
+    "siprtc-benches words | setup | load | idle | soak | stacks | dial | all [--write] [--json]";
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 const BEGIN: &str = "<!-- measured: begin -->";
 const END: &str = "<!-- measured: end -->";
@@ -35,6 +40,7 @@ fn main() -> ExitCode {
     let measured = match what.as_str() {
         "all" => all(),
         "dial" => dial::apart(),
+        "callee" => inside_callee(words.get(1).map_or("", String::as_str)),
         what => inside(what),
     };
     match measured.and_then(|figures| tell(&figures, &load, has("--json"), has("--write"))) {
@@ -46,13 +52,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// One measurement in this process.
-fn inside(what: &str) -> Result<Vec<Figure>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::new(Fault::Backend, "start", "no runtime").caused_by(error))?;
-    runtime.block_on(async {
+        .map_err(|error| Error::new(Fault::Backend, "start", "no runtime").caused_by(error))
+}
+
+/// A process that `stacks` calls.
+fn inside_callee(stack: &str) -> Result<Vec<Figure>> {
+    runtime()?.block_on(callee::serve(stack))
+}
+
+/// One measurement in this process.
+fn inside(what: &str) -> Result<Vec<Figure>> {
+    runtime()?.block_on(async {
         match what {
             "contest" => contest::run().await,
             "home" => idle::serve().await,
@@ -60,6 +74,7 @@ fn inside(what: &str) -> Result<Vec<Figure>> {
             "load" => load::run().await,
             "setup" => setup::run().await,
             "soak" => soak::run().await,
+            "stacks" => stacks::run().await,
             "words" => timing::run().await,
             other => {
                 Err(Error::new(Fault::ApiMisuse, "measure", format!("{other:?} is not known")).advice(USAGE))

@@ -1,5 +1,6 @@
 //! The servers: Kamailio and coturn, each on an address of its own, so that labs live beside each other.
 
+use crate::certificates;
 use crate::folder::{self, Folder};
 use crate::netns::Place;
 use crate::process::Process;
@@ -38,6 +39,8 @@ pub struct KamailioSettings {
     pub nonce_life: u32,
     /// `MD5`, `SHA-256`; empty: none is named, which means MD5.
     pub algorithm: &'static str,
+    /// Speaks TLS at 5061, WS at 5080 and WSS at 5443, too, with a certificate for its address.
+    pub secure: bool,
 }
 
 impl Default for KamailioSettings {
@@ -45,6 +48,7 @@ impl Default for KamailioSettings {
         KamailioSettings {
             nonce_life: 300,
             algorithm: "",
+            secure: false,
         }
     }
 }
@@ -56,7 +60,7 @@ pub struct Phone {
     pub user: String,
     /// Its password.
     pub password: String,
-    /// `udp` or `tcp`, to its server.
+    /// `udp`, `tcp`, `tls`, `ws` or `wss`, to its server.
     pub transport: &'static str,
     /// The address that it binds.
     pub address: Ipv4Addr,
@@ -151,7 +155,8 @@ impl Lab {
         let text = include_str!("../lab/kamailio.cfg")
             .replace("@ADDRESS@", &self.server.to_string())
             .replace("@NONCE_LIFE@", &settings.nonce_life.to_string())
-            .replace("@ALGORITHM@", settings.algorithm);
+            .replace("@ALGORITHM@", settings.algorithm)
+            .replace("@FOLDER@", &text(self.folder.path()));
         let file = self.folder.write("kamailio.cfg", text);
         let run = self.folder.join("kamailio");
         std::fs::create_dir_all(&run).unwrap_or_else(|error| panic!("{}: {error}", run.display()));
@@ -162,6 +167,17 @@ impl Lab {
             .arg(file)
             .arg("-Y")
             .arg(&run);
+        if settings.secure {
+            command.args(["-A", "SECURE"]);
+            certificates::write(&self.folder, self.server);
+            let tls = format!(
+                "[server:default]\nmethod = TLSv1.2+\nverify_certificate = no\nrequire_certificate = no\n\
+                 private_key = {}\ncertificate = {}\n[client:default]\nverify_certificate = no\n",
+                self.file(certificates::KEY),
+                self.file(certificates::CHAIN),
+            );
+            self.folder.write("tls.cfg", tls);
+        }
         let mut kamailio = Process::start("kamailio", &mut command, &self.folder.join("kamailio.log"));
         let (place, server) = (self.place.clone(), self.server);
         kamailio.ready(START, || {
@@ -275,10 +291,21 @@ impl Lab {
         } = phone;
         let server = self.server;
         let loopback = address.is_loopback();
+        // A client listens on nothing where it has no certificate, and nobody connects to a WebSocket client.
+        let (port, listen) = match *transport {
+            "tls" => (5061, "[]".to_owned()),
+            "ws" => (5080, "[]".to_owned()),
+            "wss" => (5443, "[]".to_owned()),
+            _ => (5060, format!("[\"udp:{address}:0\", \"tcp:{address}:0\"]")),
+        };
+        let tls = match *transport {
+            "tls" | "wss" => format!("[sip.tls]\nca = \"{}\"\n", self.file(certificates::CA)),
+            _ => String::new(),
+        };
         let text = format!(
             "[account]\nuri = \"sip:{user}@{REALM}\"\npassword = \"{password}\"\n\
-             outbound = \"sip:{server}:5060;transport={transport}\"\n\n\
-             [sip]\nlisten = [\"udp:{address}:0\", \"tcp:{address}:0\"]\n\n\
+             outbound = \"sip:{server}:{port};transport={transport}\"\n\n\
+             [sip]\nlisten = {listen}\n{tls}\n\
              [ice]\nloopback = {loopback}\ninterfaces = [\"{address}\"]\nservers = {ice_servers}\n\n\
              [log]\nfilter = \"info\"\n",
         );

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod baresip;
+pub mod certificates;
+pub mod dialogs;
 pub mod folder;
 pub mod lab;
 pub mod netns;
