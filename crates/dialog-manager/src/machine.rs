@@ -336,15 +336,26 @@ impl Machine {
                     self.with(id, |call, scope| call.cancelled(scope, invite));
                 }
             }
-            StackEvent::Request { tx, request, .. } => self.requested(tx, request),
-            StackEvent::Response { tx, response, .. } => {
+            StackEvent::Request { tx, request, flow } => {
+                self.requested(tx, request);
                 if let Some(id) = self.scope.owners.owner(tx) {
-                    self.with(id, |call, scope| call.answered(scope, tx, &response));
+                    self.with(id, |call, _| call.heard_over(&flow));
+                }
+            }
+            StackEvent::Response { tx, response, flow } => {
+                if let Some(id) = self.scope.owners.owner(tx) {
+                    self.with(id, |call, scope| {
+                        flow.iter().for_each(|flow| call.heard_over(flow));
+                        call.answered(scope, tx, &response);
+                    });
                 }
             }
             StackEvent::TxEnded { tx, end } => return self.transaction_ended(tx, end),
             // A dialog outlives its flow: the next request opens another one.
-            StackEvent::FlowDown { id, .. } => self.scope.flows.forget(id),
+            StackEvent::FlowDown { id, .. } => {
+                self.scope.flows.forget(id);
+                self.calls.values_mut().for_each(|call| call.flow_down(id));
+            }
             _ => {}
         }
         Ok(())

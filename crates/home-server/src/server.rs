@@ -73,7 +73,7 @@ impl HomeServer {
             }
         };
         let listeners = stack.listeners();
-        let keeps_udp = stack.capability().gap(Feature::KeepaliveAnswers).is_none();
+        let keeps_udp = stack.capability().gap(Feature::StunAnswers).is_none();
         let machine = Machine::new(
             Instant::now().into_std(),
             machine_config(&config, listeners.clone(), keeps_udp)?,

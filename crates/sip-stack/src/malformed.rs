@@ -15,8 +15,8 @@ pub(crate) struct Answer {
     pub(crate) via: Via,
 }
 
-/// The answer to `raw`, which came from `source`; never longer than `raw`, so that it amplifies nothing. `None`: it is a
-/// response, an ACK, or too little of it can be read.
+/// The answer to `raw`, which came from `source`; longer than `raw` by no more than what its Via must be told (RFC 3581),
+/// so that it amplifies nothing. `None`: it is a response, an ACK, or too little of it can be read.
 pub(crate) fn answer(raw: &[u8], source: SocketAddr, status: u16, why: &str, tag: &str) -> Option<Answer> {
     let (start_line, fields) = salvage(raw)?;
     let status = match start_line.rsplit(' ').next() {
@@ -25,7 +25,9 @@ pub(crate) fn answer(raw: &[u8], source: SocketAddr, status: u16, why: &str, tag
     };
     let mut response = SipResponse::new(status);
     response.headers.copy_from(&fields, "Via");
+    let as_it_came = response.to_bytes().len();
     let via = read_via(&mut response.headers, source)?;
+    let most = raw.len() + response.to_bytes().len().saturating_sub(as_it_came);
     fields.value("CSeq").filter(|cseq| !cseq.is_empty())?;
     for name in ["From", "To", "Call-ID", "CSeq"] {
         if let Some(value) = fields.value(name) {
@@ -34,7 +36,7 @@ pub(crate) fn answer(raw: &[u8], source: SocketAddr, status: u16, why: &str, tag
     }
     // The short form of Content-Length.
     response.headers.push("l", 0);
-    let fits = |response: &SipResponse| response.to_bytes().len() <= raw.len();
+    let fits = |response: &SipResponse| response.to_bytes().len() <= most;
     let bare = response.clone();
     if let Some(Ok(to)) = fields.value("To").map(str::parse::<NameAddr>)
         && to.tag().is_none()
@@ -55,17 +57,7 @@ fn read_via(headers: &mut Headers, source: SocketAddr) -> Option<Via> {
         stamp(headers, &mut via, source);
         return Some(via);
     }
-    let mut parts = text.splitn(3, '/');
-    let (name, _version, rest) = (parts.next()?, parts.next()?, parts.next()?);
-    if !name.trim().eq_ignore_ascii_case("SIP") {
-        return None;
-    }
-    let sent_by = rest.split(';').next()?;
-    let mut via: Via = format!("SIP/2.0/{sent_by}").parse().ok()?;
-    if rest.contains(";rport") {
-        via.params.set_flag("rport");
-    }
-    Some(via)
+    Via::salvage(&text)
 }
 
 /// RFC 3261 section 18.2.1 and RFC 3581 section 4: writes down where the request really came from.

@@ -63,7 +63,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WsWire<S> {
             self.awaited = self.awaited.saturating_sub(1);
             return asked.then_some(Incoming::Pong);
         }
-        (!content.is_empty()).then_some(Incoming::Message(content))
+        // Other line ends are none of these, and no message either (RFC 3261 section 7.5).
+        let says_something = content.iter().any(|octet| !b"\r\n".contains(octet));
+        says_something.then_some(Incoming::Message(content))
     }
 }
 

@@ -173,7 +173,11 @@ pub(crate) const CAPABILITY: SipCapability = SipCapability {
         },
         Gap {
             feature: Feature::KeepaliveAnswers,
-            why: "ezk pings and answers pings on connections by itself, tells nobody, and answers no STUN request",
+            why: "ezk pings on connections by itself, and tells nobody of an answer",
+        },
+        Gap {
+            feature: Feature::StunAnswers,
+            why: "ezk answers no STUN request",
         },
     ],
 };

@@ -20,6 +20,7 @@ use std::fmt::Display;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -57,6 +58,8 @@ pub(crate) struct Connection {
     pub(crate) flow: Flow,
     pub(crate) channel: ChannelConnection,
     loose: mpsc::Sender<Bytes>,
+    /// Pings that are unanswered.
+    awaited: AtomicU32,
     closed: CancellationToken,
     why: Mutex<Option<String>>,
 }
@@ -97,6 +100,7 @@ impl Connection {
             flow,
             channel,
             loose,
+            awaited: AtomicU32::new(0),
             closed: shared.stop.child_token(),
             why: Mutex::new(None),
         });
@@ -129,6 +133,13 @@ impl Connection {
             )
         };
         self.loose.try_send(octets).map_err(slow)
+    }
+
+    /// A keepalive, whose answer is told.
+    pub(crate) fn ping(&self) -> io::Result<()> {
+        self.send_octets(Bytes::from_static(b"\r\n\r\n"))?;
+        self.awaited.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn run<S>(self: Arc<Self>, shared: Arc<Shared>, link: Link<S>, queues: Queues, patient: bool)
@@ -186,7 +197,7 @@ impl Connection {
                 Some(Err(error)) => return error.to_string(),
             }
             loop {
-                match framing.poll() {
+                match framing.poll(self.awaited.load(Ordering::Relaxed)) {
                     Ok(None) => break,
                     Ok(Some(Frame::Ping)) => {
                         let _ = self.send_octets(Bytes::from_static(b"\r\n"));
@@ -236,6 +247,7 @@ impl Connection {
                 match &octets[..] {
                     b"\r\n\r\n" => drop(self.send_octets(Bytes::from_static(b"\r\n"))),
                     b"\r\n" => self.pong(shared),
+                    line_ends if line_ends.iter().all(|octet| b"\r\n".contains(octet)) => {}
                     _ => {
                         limit = IDLE;
                         self.room().await;
@@ -265,7 +277,16 @@ impl Connection {
         })
     }
 
+    /// Only who was asked answers.
     fn pong(&self, shared: &Shared) {
+        let less = |awaited: u32| awaited.checked_sub(1);
+        if self
+            .awaited
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_err()
+        {
+            return;
+        }
         shared.emit(StackEvent::KeepaliveAnswered {
             flow: self.flow.id,
             mapped: None,

@@ -128,11 +128,16 @@ pub(crate) fn status_code(status: u16, reason: &str) -> rs::StatusCode {
     }
 }
 
-/// rsipstack's header fields as ours: their order and their values, compact names written out.
-pub(crate) fn from_headers(headers: &rs::Headers) -> Headers {
+/// rsipstack's header fields as ours, with the `names` that were written: rsipstack writes compact ones out, and knows
+/// one spelling of each.
+pub(crate) fn from_headers(headers: &rs::Headers, names: Vec<&str>) -> Headers {
     let mut ours = Headers::new();
-    for header in headers.iter() {
-        ours.push(header.name(), header.value());
+    let alike = headers.iter().count() == names.len();
+    for (number, header) in headers.iter().enumerate() {
+        match names.get(number).filter(|_| alike) {
+            Some(name) => ours.push(*name, header.value().trim()),
+            None => ours.push(header.name(), header.value().trim()),
+        }
     }
     ours
 }

@@ -14,7 +14,7 @@ pub(crate) enum Frame {
     Message(Bytes),
     /// CRLF CRLF: a pong is owed.
     Ping,
-    /// CRLF.
+    /// CRLF, when one was awaited.
     Pong,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Framing {
     max: usize,
     /// How much of the buffer is known to hold no end of a head.
     searched: usize,
-    /// A CRLF was taken for a pong; if another follows at once the two were a ping.
+    /// The last thing was a CRLF that nobody awaited: with another behind it the two are a ping.
     half_ping: bool,
 }
 
@@ -52,15 +52,22 @@ impl Framing {
         &mut self.buffer
     }
 
-    pub(crate) fn poll(&mut self) -> Result<Option<Frame>, Lost> {
-        if self.buffer.starts_with(b"\r\n\r\n") && !self.half_ping {
-            self.buffer.advance(4);
-            return Ok(Some(Frame::Ping));
-        }
-        if self.buffer.starts_with(b"\r\n") {
+    /// `awaited`: pings of ours that are unanswered.
+    pub(crate) fn poll(&mut self, awaited: u32) -> Result<Option<Frame>, Lost> {
+        while self.buffer.starts_with(b"\r\n") {
+            let both = self.buffer.starts_with(b"\r\n\r\n");
+            if both && !self.half_ping && awaited < 2 {
+                self.buffer.advance(4);
+                return Ok(Some(Frame::Ping));
+            }
             self.buffer.advance(2);
+            if awaited > 0 {
+                return Ok(Some(Frame::Pong));
+            }
             self.half_ping = !self.half_ping;
-            return Ok(Some(if self.half_ping { Frame::Pong } else { Frame::Ping }));
+            if !self.half_ping {
+                return Ok(Some(Frame::Ping));
+            }
         }
         if self.buffer.is_empty() || self.buffer[..] == b"\r"[..] {
             return Ok(None);
@@ -137,7 +144,7 @@ mod tests {
         for chunk in octets.chunks(step) {
             framing.feed().extend_from_slice(chunk);
             loop {
-                match framing.poll() {
+                match framing.poll(0) {
                     Ok(Some(frame)) => frames.push(frame),
                     Ok(None) => break,
                     Err(lost) => return (frames, Some(lost.why)),
@@ -164,10 +171,21 @@ mod tests {
         let ping_at_once = cut(b"\r\n\r\nA", 9).0;
         assert_eq!(ping_at_once, [Frame::Ping]);
         let halves = cut(b"\r\n\r\nA", 2).0;
-        assert_eq!(halves, [Frame::Pong, Frame::Ping]);
+        assert_eq!(halves, [Frame::Ping]);
         assert_eq!(cut(b"\r\n\r\n\r\n\r\n", 8).0, [Frame::Ping, Frame::Ping]);
         let after = [b"\r\n".as_slice(), message("", "").as_bytes(), b"\r\n"].concat();
-        assert_eq!(cut(&after, 99).0.len(), 3);
+        assert_eq!(cut(&after, 99).0, [Frame::Message(message("", "").into())]);
+    }
+
+    #[test]
+    fn a_pong_is_one_only_where_it_is_awaited() {
+        let mut framing = Framing::new(MAX);
+        framing.feed().extend_from_slice(b"\r\n");
+        assert_eq!(framing.poll(1), Ok(Some(Frame::Pong)));
+        framing.feed().extend_from_slice(b"\r\n");
+        assert_eq!(framing.poll(1), Ok(Some(Frame::Pong)), "no half of a ping");
+        framing.feed().extend_from_slice(b"\r\n");
+        assert_eq!(framing.poll(0), Ok(None));
     }
 
     #[test]

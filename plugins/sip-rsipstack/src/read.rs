@@ -68,7 +68,7 @@ pub(crate) fn read(
         .map_err(|error| refuse(400, error))?;
     match (start, message) {
         (StartLine::Request { method, uri }, rs::SipMessage::Request(parsed)) => {
-            let headers = convert::from_headers(&parsed.headers);
+            let headers = convert::from_headers(&parsed.headers, head.names());
             let mut request = SipRequest {
                 method,
                 uri,
@@ -90,7 +90,7 @@ pub(crate) fn read(
             let response = SipResponse {
                 status: parsed.status_code.code(),
                 reason: reason.to_owned(),
-                headers: convert::from_headers(&parsed.headers),
+                headers: convert::from_headers(&parsed.headers, head.names()),
                 body: body.into(),
             };
             let alone = |error| Refused { error, answer: None };
@@ -167,6 +167,16 @@ impl<'a> Head<'a> {
             }
         }
         Ok(Head { octets, end })
+    }
+
+    /// The header fields' names as they are written.
+    fn names(&self) -> Vec<&'a str> {
+        let lines = self.octets[..self.end].split(|octet| *octet == b'\n').skip(1);
+        let fields = lines.filter(|line| !matches!(line.first(), Some(b' ' | b'\t')));
+        fields
+            .filter_map(|line| line.split(|octet| *octet == b':').next())
+            .filter_map(|name| str::from_utf8(name.trim_ascii_end()).ok())
+            .collect()
     }
 
     fn start_line(&self) -> Cow<'a, str> {
@@ -285,7 +295,11 @@ fn stamp(headers: &mut Headers, mut via: Via, source: SocketAddr) -> SocketAddr 
         via.params.set("received", source.ip().to_string());
         replace_top_via(headers, &via);
     }
-    match rport {
+    answer_to(&via, source)
+}
+
+fn answer_to(via: &Via, source: SocketAddr) -> SocketAddr {
+    match via.params.contains("rport") {
         true => source,
         false => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),
     }
@@ -313,8 +327,8 @@ fn replace_top_via(headers: &mut Headers, via: &Via) {
     *headers = rebuilt;
 }
 
-/// The request's identity out of a message that is no valid one, if it is a request other than ACK and what an answer
-/// needs is there: only then it can be told (RFC 3261 section 21.4.1).
+/// The request's identity out of a message that is no valid one, if it is a request other than ACK with a Via and a CSeq:
+/// only then it can be told (RFC 3261 section 21.4.1).
 fn salvage(octets: &[u8], limits: &Limits, source: SocketAddr) -> Option<(SipRequest, SocketAddr)> {
     let octets = octets.trim_ascii_start();
     let head = &octets[..end_of_head(octets).unwrap_or(octets.len()).min(limits.message)];
@@ -357,11 +371,13 @@ fn salvage(octets: &[u8], limits: &Limits, source: SocketAddr) -> Option<(SipReq
             headers.push(name, value);
         }
     }
-    let complete = ["From", "To", "Call-ID", "CSeq"]
-        .iter()
-        .all(|name| headers.contains(name));
-    let via = headers.top_via().ok().filter(|_| complete)?;
-    let answer_to = stamp(&mut headers, via, source);
+    let text = headers.items("Via").first().copied()?;
+    headers.value("CSeq")?;
+    let answer_to = match text.parse::<Via>() {
+        Ok(via) => stamp(&mut headers, via, source),
+        // It goes back as it came, for its sender alone knows how to read it.
+        Err(_) => answer_to(&Via::salvage(text)?, source),
+    };
     let uri = Uri::Other("unread:".to_owned());
     let mut request = SipRequest::new(Method::Options, uri);
     request.headers = headers;

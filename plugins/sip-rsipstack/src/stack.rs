@@ -5,7 +5,6 @@ use crate::peer::Peer;
 use crate::shared::{Shared, stopped};
 use crate::{client, server};
 use async_trait::async_trait;
-use bytes::Bytes;
 use siprtc_core::Result;
 use siprtc_core::sip::{
     Feature, FlowId, Gap, Headers, Keepalive, Listener, Route, SipCapability, SipRequest, SipResponse,
@@ -99,9 +98,7 @@ impl SipStack for RsipstackStack {
                         .caused_by(error)
                         .advice("register again")
                 };
-                connection
-                    .send_octets(Bytes::from_static(b"\r\n\r\n"))
-                    .map_err(dead)
+                connection.ping().map_err(dead)
             }
         }
     }

@@ -20,10 +20,16 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) const CAPABILITY: SipCapability = SipCapability {
     transports: &[Transport::Tcp, Transport::Udp],
     keepalives: &[Keepalive::Crlf],
-    gaps: &[Gap {
-        feature: Feature::EscapedNul,
-        why: "sofia ends a header field at a NUL, also at one that is escaped in a display name, and drops the message",
-    }],
+    gaps: &[
+        Gap {
+            feature: Feature::EscapedNul,
+            why: "sofia ends a header field at a NUL, also at one that is escaped in a display name, and drops the message",
+        },
+        Gap {
+            feature: Feature::StunAnswers,
+            why: "sofia answers STUN requests as RFC 3489 wants it, without XOR-MAPPED-ADDRESS, and sends none",
+        },
+    ],
 };
 
 pub(crate) struct SofiaStack {

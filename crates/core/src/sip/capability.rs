@@ -60,8 +60,7 @@ pub enum Feature {
     HeaderOrder,
     /// IPv6 addresses to bind, to connect with and in URIs.
     Ipv6,
-    /// The answer to every keepalive that it sends is told ([`StackEvent::KeepaliveAnswered`](super::StackEvent)), and
-    /// it answers those of others: a pong to CRLF CRLF, a Binding response to STUN (RFC 5626 section 4.4).
+    /// The answer to every keepalive that it sends is told ([`StackEvent::KeepaliveAnswered`](super::StackEvent)).
     KeepaliveAnswers,
     /// Octets that are no UTF-8, in a header field that nobody needs to read.
     NonUtf8,
@@ -76,6 +75,8 @@ pub enum Feature {
     Rfc2543,
     /// Several values of a header field on one line (RFC 3261 section 7.3.1).
     SeveralValues,
+    /// STUN Binding requests on a UDP listener get a response of RFC 5389 (RFC 5626 section 4.4.2).
+    StunAnswers,
     /// Methods outside the known set pass through (RFC 3261 section 8.2.1).
     UnknownMethods,
     /// Header fields in the URI of a Contact (RFC 3261 section 19.1.1): `<sip:a@b?Route=%3Csip:c%3E>`.
@@ -105,6 +106,7 @@ impl Feature {
             Feature::QuotedNames => "quoted display names",
             Feature::Rfc2543 => "RFC 2543",
             Feature::SeveralValues => "several values on a line",
+            Feature::StunAnswers => "answers to STUN",
             Feature::UnknownMethods => "unknown methods",
             Feature::UriHeaders => "header fields in a URI",
             Feature::WhiteSpace => "white space around separators",

@@ -68,6 +68,22 @@ impl Via {
         self.params.value("branch")
     }
 
+    /// What can be made out of a Via that cannot be read: transport, sent-by and whether `rport` is asked for. Enough
+    /// to tell its sender what is wrong (RFC 3261 section 21.4.1); no parameter is kept.
+    pub fn salvage(text: &str) -> Option<Via> {
+        let mut parts = text.splitn(3, '/');
+        let (name, _version, rest) = (parts.next()?, parts.next()?, parts.next()?);
+        if !name.trim().eq_ignore_ascii_case("SIP") {
+            return None;
+        }
+        let sent_by = rest.split(';').next()?;
+        let mut via: Via = format!("SIP/2.0/{sent_by}").parse().ok()?;
+        if rest.contains(";rport") {
+            via.params.set_flag("rport");
+        }
+        Some(via)
+    }
+
     /// The transport, if it is one that we know.
     pub fn known_transport(&self) -> Option<Transport> {
         Transport::from_name(&self.transport)

@@ -10,7 +10,7 @@ use super::uas::Inviting;
 use super::words::{is_one_line, misuse};
 use super::{Output, Scope};
 use crate::event::{DialogEvent, DialogEventKind, Side};
-use siprtc_core::sip::{CSeq, Route, SipRequest, SipResponse, TxEnd, TxId};
+use siprtc_core::sip::{CSeq, Flow, FlowId, Route, SipRequest, SipResponse, Transport, TxEnd, TxId};
 use siprtc_core::{CallId, Cause, Result};
 
 /// Most client transactions of one call that are remembered; the oldest finished one goes first.
@@ -36,6 +36,8 @@ pub(crate) struct Call {
     ending: Option<End>,
     /// The value of a Reason header field for our CANCEL or BYE.
     pub(super) hangup_reason: Option<String>,
+    /// The WebSocket that the call runs over, while it is up.
+    websocket: Option<FlowId>,
     /// Ended has been told.
     ended: bool,
 }
@@ -88,14 +90,14 @@ pub(super) struct Departure {
 }
 
 impl Departure {
-    /// Within a dialog the route set decides (RFC 3261 section 12.2.1.1).
-    pub(super) fn within(purpose: Purpose, (request, sequence): (SipRequest, u32)) -> Self {
+    /// A request within a dialog, see [`Call::way`].
+    pub(super) fn within(purpose: Purpose, (request, sequence): (SipRequest, u32), route: Route) -> Self {
         Departure {
             purpose,
             request,
             sequence,
             attempts: Attempts::default(),
-            route: Route::by_request(),
+            route,
         }
     }
 }
@@ -123,8 +125,27 @@ impl Call {
             begun_by: None,
             ending: None,
             hangup_reason: None,
+            websocket: None,
             ended: false,
         }
+    }
+
+    /// A message of the call came over `flow`.
+    pub(super) fn heard_over(&mut self, flow: &Flow) {
+        if matches!(flow.transport, Transport::Ws | Transport::Wss) {
+            self.websocket = Some(flow.id);
+        }
+    }
+
+    pub(super) fn flow_down(&mut self, id: FlowId) {
+        self.websocket = self.websocket.filter(|websocket| *websocket != id);
+    }
+
+    /// Within a dialog the route set decides (RFC 3261 section 12.2.1.1). A WebSocket is kept: nobody can open one to
+    /// a browser, and `transport=ws` in a route set does not say whether the one that is there is secure (RFC 7118
+    /// section 5.2.4).
+    pub(super) fn way(&self) -> Route {
+        self.websocket.map_or_else(Route::by_request, Route::over)
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -303,7 +324,7 @@ impl Call {
         if let (Purpose::Bye, Some(reason)) = (purpose, &self.hangup_reason) {
             bye.headers.push("Reason", reason);
         }
-        self.send(scope, Departure::within(purpose, (bye, sequence)));
+        self.send(scope, Departure::within(purpose, (bye, sequence), self.way()));
     }
 
     pub(super) fn answered(&mut self, scope: &mut Scope, tx: TxId, response: &SipResponse) {

@@ -7,7 +7,7 @@ use super::timers::Timer;
 use super::words::{SDP, misuse, push_abilities, sdp_of};
 use super::{Output, Scope};
 use crate::event::{DialogEventKind, Side};
-use siprtc_core::sip::{Headers, Method, Route, SipResponse, TxEnd, TxId};
+use siprtc_core::sip::{Headers, Method, SipResponse, TxEnd, TxId};
 use siprtc_core::{Cause, Result};
 use std::time::Duration;
 
@@ -73,7 +73,10 @@ impl Call {
         request.headers.push("Contact", &scope.config.account.contact);
         push_abilities(&mut request.headers);
         let request = request.with_body(SDP, ours.sdp.clone());
-        let tx = self.send(scope, Departure::within(Purpose::Reinvite, (request, sequence)));
+        let tx = self.send(
+            scope,
+            Departure::within(Purpose::Reinvite, (request, sequence), self.way()),
+        );
         self.reinvite_is_out(tx);
     }
 
@@ -130,16 +133,13 @@ impl Call {
     pub(super) fn reinvite_accepted(&mut self, scope: &mut Scope, tx: TxId, response: &SipResponse) {
         let call = self.id;
         let current = self.is_current_reinvite(tx);
+        let route = self.way();
         let Some(client) = self.clients.iter_mut().find(|client| client.tx == tx) else {
             return;
         };
         if let Some((_, ack)) = client.acks.first() {
             let request = ack.clone();
-            return scope.push(Output::SendAck {
-                call,
-                request,
-                route: Route::by_request(),
-            });
+            return scope.push(Output::SendAck { call, request, route });
         }
         let dialog = match &mut self.phase {
             Phase::Closing(dialog) => dialog,
@@ -150,11 +150,7 @@ impl Call {
         let request = dialog.ack(&client.request, client.sequence);
         client.acks.push((String::new(), request.clone()));
         client.finished = true;
-        scope.push(Output::SendAck {
-            call,
-            request,
-            route: Route::by_request(),
-        });
+        scope.push(Output::SendAck { call, request, route });
         if current {
             self.forget_ours(scope);
             self.tell(

@@ -10,7 +10,7 @@ use super::words::{SDP, is_one_line, misuse, push_abilities, sdp_of};
 use super::{Output, Scope};
 use crate::event::{DialogEventKind, DialogTag};
 use crate::message::Invite;
-use siprtc_core::sip::{CSeq, Headers, Method, NameAddr, Route, SipRequest, SipResponse, TxEnd, TxId, Uri};
+use siprtc_core::sip::{CSeq, Headers, Method, NameAddr, SipRequest, SipResponse, TxEnd, TxId, Uri};
 use siprtc_core::{Cause, Result};
 
 /// Header fields that are ours to write.
@@ -172,14 +172,11 @@ impl Call {
             .and_then(|to| to.tag().map(str::to_owned))
             .unwrap_or_default();
         let call = self.id;
+        let route = self.way();
         let Some(client) = self.client(tx) else { return };
         if let Some((_, ack)) = client.acks.iter().find(|(known, _)| *known == tag) {
             let request = ack.clone();
-            return scope.push(Output::SendAck {
-                call,
-                request,
-                route: Route::by_request(),
-            });
+            return scope.push(Output::SendAck { call, request, route });
         }
         if client.acks.len() >= MAX_FORKS {
             return;
@@ -191,11 +188,7 @@ impl Call {
         let request = dialog.ack(&client.request, client.sequence);
         client.acks.push((tag.clone(), request.clone()));
         client.finished = true;
-        scope.push(Output::SendAck {
-            call,
-            request,
-            route: Route::by_request(),
-        });
+        scope.push(Output::SendAck { call, request, route });
         let first = matches!(&self.phase, Phase::Calling(calling) if calling.tx == tx);
         if !first {
             return self.bye(scope, &mut dialog, Purpose::ForkBye);

@@ -72,6 +72,30 @@ fn an_invite_goes_over_the_first_flow_with_the_contact_of_the_registration() {
 }
 
 #[test]
+fn a_dialog_stays_on_its_websocket_until_that_is_gone() {
+    let mut bench = over(&[1]);
+    let flows = vec![flow_of(7, Transport::Wss)];
+    bench.give(Input::Reach(reach(Some(flows)))).unwrap();
+    invite(&mut bench, "sip:bob@example.com").unwrap();
+    let (tx, request, _) = sent(&mut bench);
+    bench.event();
+    bench.stack(StackEvent::Response {
+        tx,
+        response: response(&request, 200, "bob"),
+        flow: Some(flow_of(7, Transport::Wss)),
+    });
+    let Some(Output::SendAck { call, route, .. }) = bench.outputs.pop_front() else {
+        panic!()
+    };
+    assert_eq!(route.flow, Some(FlowId(7)), "transport=ws does not say wss");
+    bench.event();
+    flow_down(&mut bench, 7);
+    bench.give(Input::Hangup(Hangup { call, reason: None })).unwrap();
+    let (.., route) = sent(&mut bench);
+    assert_eq!(route.flow, None, "the route set decides again");
+}
+
+#[test]
 fn a_flow_that_is_gone_is_followed_by_the_next_and_without_any_a_call_is_an_error() {
     let mut bench = over(&[1, 2]);
     flow_down(&mut bench, 1);

@@ -2,8 +2,8 @@
 
 use super::bare::Bare;
 use super::line::Line;
-use super::{Network, Pair, Setting, config, hears, respond, start_one};
-use siprtc_core::sip::{FlowId, Keepalive, Method, Route, StackEvent, Transport, TxEnd};
+use super::{Pair, Setting, config, hears, respond, start_one};
+use siprtc_core::sip::{FlowId, Keepalive, Method, Route, StackEvent, TxEnd};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -13,12 +13,18 @@ use std::time::Duration;
 macro_rules! sip_flows {
     ($then:ident $given:tt) => {
         $crate::$then! { $given flows
-            a_keepalive_of_a_peer_is_answered
-                Alone [Udp Tcp Tls Ws] [KeepaliveAnswers]
-                "RFC 5626 4.4" "CRLF CRLF on a connection gets CRLF, a STUN Binding request on UDP its response.";
-            a_keepalive_is_answered_and_the_user_hears_so
-                Pair [Udp Tcp | Udp6 Tls Ws] [KeepaliveAnswers]
-                "RFC 5626 4.4.1" "Alice keeps a flow alive, and hears of Bob's pong; over UDP with her own address in it.";
+            a_ping_of_a_peer_is_answered
+                Alone [Tcp Tls Ws] []
+                "RFC 5626 4.4.1" "CRLF CRLF on a connection gets CRLF.";
+            a_binding_request_of_a_peer_is_answered
+                Alone [Udp] [StunAnswers]
+                "RFC 5626 4.4.2" "A STUN Binding request gets a response with the address that it came from.";
+            a_ping_is_answered_and_the_user_hears_so
+                Pair [Tcp | Tls Ws] [KeepaliveAnswers]
+                "RFC 5626 4.4.1" "Alice keeps a connection alive, and hears of Bob's pong.";
+            a_binding_request_is_answered_and_the_user_hears_so
+                Pair [Udp | Udp6] [KeepaliveAnswers StunAnswers]
+                "RFC 5626 4.4.2" "Alice keeps a UDP flow alive, and hears her own address as Bob sees it.";
             a_keepalive_on_a_flow_that_is_gone_is_an_error
                 Alone [Udp Tcp] []
                 "RFC 5626 4.4" "A keepalive on a flow that never was is refused with advice.";
@@ -40,10 +46,7 @@ const BINDING: [u8; 20] = [
     0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
 ];
 
-pub(super) async fn a_keepalive_of_a_peer_is_answered(on: Setting) {
-    if on.network.transport() == Transport::Udp {
-        return stun_is_answered(&on).await;
-    }
+pub(super) async fn a_ping_of_a_peer_is_answered(on: Setting) {
     let hears = hears();
     let stack = start_one(&on.alice, config(on.network), hears.clone()).await;
     let to = stack.listeners()[0].bound;
@@ -61,8 +64,8 @@ pub(super) async fn a_keepalive_of_a_peer_is_answered(on: Setting) {
     stack.shutdown(Duration::ZERO).await;
 }
 
-async fn stun_is_answered(on: &Setting) {
-    let bare = Bare::start(on).await;
+pub(super) async fn a_binding_request_of_a_peer_is_answered(on: Setting) {
+    let bare = Bare::start(&on).await;
     bare.send(&BINDING).await;
     let mut buffer = [0; 1500];
     let received = tokio::time::timeout(super::PATIENCE, bare.socket.recv(&mut buffer)).await;
@@ -94,13 +97,17 @@ async fn alices_flow(pair: &Pair) -> FlowId {
     }
 }
 
-pub(super) async fn a_keepalive_is_answered_and_the_user_hears_so(on: Setting) {
-    let pair = Pair::start(&on).await;
+pub(super) async fn a_ping_is_answered_and_the_user_hears_so(on: Setting) {
+    keepalive_is_answered(&on, Keepalive::Crlf).await;
+}
+
+pub(super) async fn a_binding_request_is_answered_and_the_user_hears_so(on: Setting) {
+    keepalive_is_answered(&on, Keepalive::Stun).await;
+}
+
+async fn keepalive_is_answered(on: &Setting, kind: Keepalive) {
+    let pair = Pair::start(on).await;
     let flow = alices_flow(&pair).await;
-    let kind = match on.network {
-        Network::Udp | Network::Udp6 => Keepalive::Stun,
-        _ => Keepalive::Crlf,
-    };
     for _ in 0..2 {
         pair.alice.keepalive(flow, kind).await.unwrap();
         loop {

@@ -42,16 +42,19 @@ pub fn attempt(scenario: &Scenario, on: &Setting) -> Outcome {
         Kind::Pair => vec![&on.alice, &on.bob],
         Kind::Alone | Kind::Undisturbed => vec![&on.alice],
     };
-    let gaps: Vec<Vec<String>> = stacks
+    let gaps: Vec<Gaps> = stacks
         .iter()
-        .map(|stack| gaps(scenario, on.network, stack))
+        .map(|stack| Gaps::of(scenario, on.network, stack))
         .collect();
     // Where only one of two has a gap it may not show: the other may not use what is missing.
-    let must_fail = gaps.iter().all(|gaps| !gaps.is_empty());
-    let mut gaps = gaps.concat();
+    let must_fail = gaps.iter().all(|gaps| !gaps.scenario.is_empty());
+    let silent = gaps.iter().any(|gaps| !gaps.transport.is_empty());
+    let mut gaps = gaps.into_iter().map(Gaps::all).collect::<Vec<_>>().concat();
     gaps.sort();
     gaps.dedup();
     match play(scenario, on.clone()) {
+        // Nothing was heard over a transport that is not there, whatever that looked like.
+        Ok(()) if silent => Outcome::Declared(gaps),
         Ok(()) if must_fail => Outcome::BetterThanDeclared(gaps),
         Ok(()) => Outcome::Passed,
         Err(_) if !gaps.is_empty() => Outcome::Declared(gaps),
@@ -100,17 +103,39 @@ fn play(scenario: &Scenario, on: Setting) -> Result<(), String> {
     }
 }
 
-/// What of the scenario's needs `stack` declares that it does not have.
-fn gaps(scenario: &Scenario, network: Network, stack: &Arc<dyn SipStackFactory>) -> Vec<String> {
-    let capability = capability(stack);
-    let mut gaps = Vec::new();
-    if !capability.speaks(network.transport()) {
-        gaps.push(format!("{}: {}", stack.name(), network.transport()));
+/// What a scenario needs and a stack declares that it does not have.
+struct Gaps {
+    /// The network's transport.
+    transport: Vec<String>,
+    /// What the network needs beside that: not every scenario uses it.
+    network: Vec<String>,
+    /// What the scenario itself needs: without it it must fail.
+    scenario: Vec<String>,
+}
+
+impl Gaps {
+    fn of(scenario: &Scenario, network: Network, stack: &Arc<dyn SipStackFactory>) -> Self {
+        let capability = capability(stack);
+        let missing = |needs: &[Feature]| {
+            let missing = needs.iter().filter(|feature| capability.gap(**feature).is_some());
+            missing
+                .map(|feature| format!("{}: {feature}", stack.name()))
+                .collect()
+        };
+        let unspoken = !capability.speaks(network.transport());
+        Gaps {
+            transport: unspoken
+                .then(|| format!("{}: {}", stack.name(), network.transport()))
+                .into_iter()
+                .collect(),
+            network: missing(network.needs()),
+            scenario: missing(scenario.needs),
+        }
     }
-    let needs = network.needs().iter().chain(scenario.needs);
-    let missing = needs.filter(|feature: &&Feature| capability.gap(**feature).is_some());
-    gaps.extend(missing.map(|feature| format!("{}: {feature}", stack.name())));
-    gaps
+
+    fn all(self) -> Vec<String> {
+        [self.transport, self.network, self.scenario].concat()
+    }
 }
 
 /// What stacks of `factory` can do. Where only a running one can tell, one is started and asked, once.
