@@ -58,7 +58,10 @@ fn uac(stack: &'static str, transport: Transport, lossy: bool) {
         let status = tokio::task::spawn_blocking(move || (caller.finish(LIMIT), caller)).await;
         let (status, caller) = status.unwrap();
         assert!(status.success(), "SIPp: {status}\n{}", caller.log());
-        expect_ends(&mut dialogs).await;
+        // When its ACK and its BYE are lost, SIPp 3.6 takes the 200 of the INVITE that comes again for that of the BYE,
+        // and is content: neither is sent again. In a thousand calls that happens to two or three.
+        let forsaken = if lossy { 3 } else { 0 };
+        expect_ends(&mut dialogs, forsaken).await;
     });
 }
 
@@ -80,7 +83,7 @@ fn uas(stack: &'static str, transport: Transport, lossy: bool) {
             dialogs.call(target.clone()).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        expect_ends(&mut dialogs).await;
+        expect_ends(&mut dialogs, 0).await;
         let status = tokio::task::spawn_blocking(move || (callee.finish(LIMIT), callee)).await;
         let (status, callee) = status.unwrap();
         assert!(status.success(), "SIPp: {status}\n{}", callee.log());
@@ -94,20 +97,21 @@ fn is_taken(address: SocketAddr, transport: Transport) -> bool {
     }
 }
 
-async fn expect_ends(dialogs: &mut Dialogs) {
+/// `forsaken`: most calls whose ACK may never have come.
+async fn expect_ends(dialogs: &mut Dialogs, mut forsaken: usize) {
     for number in 0..CALLS {
         let ended = tokio::time::timeout(LIMIT, dialogs.ended.recv()).await;
         let ended = ended.unwrap_or_else(|_| panic!("only {number} of {CALLS} calls have ended"));
-        assert!(
-            matches!(
-                ended,
-                Some(DialogEventKind::Ended {
-                    cause: Cause::Bye,
-                    ..
-                })
-            ),
-            "a call ended otherwise: {ended:?}"
-        );
+        match ended {
+            Some(DialogEventKind::Ended {
+                cause: Cause::Bye, ..
+            }) => (),
+            Some(DialogEventKind::Ended {
+                cause: Cause::TimedOut,
+                ..
+            }) if forsaken > 0 => forsaken -= 1,
+            other => panic!("a call ended otherwise: {other:?}"),
+        }
     }
 }
 

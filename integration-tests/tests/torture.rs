@@ -93,6 +93,8 @@ fn excuse(capability: &SipCapability, torture: &Torture, octets: &[u8]) -> Optio
     match torture.fate {
         Fate::Dropped => None,
         Fate::Refused => Some(Feature::AnswersMalformed).filter(missing),
+        // Nobody owes it an answer who does not answer what is malformed.
+        Fate::Tolerated if missing(&Feature::AnswersMalformed) => Some(Feature::AnswersMalformed),
         Fate::Delivered | Fate::Tolerated => {
             match SipMessage::parse(&octets.to_vec().into(), &Limits::default()) {
                 Ok(SipMessage::Request(request)) => needs(octets, &request).into_iter().find(missing),

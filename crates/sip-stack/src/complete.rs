@@ -70,14 +70,30 @@ pub(crate) fn check_headers(headers: &Headers, operation: &'static str) -> Resul
 }
 
 fn check_text(text: &str, what: &str, operation: &'static str) -> Result<()> {
-    if text
+    let odd = text
         .bytes()
-        .fold(false, |odd, octet| odd | matches!(octet, b'\r' | b'\n' | 0))
-    {
-        return Err(misuse(operation, format!("{what} contains a line break"))
-            .advice("check what a user or a peer wrote before it goes into a message"));
+        .fold(false, |odd, octet| odd | matches!(octet, b'\r' | b'\n' | 0));
+    if odd && !is_escaped(text) {
+        return Err(
+            misuse(operation, format!("{what} contains a line break or a NUL"))
+                .advice("check what a user or a peer wrote before it goes into a message"),
+        );
     }
     Ok(())
+}
+
+/// Whether what is odd in it are NULs in quoted-pairs only (RFC 3261 section 25.1): an answer repeats them.
+fn is_escaped(text: &str) -> bool {
+    let mut escaped = false;
+    text.bytes().all(|octet| {
+        let fits = match octet {
+            b'\r' | b'\n' => false,
+            0 => escaped,
+            _ => true,
+        };
+        escaped = octet == b'\\' && !escaped;
+        fits
+    })
 }
 
 pub(crate) fn misuse(operation: &'static str, message: impl Into<String>) -> Error {

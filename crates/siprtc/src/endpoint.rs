@@ -77,7 +77,7 @@ impl Endpoint {
             .await?;
         let account = plan
             .check(name, &stack.capability())
-            .and_then(|()| plan.account(config, &stack.listeners(), &stack.capability()));
+            .and_then(|()| plan.account(config, &stack.listeners()));
         let account = match account {
             Ok(account) => account,
             Err(error) => {

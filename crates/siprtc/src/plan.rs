@@ -27,8 +27,6 @@ pub(crate) struct Plan {
     /// What the way to the account's server is over.
     transport: Transport,
     flows: usize,
-    /// The key that asks for `+sip.instance`, when more than the defaults do.
-    needs_instance: Option<&'static str>,
     weakest_digest: DigestAlgorithm,
 }
 
@@ -56,7 +54,6 @@ impl Plan {
             registrars,
             transport,
             flows,
-            needs_instance: needs_instance(account),
             weakest_digest: weakest_digest(&account.weakest_digest)?,
         })
     }
@@ -78,31 +75,11 @@ impl Plan {
             ))
             .advice("give account.outbound a proxy for each flow, or choose another sip.stack"));
         }
-        if let Some(gap) = capability.gap(Feature::ContactParameters)
-            && let Some(key) = self.needs_instance
-        {
-            return Err(wiring(format!(
-                "{key} puts +sip.instance into the Contact, and sip.stack = {name:?} cannot read that in the answer: {}",
-                gap.why
-            ))
-            .advice(format!("leave {key} at its default, or choose another sip.stack")));
-        }
         Ok(())
     }
 
-    /// `capability`: of the stack that runs.
-    pub(crate) fn account(
-        &self,
-        config: &Config,
-        listeners: &[Listener],
-        capability: &SipCapability,
-    ) -> Result<Account> {
+    pub(crate) fn account(&self, config: &Config, listeners: &[Listener]) -> Result<Account> {
         let account = &config.account;
-        // A registrar answers with the whole Contact: what the stack cannot read there is not said.
-        let flows = match capability.gap(Feature::ContactParameters) {
-            Some(_) => 0,
-            None => self.flows,
-        };
         let user = self.aor.decoded_user();
         let own = listeners
             .iter()
@@ -122,7 +99,7 @@ impl Plan {
             },
             password: account.password.clone(),
         });
-        let asks_for_instance = flows > 0 || account.gruu;
+        let asks_for_instance = self.flows > 0 || account.gruu;
         let instance = match account.instance.as_str() {
             "" => asks_for_instance.then(random_urn),
             urn => Some(instance(urn)?),
@@ -139,7 +116,7 @@ impl Plan {
                 ..Backoff::default()
             },
             instance,
-            flows,
+            flows: self.flows,
             recovery: Backoff {
                 first: Duration::from_secs(account.recovery_first_s),
                 most: Duration::from_secs(account.recovery_most_s),
@@ -224,16 +201,6 @@ fn flows(account: &AccountConfig, transport: Transport, registrars: &[SipUri]) -
         .advice("give account.outbound a proxy for each flow, or use TCP, TLS or a WebSocket"));
     }
     Ok(account.flows)
-}
-
-/// One flow is the default, and every stack has it in some way.
-fn needs_instance(account: &AccountConfig) -> Option<&'static str> {
-    let keys = [
-        ("account.instance", !account.instance.is_empty()),
-        ("account.gruu", account.gruu),
-        ("account.flows", account.flows > 1),
-    ];
-    keys.into_iter().find(|(_, asked)| *asked).map(|(key, _)| key)
 }
 
 fn weakest_digest(text: &str) -> Result<DigestAlgorithm> {

@@ -5,7 +5,7 @@ use siprtc_core::sip::{Feature, Gap};
 pub(crate) const GAPS: &[Gap] = &[
     Gap {
         feature: Feature::ContactParameters,
-        why: "rsip takes a parameter's value for a token: a Contact with a quoted one is no Contact for it",
+        why: "rsip takes a parameter's value for a token: a Contact with a quoted one makes no dialog",
     },
     Gap {
         feature: Feature::EscapedUsers,

@@ -43,10 +43,12 @@ fn check_fields(message: &rsip::SipMessage) -> Result<()> {
     read("To", message.to_header().and_then(|to| to.typed()).map(drop))?;
     read("Call-ID", message.call_id_header().map(drop))?;
     let cseq = message.cseq_header().and_then(|cseq| cseq.typed());
-    // An ACK's Contact refreshes no target (RFC 3261 section 12.2): nobody reads it.
-    let ack = cseq.as_ref().is_ok_and(|cseq| cseq.method == rsip::Method::Ack);
+    // An ACK's Contact refreshes no target (RFC 3261 section 12.2), and those of a REGISTER and its answer are
+    // bindings, not all of them ours: one that cannot be read must not hide the others.
+    let no_target = |method| matches!(method, rsip::Method::Ack | rsip::Method::Register);
+    let makes_no_dialog = cseq.as_ref().is_ok_and(|cseq| no_target(cseq.method));
     read("CSeq", cseq.map(drop))?;
-    for contact in message.contact_headers().into_iter().filter(|_| !ack) {
+    for contact in message.contact_headers().into_iter().filter(|_| !makes_no_dialog) {
         read("Contact", contact.typed().map(drop))?;
     }
     Ok(())

@@ -45,7 +45,7 @@ impl Dialog {
             remote: invite.headers.from()?,
             local_sequence: 0,
             remote_sequence: Some(invite.headers.cseq()?.sequence),
-            target: Uri::Sip(as_request_uri(&invite.headers.contact_uri()?, invite.is_secure())),
+            target: Uri::Sip(as_request_uri(&target_of(invite)?, invite.is_secure())),
             routes: invite.headers.record_routes()?,
             secure: invite.is_secure(),
         })
@@ -126,6 +126,16 @@ impl Dialog {
             }
             None => (self.target.clone(), self.routes.clone()),
         }
+    }
+}
+
+/// RFC 3261 section 12.1.1. RFC 2543 did not ask for a Contact: a peer of its time is reached where its From says.
+fn target_of(invite: &SipRequest) -> Result<SipUri> {
+    let branch = invite.headers.top_via()?.branch().map(str::to_owned);
+    let modern = branch.is_some_and(|branch| branch.starts_with("z9hG4bK"));
+    match invite.headers.from()?.uri {
+        Uri::Sip(from) if !modern && !invite.headers.contains("Contact") => Ok(from),
+        _ => invite.headers.contact_uri(),
     }
 }
 

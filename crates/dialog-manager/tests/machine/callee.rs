@@ -457,6 +457,17 @@ fn an_invite_without_contact_is_answered_400() {
 }
 
 #[test]
+fn an_invite_of_rfc_2543_needs_no_contact() {
+    let mut bench = Bench::new();
+    let mut invite = peer_invite();
+    invite.headers.remove("Contact");
+    invite.headers.set("Via", "SIP/2.0/UDP old.example.com");
+    bench.request(invite);
+    bench.responded(100);
+    assert!(matches!(bench.event(), DialogEventKind::Incoming { .. }));
+}
+
+#[test]
 fn a_transport_that_loses_the_invite_ends_the_call() {
     let mut bench = Bench::new();
     let (_, tx, _) = bench.incoming();

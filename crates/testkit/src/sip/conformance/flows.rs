@@ -53,8 +53,12 @@ pub(super) async fn a_ping_of_a_peer_is_answered(on: Setting) {
     let mut line = Line::to(on.network, to).await;
     for _ in 0..2 {
         line.send(b"\r\n\r\n").await;
-        let pong = line.octets().await;
-        assert_eq!(pong.as_deref(), Some(&b"\r\n"[..]));
+        let pong = line.octets().await.unwrap_or_default();
+        // A ping of the stack's own may come with it.
+        assert!(
+            pong.starts_with(b"\r\n") && pong.iter().all(|octet| b"\r\n".contains(octet)),
+            "no pong, but {pong:?}"
+        );
     }
     let options = line.request(Method::Options, to, "behind");
     line.send(&options.to_bytes()).await;

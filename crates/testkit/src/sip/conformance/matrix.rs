@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many scenarios wait for their timers at once, on two cores.
-pub const AT_ONCE: usize = 8;
+pub const AT_ONCE: usize = 16;
 
 /// Which runs of all.
 #[derive(Clone, Debug, Default)]
