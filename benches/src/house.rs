@@ -22,7 +22,7 @@ pub(crate) async fn home(timers: TimerConfig) -> Result<HomeServer> {
         turn: None,
         ..HomeConfig::loopback(REALM, users)
     };
-    HomeServer::start(config, registry::sip_stack("ezk")?).await
+    HomeServer::start(config, registry::sip_stack(registry::DEFAULT_SIP_STACK)?).await
 }
 
 /// An account at `outbound`, everything on 127.0.0.1.

@@ -131,7 +131,7 @@ async fn octets_that_are_no_utf8_travel_in_a_binary_frame() {
     bob.send(latin, Route::over(flow.id)).await.unwrap();
     let frame = next(&mut browser).await;
     assert!(frame.is_binary());
-    assert!(matches!(parsed(frame), SipMessage::Request(request) if request.body == &b"caf\xe9"[..]));
+    assert!(matches!(parsed(frame), SipMessage::Request(request) if request.body == b"caf\xe9"[..]));
     bob.stop().await;
 }
 

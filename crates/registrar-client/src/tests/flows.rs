@@ -3,7 +3,7 @@
 use super::*;
 use crate::targets::Targets;
 use crate::{Backoff, RegistrationFailure};
-use siprtc_core::sip::DigestAlgorithm;
+use siprtc_core::sip::{DigestAlgorithm, FlowId};
 
 const URN: &str = "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
 const AB: &[&str] = &[
@@ -255,9 +255,8 @@ fn waits(bench: &mut Bench, flow: u64, rounds: usize) -> Vec<f64> {
             });
         }
         for sent in std::mem::take(&mut bench.sent) {
-            if sent.route.flow.is_some() {
+            if let Some(FlowId(flow)) = sent.route.flow {
                 // The other flow is refreshed.
-                let flow = sent.route.flow.unwrap().0;
                 bench.respond_on(&sent, outbound_ok(&sent), flow);
                 continue;
             }

@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// What the handshake fails with when the system has no authorities. [`super::explain`] knows it.
+/// What the handshake fails with when the system has no authorities. [`super::explain()`] knows it.
 pub(super) const NO_SYSTEM_ROOTS: &str = "this system has no certificates of authorities";
 
 /// webpki's verification of the chain; then the name, as webpki or as RFC 5922 matches it.
