@@ -69,7 +69,7 @@ impl Figure {
     }
 }
 
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 || value == value.round() => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),

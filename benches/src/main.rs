@@ -10,6 +10,7 @@ mod figure;
 mod house;
 mod idle;
 mod load;
+mod page;
 mod process;
 mod setup;
 mod soak;
@@ -26,6 +27,8 @@ const WHATS: [&str; 7] = ["words", "setup", "load", "idle", "soak", "stacks", "d
 const USAGE: &str =
     "siprtc-benches words | setup | load | idle | soak | stacks | dial | all [--write] [--json]";
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+/// The stacks have a page of their own.
+const STACKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/stacks-figures.md");
 const BEGIN: &str = "<!-- measured: begin -->";
 const END: &str = "<!-- measured: end -->";
 
@@ -132,24 +135,34 @@ fn tell(figures: &[Figure], load: &str, json: bool, write: bool) -> Result<()> {
         }
         return Ok(());
     }
-    let text = format!(
-        "{}; load {load} before the run and {} after it.\n\n{}",
+    let about = format!(
+        "{}; load {load} before the run and {} after it",
         process::machine(),
-        process::load(),
-        figure::table(figures)
+        process::load()
     );
-    println!("{text}");
-    if write { put_into_readme(&text) } else { Ok(()) }
+    println!("{about}.\n\n{}", figure::table(figures));
+    if !write {
+        return Ok(());
+    }
+    let (stacks, others): (Vec<&Figure>, Vec<&Figure>) =
+        figures.iter().partition(|figure| figure.what == "stacks");
+    if !stacks.is_empty() {
+        let page = page::of(&stacks, &about);
+        std::fs::write(STACKS, page).map_err(|error| unwritten(STACKS, "not writable").caused_by(error))?;
+    }
+    let others: Vec<Figure> = others.into_iter().cloned().collect();
+    match others.is_empty() {
+        true => Ok(()),
+        false => put_into_readme(&format!("{about}.\n\n{}", figure::table(&others))),
+    }
+}
+
+fn unwritten(file: &str, what: &str) -> Error {
+    Error::new(Fault::ConfigInvalid, "write the table", format!("{file}: {what}"))
 }
 
 fn put_into_readme(text: &str) -> Result<()> {
-    let failed = |what: &str| {
-        Error::new(
-            Fault::ConfigInvalid,
-            "write the table",
-            format!("{README}: {what}"),
-        )
-    };
+    let failed = |what: &str| unwritten(README, what);
     let readme = std::fs::read_to_string(README).map_err(|error| failed("unreadable").caused_by(error))?;
     let (head, rest) = readme
         .split_once(BEGIN)

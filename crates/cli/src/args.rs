@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Register(RegisterArgs),
     /// The embedded home server alone: SIP registrar and proxy, STUN and TURN
     ServeHome,
+    /// Run every pair of the ICE agents of this build behind every pair of NATs, in virtual time
+    Ice,
     /// Run the conformance scenarios on every SIP stack of this build, and on every pair of them
     Stacks(StacksArgs),
 }

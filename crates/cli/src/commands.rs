@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod call;
 pub(crate) mod compare;
 pub(crate) mod demo;
+pub(crate) mod ice;
 pub(crate) mod register;
 pub(crate) mod serve_home;
 pub(crate) mod stacks;

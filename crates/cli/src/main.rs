@@ -48,6 +48,7 @@ async fn run(args: Args, output: &Output) -> Exit {
         Command::Demo(demo) => commands::demo::run(&config, demo, output).await,
         Command::Register(register) => commands::register::run(&config, register, output).await,
         Command::ServeHome => commands::serve_home::run(&config, output).await,
+        Command::Ice => commands::ice::run(output).await,
         Command::Stacks(stacks) => commands::stacks::run(stacks, output).await,
     };
     // The exporters flush over the network: not on a thread that drives it.

@@ -220,6 +220,31 @@ impl Candidate {
     }
 }
 
+impl fmt::Display for Candidate {
+    /// The value of an `a=candidate` line, without `candidate:`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Candidate {
+            foundation,
+            component,
+            transport,
+            priority,
+            host,
+            port,
+            kind,
+            related,
+        } = self;
+        write!(
+            f,
+            "{foundation} {component} {transport} {priority} {host} {port} typ {}",
+            kind.as_str()
+        )?;
+        match related {
+            Some((addr, port)) => write!(f, " raddr {addr} rport {port}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl FromStr for Candidate {
     type Err = crate::Error;
 
@@ -314,7 +339,7 @@ pub struct Datagram {
 pub enum IceEvent {
     /// A role conflict was resolved the other way (RFC 8445 section 7.3.1.1).
     RoleChanged(IceRole),
-    /// This pair carries media from now on.
+    /// This pair carries media from now on. May come again: the last one counts.
     Selected {
         /// Our end.
         local: SocketAddr,
@@ -325,41 +350,84 @@ pub enum IceEvent {
     State(IceState),
 }
 
-/// What an agent can do.
-#[derive(Clone, Copy, Debug, Default)]
+/// What an agent lacks of what every agent should do. Declared truthfully: `docs/ice.md` shows what comes of it.
+#[derive(Clone, Copy, Debug)]
 pub struct IceCapability {
-    /// Keeps a selected pair alive by itself.
-    pub keepalive: bool,
-    /// Can be the lite side.
-    pub lite: bool,
-    /// Accepts relayed candidates.
-    pub relay: bool,
-    /// Restarts without being rebuilt.
-    pub restart: bool,
-    /// A second component for RTCP.
-    pub rtcp_component: bool,
-    /// TCP candidates (RFC 6544).
-    pub tcp: bool,
+    /// Each with its reason.
+    pub gaps: &'static [IceGap],
 }
 
-/// An ICE agent without I/O and without a clock.
-pub trait IceAgent: Send {
-    /// What it can do.
+impl IceCapability {
+    /// The gap, if `feature` is one.
+    pub fn gap(&self, feature: IceFeature) -> Option<&'static IceGap> {
+        self.gaps.iter().find(|gap| gap.feature == feature)
+    }
+}
+
+/// Something that an agent does not do, and why.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct IceGap {
+    /// What.
+    pub feature: IceFeature,
+    /// One sentence: what happens instead, and whose defect it is.
+    pub why: &'static str,
+}
+
+/// What the agents differ in.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum IceFeature {
+    /// Takes [`LocalCandidate::Relayed`].
+    Relay,
+    /// When both sides take the same role, one of them gives in (RFC 8445 section 7.3.1.1).
+    RoleConflict,
+}
+
+impl fmt::Display for IceFeature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            IceFeature::Relay => "relayed candidates",
+            IceFeature::RoleConflict => "role conflicts",
+        })
+    }
+}
+
+/// Makes agents. A plugin's one public entry.
+pub trait IceAgentFactory: Send + Sync {
+    /// The word that selects it in the configuration.
+    fn name(&self) -> &'static str;
+
+    /// What its agents lack.
     fn capability(&self) -> IceCapability;
 
-    /// Our user fragment and password.
-    fn local_parameters(&self) -> IceParameters;
+    /// An agent with these credentials of ours. There is no restart: RFC 8445 section 9 flushes all that an agent knows,
+    /// so a restart is a new agent with new credentials.
+    ///
+    /// Errors: the library refuses the credentials.
+    fn make(&self, now: Instant, role: IceRole, local: &IceParameters) -> Result<Box<dyn IceAgent>>;
+}
 
-    /// Adds a gathered candidate; the SDP value to send to the peer, or `None` when it is redundant.
-    fn add_local(&mut self, now: Instant, kind: LocalCandidate, addr: SocketAddr) -> Result<Option<String>>;
+/// An ICE agent for one component (RTP and RTCP on one port, RFC 5761), without I/O and without a clock.
+pub trait IceAgent: Send {
+    /// Adds a gathered candidate; what to tell the peer, or `None` when it is redundant.
+    ///
+    /// Errors: an address that cannot be one; a kind that is a declared gap.
+    fn add_local(
+        &mut self,
+        now: Instant,
+        kind: LocalCandidate,
+        addr: SocketAddr,
+    ) -> Result<Option<Candidate>>;
 
-    /// The peer's user fragment and password.
-    fn set_remote(&mut self, now: Instant, parameters: IceParameters) -> Result<()>;
+    /// The peer's user fragment and password: checks begin.
+    fn set_remote(&mut self, now: Instant, parameters: &IceParameters) -> Result<()>;
 
-    /// The peer's candidate; may be called at any time (trickle).
-    fn add_remote(&mut self, now: Instant, candidate: &str) -> Result<()>;
+    /// The peer's candidate; may come at any time (trickle), also before its credentials. One of a kind or transport
+    /// that the agent has no use for is passed over.
+    fn add_remote(&mut self, now: Instant, candidate: &Candidate) -> Result<()>;
 
-    /// A STUN packet. `false` when it was none of this agent's.
+    /// A STUN packet that came to the local candidate `local`: a relayed one's own address for what the relay hands over.
+    /// `false` when it was none of this agent's.
     fn handle_packet(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, data: &[u8]) -> bool;
 
     /// The time asked for by [`IceAgent::poll_timeout`] has come.
@@ -373,9 +441,6 @@ pub trait IceAgent: Send {
 
     /// The next event.
     fn poll_event(&mut self) -> Option<IceEvent>;
-
-    /// An ICE restart (RFC 8445 section 9) with new credentials of ours.
-    fn restart(&mut self, now: Instant, local: IceParameters, keep_candidates: bool) -> Result<()>;
 }
 
 #[cfg(test)]
@@ -394,6 +459,7 @@ mod tests {
             Some("203.0.113.5:49170".parse().unwrap())
         );
         assert_eq!(candidate.related, Some(("10.0.0.2".to_owned(), 5000)));
+        assert_eq!(candidate.to_string().parse::<Candidate>().unwrap(), candidate);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Every plugin that this build has: the one visible list.
 
+use siprtc_core::ice::IceAgentFactory;
 use siprtc_core::media::{IceMode, MediaEngine};
 use siprtc_core::sip::{SipCapability, SipStackFactory, Transport};
 use siprtc_core::{Error, Fault, Result};
 use std::sync::Arc;
 
 type StackMaker = fn() -> Arc<dyn SipStackFactory>;
+type AgentMaker = fn() -> Arc<dyn IceAgentFactory>;
 type EngineMaker = fn() -> Arc<dyn MediaEngine>;
 
 /// SIP stacks, by the word that selects them.
@@ -25,7 +27,14 @@ pub const DEFAULT_SIP_STACK: &str = "native";
 const MEDIA_ENGINES: &[(&str, EngineMaker)] = &[(siprtc_media_webrtc::NAME, siprtc_media_webrtc::engine)];
 
 /// ICE agents that an engine with [`IceMode::External`] can be given. The engine's own is `builtin`.
-const ICE_AGENTS: &[&str] = &["builtin"];
+const ICE_AGENTS: &[(&str, AgentMaker)] = &[
+    (siprtc_ice_ezk::NAME, siprtc_ice_ezk::factory),
+    (siprtc_ice_is::NAME, siprtc_ice_is::factory),
+    (siprtc_ice_rtc::NAME, siprtc_ice_rtc::factory),
+];
+
+/// The engine's own agent.
+const BUILT_IN: &str = "builtin";
 
 /// The stack called `name`.
 pub fn sip_stack(name: &str) -> Result<Arc<dyn SipStackFactory>> {
@@ -70,13 +79,24 @@ pub fn media_engine(name: &str) -> Result<Arc<dyn MediaEngine>> {
     find("media.engine", name, MEDIA_ENGINES).map(|make| make())
 }
 
+/// Every ICE agent of this build but the engines' own.
+pub fn ice_agents() -> Vec<Arc<dyn IceAgentFactory>> {
+    ICE_AGENTS.iter().map(|(_, make)| make()).collect()
+}
+
+fn ice_names() -> Vec<&'static str> {
+    let agents = ICE_AGENTS.iter().map(|(name, _)| *name);
+    std::iter::once(BUILT_IN).chain(agents).collect()
+}
+
 /// Refuses an ICE agent that is unknown, or that the engine has no use for.
 pub(crate) fn check_ice(agent: &str, engine: &dyn MediaEngine) -> Result<()> {
-    if !ICE_AGENTS.contains(&agent) {
-        return Err(unknown("ice.agent", agent, ICE_AGENTS));
+    let known = ice_names();
+    if !known.contains(&agent) {
+        return Err(unknown("ice.agent", agent, &known));
     }
     match (agent, engine.ice()) {
-        ("builtin", IceMode::BuiltIn) => Ok(()),
+        (BUILT_IN, IceMode::BuiltIn) => Ok(()),
         (agent, mode) => {
             let engine = engine.name();
             Err(Error::new(
@@ -99,7 +119,7 @@ pub fn names() -> [(&'static str, Vec<&'static str>); 3] {
             "media.engine",
             MEDIA_ENGINES.iter().map(|(name, _)| *name).collect(),
         ),
-        ("ice.agent", ICE_AGENTS.to_vec()),
+        ("ice.agent", ice_names()),
     ]
 }
 

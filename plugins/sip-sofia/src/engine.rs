@@ -424,9 +424,11 @@ impl Engine {
 
     pub(crate) fn woken(&mut self) {
         let mut octets = [0; 64];
-        // What is asked for from here on writes again; what was asked for before is served behind this.
-        self.shared.waking.store(false, Ordering::Release);
+        // The octets first: one that is written between the two would be read here and leave `waking` set for good.
         while matches!((&self.awake).read(&mut octets), Ok(read) if read > 0) {}
+        // What is asked for from here on writes again; what was asked for before is served behind this, and seen there,
+        // for this has read what `wake` has written.
+        self.shared.waking.swap(false, Ordering::AcqRel);
     }
 
     pub(crate) fn emit(&self, event: StackEvent) {

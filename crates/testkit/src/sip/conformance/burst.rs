@@ -117,7 +117,7 @@ pub(super) async fn a_burst_on_a_connection_is_answered_503_where_there_is_no_ro
     let mut line = Line::to(on.network, to).await;
     let taken = Arc::new(AtomicUsize::new(0));
     // A task of its own: an answer under way is never dropped.
-    let user = tokio::spawn(serve(flooded.stack.clone(), flooded.hears.clone(), taken.clone()));
+    let mut user = tokio::spawn(serve(flooded.stack.clone(), flooded.hears.clone(), taken.clone()));
     let (mut served, mut refused) = (0, 0);
     // In pieces, and reading between them, as a peer does that has one thread.
     for piece in 0..MANY / 1000 {
@@ -133,7 +133,11 @@ pub(super) async fn a_burst_on_a_connection_is_answered_503_where_there_is_no_ro
         }
         line.send(&octets).await;
         while served + refused < (piece + 1) * 1000 {
-            match next_answer(&mut line).await {
+            let answer = tokio::select! {
+                answer = next_answer(&mut line) => answer,
+                gone = &mut user => panic!("after {taken:?} requests the user could not answer: {gone:?}"),
+            };
+            match answer {
                 (100, _) => (),
                 (200, _) => served += 1,
                 (503, true) => refused += 1,
