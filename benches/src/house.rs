@@ -25,12 +25,15 @@ pub(crate) async fn home(timers: TimerConfig) -> Result<HomeServer> {
     HomeServer::start(config, registry::sip_stack(registry::DEFAULT_SIP_STACK)?).await
 }
 
-/// An account at `outbound`, everything on 127.0.0.1.
+/// An account at `outbound`, if that is not empty; everything on 127.0.0.1.
 pub(crate) fn account(name: &str, outbound: &str) -> Result<Config> {
     let mut config = Config::defaults()?;
     config.account.uri = format!("sip:{name}@{REALM}");
     config.account.password = PASSWORD.to_owned();
-    config.account.outbound = vec![outbound.to_owned()];
+    config.account.outbound = Some(outbound.to_owned())
+        .into_iter()
+        .filter(|uri| !uri.is_empty())
+        .collect();
     config.sip.listen = vec!["udp:127.0.0.1:0".to_owned()];
     config.ice.loopback = true;
     config.ice.interfaces = vec!["127.0.0.1".to_owned()];
