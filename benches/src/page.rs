@@ -28,7 +28,7 @@ pub(crate) fn of(figures: &[&Figure], about: &str) -> String {
             .iter()
             .map(|stack| of(stack).map_or(String::new(), |figure| cell(figure)))
             .collect();
-        let limits = stacks.iter().filter_map(|stack| of(stack));
+        let limits = stacks.iter().filter_map(of);
         let limit = limits.filter(|figure| figure.peer.is_none()).find_map(|figure| {
             let limit = figure.limit?;
             Some(format!("{} {}", number(limit), figure.unit))

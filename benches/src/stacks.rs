@@ -107,7 +107,7 @@ impl Sipp {
                     "0",
                 ])
                 .args(["-r", &rate.to_string(), "-m", &calls.to_string(), "-l", "30000"])
-                .args(["-d", &hold.as_millis().to_string(), "-timeout", "90"])
+                .args(["-d", &hold.as_millis().to_string(), "-timeout", "30"])
                 .current_dir(folder)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())

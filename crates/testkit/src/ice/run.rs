@@ -157,7 +157,7 @@ impl Stage {
         trial: &Trial,
         bobs_role: IceRole,
     ) -> Result<Self> {
-        let mut net = Net::new(Instant::now(), trial.seed);
+        let mut net = Net::new(tokio::time::Instant::now().into_std(), trial.seed);
         let server = net.host(Realm::INTERNET, Link::default());
         let turn = net.host(Realm::INTERNET, Link::default());
         let mut place = |behind: Behind| {

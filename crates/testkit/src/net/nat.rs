@@ -120,7 +120,7 @@ impl Nat {
             .iter()
             .find(|mapping| mapping.port == packet.to.port())?;
         let may = |known: &SocketAddr| self.kind.filtering.is_alike(*known, packet.from);
-        mapping.written_to.iter().any(may).then(|| Packet {
+        mapping.written_to.iter().any(may).then_some(Packet {
             to: mapping.inner,
             ..packet
         })

@@ -17,7 +17,7 @@ fn carry(net: &mut Net, from: (HostId, u16), to: SocketAddr, receiver: HostId) -
 fn a_nat_maps_and_filters_as_its_kind_says() {
     for mapping in [EndpointIndependent, AddressDependent, AddressAndPortDependent] {
         for filtering in [EndpointIndependent, AddressDependent, AddressAndPortDependent] {
-            let mut net = Net::new(Instant::now(), 1);
+            let mut net = Net::new(tokio::time::Instant::now().into_std(), 1);
             let home = net.nat(NatKind::of(mapping, filtering), Realm::INTERNET);
             let inside = net.host(home, Link::default());
             let (one, two) = (
@@ -50,7 +50,7 @@ fn a_nat_maps_and_filters_as_its_kind_says() {
 #[test]
 fn a_nat_behind_a_nat_translates_twice_and_hairpins_only_when_it_can() {
     for hairpinning in [false, true] {
-        let mut net = Net::new(Instant::now(), 1);
+        let mut net = Net::new(tokio::time::Instant::now().into_std(), 1);
         let carrier = net.nat(
             NatKind {
                 hairpinning,
@@ -71,7 +71,7 @@ fn a_nat_behind_a_nat_translates_twice_and_hairpins_only_when_it_can() {
 #[test]
 fn a_link_loses_repeats_delays_and_drops_what_is_too_long_alike_in_every_run() {
     let run = || {
-        let mut net = Net::new(Instant::now(), 7);
+        let mut net = Net::new(tokio::time::Instant::now().into_std(), 7);
         let link = Link {
             jitter: Duration::from_millis(30),
             lost: 20,
