@@ -7,11 +7,12 @@ use siprtc_core::Result;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// The bare callee of a plugin's library.
+/// The bare callee that a plugin's port is held against: its own library's, and for `native`, whose library is this
+/// project's, the cheapest of the others.
 pub(crate) fn of(plugin: &str) -> Option<&'static str> {
     match plugin {
         "ezk" => Some("bare-ezk"),
-        "rsipstack" => Some("bare-rsipstack"),
+        "native" | "rsipstack" => Some("bare-rsipstack"),
         _ => None,
     }
 }

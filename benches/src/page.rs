@@ -56,7 +56,7 @@ fn cell(figure: &Figure) -> String {
         _ => value.trim_end().to_owned(),
     };
     match &figure.peer {
-        Some((_, bare)) => format!("{value} (bare: {})", number(*bare)),
+        Some((name, bare)) => format!("{value} ({name}: {})", number(*bare)),
         None => value,
     }
 }
@@ -82,7 +82,7 @@ mod tests {
                 "| | limit | one | two |",
                 "|---|---|---|---|",
                 "| p99 | 20 ms | **30 ms** | 7 ms |",
-                "| the port alone |  |  | 9 µs (bare: 9) |",
+                "| the port alone |  |  | 9 µs (bare-two: 9) |",
             ]
         );
     }
