@@ -4,11 +4,16 @@
 //! `a=candidate` line. **Drain rule: after every call that takes `now`, call [`IceAgent::poll_transmit`] and
 //! [`IceAgent::poll_event`] until each says `None`, then ask [`IceAgent::poll_timeout`].**
 
+mod path;
+
 use crate::Result;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use path::{IcePath, IcePaths, PathEvent, PathEventSink, PathStats};
 
 /// User fragment and password of one side (RFC 8839 section 5.4).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -151,30 +156,84 @@ pub enum IceServerKind {
         /// Long-term password.
         password: String,
     },
+    /// Relays, for whoever shares a secret with it: user name and password are made from it for a time (TURN's REST API,
+    /// coturn's `use-auth-secret`).
+    TurnSecret {
+        /// Who it is for, in the server's log; may be empty.
+        user: String,
+        /// The secret that is shared with the server.
+        secret: String,
+    },
 }
 
-/// A STUN or TURN server over UDP.
+impl IceServerKind {
+    /// Whether it relays.
+    pub fn is_turn(&self) -> bool {
+        !matches!(self, IceServerKind::Stun)
+    }
+}
+
+/// What a STUN or TURN server is spoken to over.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum IceServerTransport {
+    /// `turn:...?transport=tcp`: TURN only. What is relayed stays UDP.
+    Tcp,
+    /// `turns:`: TURN over TLS over TCP.
+    Tls,
+    /// UDP.
+    #[default]
+    Udp,
+}
+
+impl fmt::Display for IceServerTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            IceServerTransport::Tcp => "TCP",
+            IceServerTransport::Tls => "TLS",
+            IceServerTransport::Udp => "UDP",
+        })
+    }
+}
+
+/// A STUN or TURN server.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct IceServer {
-    /// Host name or address.
+    /// Host name or address; with TLS, what the certificate must be for.
     pub host: String,
-    /// 3478 by default.
+    /// 3478 by default, 5349 with TLS.
     pub port: u16,
+    /// Over UDP, TCP or TLS.
+    pub transport: IceServerTransport,
     /// Its use.
     pub kind: IceServerKind,
+    /// `host`, resolved.
+    pub addr: Option<SocketAddr>,
 }
 
 impl IceServer {
-    /// `stun:host:port` or `turn:host:port?transport=udp` (RFC 7064, RFC 7065), without credentials.
+    /// One over UDP, not resolved.
+    pub fn udp(host: impl Into<String>, port: u16, kind: IceServerKind) -> Self {
+        IceServer {
+            host: host.into(),
+            port,
+            transport: IceServerTransport::Udp,
+            kind,
+            addr: None,
+        }
+    }
+
+    /// `stun:host:port`, `turn:host:port?transport=udp` or `turns:host:port?transport=tcp` (RFC 7064, RFC 7065), without
+    /// credentials. The resolved address stands for the host, but with TLS.
     pub fn url(&self) -> String {
-        let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
-        } else {
-            self.host.clone()
-        };
-        match self.kind {
-            IceServerKind::Stun => format!("stun:{host}:{}", self.port),
-            IceServerKind::Turn { .. } => format!("turn:{host}:{}?transport=udp", self.port),
+        let resolved = self.addr.filter(|_| self.transport != IceServerTransport::Tls);
+        let host = resolved.map_or_else(|| self.host.clone(), |addr| addr.ip().to_string());
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let port = resolved.map_or(self.port, |addr| addr.port());
+        match (&self.kind, self.transport) {
+            (IceServerKind::Stun, _) => format!("stun:{host}:{port}"),
+            (_, IceServerTransport::Udp) => format!("turn:{host}:{port}?transport=udp"),
+            (_, IceServerTransport::Tcp) => format!("turn:{host}:{port}?transport=tcp"),
+            (_, IceServerTransport::Tls) => format!("turns:{host}:{port}?transport=tcp"),
         }
     }
 }
@@ -190,6 +249,8 @@ pub struct IceConfig {
     pub policy: IcePolicy,
     /// How long gathering may delay an offer or answer; what is there by then is used.
     pub gather_budget: Duration,
+    /// Who does ICE; `None`: the media engine's own agent.
+    pub paths: Option<Arc<dyn IcePaths>>,
 }
 
 /// The value of an `a=candidate` line (RFC 8839 section 5.1).

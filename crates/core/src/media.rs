@@ -260,9 +260,11 @@ pub struct TransportStats {
 /// Who does ICE for an engine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IceMode {
+    /// The engine itself, unless it is given an [`IceConfig::paths`].
+    Any,
     /// The engine itself.
     BuiltIn,
-    /// An [`crate::ice::IceAgent`].
+    /// [`IceConfig::paths`], which must be there.
     External,
     /// Nobody: classic RTP.
     None,

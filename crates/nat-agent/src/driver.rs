@@ -5,10 +5,12 @@ use crate::machine::{Input, Machine, Output, Plan};
 use crate::{CallPlan, MAX_SERVERS, NatConfig, NatEvent};
 use actix::Recipient;
 use siprtc_core::Result;
-use siprtc_core::ice::IceConfig;
+use crate::path::Paths;
+use siprtc_core::ice::{IceConfig, IcePaths};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -28,6 +30,8 @@ pub(crate) struct Driver {
     config: NatConfig,
     events: Recipient<NatEvent>,
     machine: Machine,
+    /// With an ICE agent of ours.
+    paths: Option<Arc<dyn IcePaths>>,
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
     /// At most one lookup per server: the machine asks for no second one while one runs.
@@ -48,7 +52,8 @@ impl Driver {
         let v4 = bind_if(probes, Ipv4Addr::UNSPECIFIED.into()).await;
         let v6 = bind_if(probes && config.interfaces.ipv6, Ipv6Addr::UNSPECIFIED.into()).await;
         let mut driver = Driver {
-            machine: Machine::new(&config),
+            machine: Machine::new(Instant::now().into_std(), SystemTime::now(), &config),
+            paths: Paths::of(&config),
             config,
             events,
             v4,
@@ -128,6 +133,7 @@ impl Driver {
                 servers: plan.live,
                 policy: self.config.policy,
                 gather_budget: self.config.gather_budget,
+                paths: self.paths.clone(),
             };
             Ok(CallPlan {
                 ice,

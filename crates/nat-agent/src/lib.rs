@@ -1,18 +1,24 @@
 #![doc = include_str!("../README.md")]
 
 mod actor;
+mod credentials;
 mod driver;
 mod hosts;
 mod machine;
+mod path;
 mod report;
 mod stun;
 
 use actix::Message;
 use siprtc_core::Result;
-use siprtc_core::ice::{IceConfig, IcePolicy, IceServer};
+use siprtc_core::ice::{IceAgentFactory, IceConfig, IcePolicy, IceServer};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio_rustls::rustls::ClientConfig;
 
 pub use actor::NatAgent;
+pub use path::Ports;
 pub use hosts::{InterfaceFilter, host_addresses};
 pub use report::{ServerReport, ServerState};
 
@@ -23,7 +29,7 @@ pub const MAX_SERVERS: usize = 16;
 pub const MAX_WAITING: usize = 256;
 
 /// What a call may be reached by, and how long finding out may take.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NatConfig {
     /// Which of the host's addresses are used.
     pub interfaces: InterfaceFilter,
@@ -38,6 +44,23 @@ pub struct NatConfig {
     pub gather_budget: Duration,
     /// How often each server is asked again; at least 1 s, at most a day.
     pub probe_interval: Duration,
+    /// Who does ICE for media engines that let it be done for them; `None`: they do it themselves.
+    pub agent: Option<Arc<dyn IceAgentFactory>>,
+    /// Which ports sockets of media are bound to; an engine that does ICE itself binds any.
+    pub ports: Arc<Ports>,
+    /// Whom TURN over TLS trusts; `None`: it is not spoken.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+impl fmt::Debug for NatConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatConfig")
+            .field("interfaces", &self.interfaces)
+            .field("servers", &self.servers.len())
+            .field("policy", &self.policy)
+            .field("agent", &self.agent.as_ref().map(|agent| agent.name()))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for NatConfig {
@@ -47,8 +70,11 @@ impl Default for NatConfig {
             servers: Vec::new(),
             policy: IcePolicy::default(),
             probe_timeout: Duration::from_millis(200),
-            gather_budget: Duration::from_millis(500),
+            gather_budget: Duration::from_millis(200),
             probe_interval: Duration::from_secs(30),
+            agent: None,
+            ports: Arc::new(Ports::any()),
+            tls: None,
         }
     }
 }

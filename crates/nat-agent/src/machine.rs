@@ -7,15 +7,16 @@
 //! server by a whole Allocate with credentials, given back at once. A call takes what is known; it waits, for the
 //! budget and no longer, only for a server that nothing is known of or whose good news is too old.
 
+use crate::credentials;
 use crate::report::{ServerReport, ServerState};
 use crate::stun::{Answer, Ask, Auth, Outcome, Request, request};
 use crate::{MAX_SERVERS, MAX_WAITING, NatConfig, NatEvent};
 use rtc_stun::message::TransactionId;
-use siprtc_core::ice::{IcePolicy, IceServer, IceServerKind};
+use siprtc_core::ice::{IcePolicy, IceServer, IceServerKind, IceServerTransport};
 use siprtc_core::{Error, Fault, Result};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The first retransmission (RFC 8489 section 6.2.1); each further one comes after twice the time.
 const RTO: Duration = Duration::from_millis(500);
@@ -63,6 +64,8 @@ pub(crate) struct Plan {
 }
 
 pub(crate) struct Machine {
+    /// The wall clock's time then.
+    born: (Instant, SystemTime),
     entries: Vec<Entry>,
     policy: IcePolicy,
     probe_timeout: Duration,
@@ -118,7 +121,7 @@ struct Waiter {
 }
 
 impl Machine {
-    pub(crate) fn new(config: &NatConfig) -> Self {
+    pub(crate) fn new(now: Instant, wall: SystemTime, config: &NatConfig) -> Self {
         if config.servers.len() > MAX_SERVERS {
             tracing::warn!(
                 count = config.servers.len(),
@@ -134,6 +137,7 @@ impl Machine {
             probe: None,
         };
         Machine {
+            born: (now, wall),
             entries: config.servers.iter().take(MAX_SERVERS).map(entry).collect(),
             policy: config.policy,
             probe_timeout: config.probe_timeout.min(MAX_BUDGET),
@@ -230,7 +234,7 @@ impl Machine {
             self.mark_overdue(now);
         }
         for id in ready {
-            let result = self.make_plan();
+            let result = self.make_plan(now);
             self.outputs.push_back(Output::Plan { id, result });
         }
     }
@@ -244,27 +248,29 @@ impl Machine {
         }
     }
 
-    fn make_plan(&self) -> Result<Plan> {
+    fn make_plan(&self, now: Instant) -> Result<Plan> {
         let reports: Vec<ServerReport> = (0..self.entries.len()).map(|index| self.report(index)).collect();
         let live: Vec<IceServer> = (reports.iter())
             .filter(|report| report.state.is_alive())
             .filter_map(|report| {
-                let addr = report.addr?;
-                let kind = report.server.kind.clone();
-                Some(IceServer {
-                    host: addr.ip().to_string(),
-                    port: addr.port(),
-                    kind,
-                })
+                let mut server = report.server.clone();
+                server.addr = Some(report.addr?);
+                // Whoever allocates gets credentials that are good from now on.
+                if let Some((username, password)) = credentials::of(&server.kind, self.wall(now)) {
+                    server.kind = IceServerKind::Turn { username, password };
+                }
+                Some(server)
             })
             .collect();
-        let has_relay = live
-            .iter()
-            .any(|server| matches!(server.kind, IceServerKind::Turn { .. }));
+        let has_relay = live.iter().any(|server| server.kind.is_turn());
         if self.policy == IcePolicy::Relay && !has_relay {
             return Err(no_relay(&reports));
         }
         Ok(Plan { live, reports })
+    }
+
+    fn wall(&self, now: Instant) -> SystemTime {
+        self.born.1 + now.saturating_duration_since(self.born.0)
     }
 
     fn report(&self, index: usize) -> ServerReport {
@@ -313,9 +319,12 @@ impl Machine {
         match result {
             Ok(addr) => {
                 entry.addr = Some(addr);
-                let step = match entry.server.kind {
-                    IceServerKind::Stun => Step::Binding,
-                    IceServerKind::Turn { .. } => Step::Allocate,
+                if entry.server.transport != IceServerTransport::Udp {
+                    return self.settle(now, index, ServerState::Untried, None);
+                }
+                let step = match entry.server.kind.is_turn() {
+                    false => Step::Binding,
+                    true => Step::Allocate,
                 };
                 self.ask(now, index, step);
             }
@@ -441,11 +450,10 @@ impl Machine {
         };
         let is_challenge = (probe.step == Step::Allocate && code == 401)
             || (probe.step == Step::AllocateWithCredentials && code == 438 && probe.retries < MAX_RETRIES);
-        if let (true, Some((realm, nonce)), IceServerKind::Turn { username, password }) =
-            (is_challenge, challenge, &server.kind)
-        {
+        let known = credentials::of(&server.kind, self.born.1 + now.saturating_duration_since(self.born.0));
+        if let (true, Some((realm, nonce)), Some((username, password))) = (is_challenge, challenge, known) {
             probe.retries += u8::from(code == 438);
-            probe.auth = Auth::new(username, password, realm, nonce);
+            probe.auth = Auth::new(&username, &password, realm, nonce);
             if probe.auth.is_some() {
                 return self.ask(now, index, Step::AllocateWithCredentials);
             }
@@ -521,7 +529,7 @@ impl Machine {
 fn no_relay(reports: &[ServerReport]) -> Error {
     let turn: Vec<&ServerReport> = reports
         .iter()
-        .filter(|report| matches!(report.server.kind, IceServerKind::Turn { .. }))
+        .filter(|report| report.server.kind.is_turn())
         .collect();
     if turn.is_empty() {
         return Error::new(

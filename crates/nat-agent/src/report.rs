@@ -24,6 +24,8 @@ pub enum ServerState {
     },
     /// No answer in time.
     Silent,
+    /// Its name has an address; each call asks it itself, over a connection of its own.
+    Untried,
     /// Its name has no address that we can use; the text says why.
     Unresolvable(String),
 }
@@ -31,7 +33,7 @@ pub enum ServerState {
 impl ServerState {
     /// Whether calls may use it.
     pub fn is_alive(&self) -> bool {
-        matches!(self, ServerState::Alive { .. })
+        matches!(self, ServerState::Alive { .. } | ServerState::Untried)
     }
 }
 
@@ -50,11 +52,18 @@ pub struct ServerReport {
 
 impl fmt::Display for ServerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let IceServer { host, port, kind } = &self.server;
+        let IceServer {
+            host,
+            port,
+            kind,
+            transport,
+            ..
+        } = &self.server;
         let index = self.index;
         let (name, user) = match kind {
             IceServerKind::Stun => ("STUN", ""),
             IceServerKind::Turn { username, .. } => ("TURN", username.as_str()),
+            IceServerKind::TurnSecret { user, .. } => ("TURN", user.as_str()),
         };
         if host.contains(':') {
             write!(f, "{name} server [{host}]:{port}")?;
@@ -96,6 +105,7 @@ impl fmt::Display for ServerReport {
                     " refuses user {user} ({code} {reason}): ask its operator, or change ice.servers[{index}]"
                 )
             }
+            ServerState::Untried => write!(f, " is asked by each call, over {transport}"),
             ServerState::Silent => {
                 write!(
                     f,
@@ -117,11 +127,7 @@ mod tests {
     use super::*;
 
     fn told(kind: IceServerKind, state: ServerState) -> String {
-        let server = IceServer {
-            host: "192.0.2.1".to_owned(),
-            port: 3478,
-            kind,
-        };
+        let server = IceServer::udp("192.0.2.1", 3478, kind);
         ServerReport {
             index: 0,
             server,

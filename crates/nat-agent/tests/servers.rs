@@ -77,11 +77,7 @@ impl Handler<NatEvent> for Listener {
 }
 
 fn stun(addr: SocketAddr) -> IceServer {
-    IceServer {
-        host: addr.ip().to_string(),
-        port: addr.port(),
-        kind: IceServerKind::Stun,
-    }
+    IceServer::udp(addr.ip().to_string(), addr.port(), IceServerKind::Stun)
 }
 
 fn turn_as(addr: SocketAddr, username: &str, password: &str) -> IceServer {

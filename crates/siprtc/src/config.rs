@@ -5,7 +5,7 @@
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use siprtc_core::ice::{IcePolicy, IceServer, IceServerKind};
+use siprtc_core::ice::{IcePolicy, IceServer, IceServerKind, IceServerTransport};
 use siprtc_core::media::Codec;
 use siprtc_core::sip::{ListenerConfig, SipUri, Transport};
 use siprtc_core::{Error, Fault, Result};
@@ -110,6 +110,17 @@ pub struct IceSettings {
     pub probe_timeout_ms: u64,
     pub probe_interval_s: u64,
     pub gather_budget_ms: u64,
+    pub ports: Vec<u16>,
+    pub tls: IceTlsSettings,
+}
+
+/// `[ice.tls]`: whom TURN over TLS trusts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct IceTlsSettings {
+    pub ca: String,
+    pub verify: bool,
 }
 
 /// `[[ice.servers]]`: a STUN or TURN server.
@@ -122,6 +133,8 @@ pub struct IceServerConfig {
     pub username: String,
     #[serde(default)]
     pub password: String,
+    #[serde(default)]
+    pub secret: String,
 }
 
 /// `[log]`: what is written to standard error.
@@ -373,39 +386,58 @@ pub fn listener(key: &str, text: &str) -> Result<ListenerConfig> {
 }
 
 impl IceServerConfig {
-    /// RFC 7064 and RFC 7065, UDP only.
+    /// RFC 7064 and RFC 7065.
     pub(crate) fn parse(&self) -> Result<IceServer> {
         let bad = |what: &str| {
-            invalid(format!("ice.servers: {:?}: {what}", self.url))
-                .advice("write stun:host:port or turn:host:port with username and password; TCP and TLS are not served yet")
+            invalid(format!("ice.servers: {:?}: {what}", self.url)).advice(
+                "write stun:host:port, turn:host:port, turn:host:port?transport=tcp or turns:host:port, TURN with username \
+                 and password or with secret",
+            )
         };
         let (scheme, rest) = self.url.split_once(':').ok_or_else(|| bad("no scheme"))?;
         let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
-        if !matches!(query, "" | "transport=udp") {
-            return Err(bad("only transport=udp is served"));
-        }
+        let transport = match (scheme, query) {
+            ("stun" | "turn", "" | "transport=udp") => IceServerTransport::Udp,
+            ("turn", "transport=tcp") => IceServerTransport::Tcp,
+            ("turns", "" | "transport=tcp") => IceServerTransport::Tls,
+            ("stun", _) => return Err(bad("STUN goes over UDP")),
+            ("turns", _) => return Err(bad("TURN over DTLS is not spoken")),
+            ("turn", _) => return Err(bad("transport is udp or tcp")),
+            _ => return Err(bad("unknown scheme")),
+        };
+        let default_port = if transport == IceServerTransport::Tls { 5349 } else { 3478 };
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
                 (host, port.parse().map_err(|_| bad("unreadable port"))?)
             }
-            _ => (authority, 3478),
+            _ => (authority, default_port),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         if host.is_empty() {
             return Err(bad("no host"));
         }
-        let kind = match scheme {
-            "stun" => IceServerKind::Stun,
-            "turn" if self.username.is_empty() => {
-                return Err(bad("a TURN server needs username and password"));
+        let kind = match (scheme, self.secret.is_empty()) {
+            ("stun", _) => IceServerKind::Stun,
+            (_, false) if !self.password.is_empty() => return Err(bad("both password and secret are given")),
+            (_, false) => IceServerKind::TurnSecret {
+                user: self.username.clone(),
+                secret: self.secret.clone(),
+            },
+            _ if self.username.is_empty() => {
+                return Err(bad("a TURN server needs username and password, or a secret"));
             }
-            "turn" => IceServerKind::Turn {
+            _ => IceServerKind::Turn {
                 username: self.username.clone(),
                 password: self.password.clone(),
             },
-            _ => return Err(bad("unknown scheme")),
         };
-        Ok(IceServer { host, port, kind })
+        Ok(IceServer {
+            host,
+            port,
+            transport,
+            kind,
+            addr: None,
+        })
     }
 }
 
@@ -529,6 +561,7 @@ mod tests {
             url: url.to_owned(),
             username: user.to_owned(),
             password: "secret".to_owned(),
+            secret: String::new(),
         };
         assert_eq!(server("stun:stun.example.com", "").parse().unwrap().port, 3478);
         assert_eq!(

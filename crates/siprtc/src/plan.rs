@@ -3,17 +3,18 @@
 use crate::config::{self, AccountConfig, Config, SipConfig, invalid};
 use crate::registry;
 use crate::tls_files;
-use siprtc_core::ice::IceServer;
+use siprtc_core::ice::{IceServer, IceServerTransport};
 use siprtc_core::sip::{
     DigestAlgorithm, DigestSecret, Feature, Host, Listener, ListenerConfig, NameAddr, SipCapability, SipUri,
     StackConfig, TimerConfig, Transport,
 };
 use siprtc_core::{Error, Fault, Result};
 use siprtc_gateway::Account;
-use siprtc_nat_agent::{InterfaceFilter, NatConfig};
+use siprtc_nat_agent::{InterfaceFilter, NatConfig, Ports};
 use siprtc_registrar_client::Backoff;
 use siprtc_sip_locate::{Ipv6, LocateConfig};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A configuration that makes sense.
@@ -351,9 +352,31 @@ fn own_address(unspecified: IpAddr, towards: Option<&SipUri>) -> IpAddr {
         })
 }
 
+fn ports(range: &[u16]) -> Result<Ports> {
+    match range {
+        [] => Ok(Ports::any()),
+        [first, last] => Ports::range(*first, *last),
+        _ => Err(wiring(format!("ice.ports = {range:?} is neither empty nor a first and a last port"))
+            .advice("write it like [40000, 40099]")),
+    }
+}
+
 fn nat_config(config: &Config) -> Result<NatConfig> {
     let ice = &config.ice;
     let servers: Result<Vec<IceServer>> = ice.servers.iter().map(config::IceServerConfig::parse).collect();
+    let servers = servers?;
+    let streams = |server: &&IceServer| server.transport != IceServerTransport::Udp;
+    if let Some(server) = servers.iter().find(streams).filter(|_| ice.agent == registry::BUILT_IN) {
+        return Err(wiring(format!(
+            "ice.servers: {:?}: ice.agent = \"builtin\" speaks TURN over UDP only",
+            server.url()
+        ))
+        .advice("choose another ice.agent: is, rtc"));
+    }
+    let tls = match servers.iter().any(|server| server.transport == IceServerTransport::Tls) {
+        true => Some(siprtc_sip_locate::tls::client_config(&tls_files::authorities("ice.tls", &ice.tls.ca, ice.tls.verify)?)?),
+        false => None,
+    };
     Ok(NatConfig {
         interfaces: InterfaceFilter {
             allow: ice.interfaces.clone(),
@@ -362,10 +385,13 @@ fn nat_config(config: &Config) -> Result<NatConfig> {
             ipv6: ice.ipv6,
             link_local: ice.link_local,
         },
-        servers: servers?,
+        servers,
         policy: ice.policy()?,
         probe_timeout: Duration::from_millis(ice.probe_timeout_ms),
         gather_budget: Duration::from_millis(ice.gather_budget_ms),
         probe_interval: Duration::from_secs(ice.probe_interval_s),
+        agent: registry::ice_agent(&ice.agent),
+        ports: Arc::new(ports(&ice.ports)?),
+        tls,
     })
 }

@@ -34,7 +34,7 @@ const ICE_AGENTS: &[(&str, AgentMaker)] = &[
 ];
 
 /// The engine's own agent.
-const BUILT_IN: &str = "builtin";
+pub(crate) const BUILT_IN: &str = "builtin";
 
 /// The stack called `name`.
 pub fn sip_stack(name: &str) -> Result<Arc<dyn SipStackFactory>> {
@@ -84,6 +84,12 @@ pub fn ice_agents() -> Vec<Arc<dyn IceAgentFactory>> {
     ICE_AGENTS.iter().map(|(_, make)| make()).collect()
 }
 
+/// The agent called `name`; `None`: the engine's own.
+pub(crate) fn ice_agent(name: &str) -> Option<Arc<dyn IceAgentFactory>> {
+    let (_, make) = ICE_AGENTS.iter().find(|(known, _)| *known == name)?;
+    Some(make())
+}
+
 fn ice_names() -> Vec<&'static str> {
     let agents = ICE_AGENTS.iter().map(|(name, _)| *name);
     std::iter::once(BUILT_IN).chain(agents).collect()
@@ -96,7 +102,8 @@ pub(crate) fn check_ice(agent: &str, engine: &dyn MediaEngine) -> Result<()> {
         return Err(unknown("ice.agent", agent, &known));
     }
     match (agent, engine.ice()) {
-        (BUILT_IN, IceMode::BuiltIn) => Ok(()),
+        (BUILT_IN, IceMode::BuiltIn | IceMode::Any) => Ok(()),
+        (agent, IceMode::External | IceMode::Any) if agent != BUILT_IN => Ok(()),
         (agent, mode) => {
             let engine = engine.name();
             Err(Error::new(

@@ -10,18 +10,27 @@ const MAX_FILE: u64 = 4 << 20;
 
 /// The files' contents. Whether they are certificates is for whoever uses them to say.
 pub(crate) fn read(settings: &TlsSettings) -> Result<TlsConfig> {
-    let certificate = file("certificate", &settings.certificate)?;
-    let identity = match (certificate, file("key", &settings.key)?) {
+    let certificate = file("sip.tls.certificate", &settings.certificate)?;
+    let identity = match (certificate, file("sip.tls.key", &settings.key)?) {
         (Some(chain), Some(key)) => Some(TlsIdentity { chain, key }),
         (None, None) => None,
         (Some(_), None) => return Err(alone("certificate", "key")),
         (None, Some(_)) => return Err(alone("key", "certificate")),
     };
     Ok(TlsConfig {
-        ca: file("ca", &settings.ca)?,
+        ca: file("sip.tls.ca", &settings.ca)?,
         identity,
-        client_ca: file("client_ca", &settings.client_ca)?,
+        client_ca: file("sip.tls.client_ca", &settings.client_ca)?,
         verify: settings.verify,
+    })
+}
+
+/// Whom a client trusts that shows no certificate of its own. `section`: where in the configuration `ca` is.
+pub(crate) fn authorities(section: &str, ca: &str, verify: bool) -> Result<TlsConfig> {
+    Ok(TlsConfig {
+        ca: file(&format!("{section}.ca"), ca)?,
+        verify,
+        ..TlsConfig::default()
     })
 }
 
@@ -30,19 +39,19 @@ fn file(key: &str, path: &str) -> Result<Option<Bytes>> {
         return Ok(None);
     }
     let unreadable = |error: std::io::Error| {
-        broken(format!("sip.tls.{key}: {path} cannot be read"))
+        broken(format!("{key}: {path} cannot be read"))
             .caused_by(error)
             .advice("check the path, which is relative to the working directory, and the file's permissions")
     };
     if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_FILE {
         return Err(
-            broken(format!("sip.tls.{key}: {path} is longer than {MAX_FILE} octets"))
+            broken(format!("{key}: {path} is longer than {MAX_FILE} octets"))
                 .advice("give a PEM file"),
         );
     }
     let content = std::fs::read(path).map_err(unreadable)?;
     if !content.windows(PEM.len()).any(|window| window == PEM) {
-        return Err(broken(format!("sip.tls.{key}: {path} is no PEM file"))
+        return Err(broken(format!("{key}: {path} is no PEM file"))
             .advice("convert it (openssl x509 -inform der ...): it begins with -----BEGIN"));
     }
     Ok(Some(content.into()))

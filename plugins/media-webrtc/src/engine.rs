@@ -7,6 +7,7 @@ use crate::peer::Peer;
 use crate::reports::Reports;
 use crate::runtime::PeerRuntime;
 use crate::sdp::{self, Setup};
+use crate::shim::Shim;
 use crate::tap::Tap;
 use parking_lot::Mutex;
 use rtc::ice::mdns::MulticastDnsMode;
@@ -15,10 +16,10 @@ use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
-use siprtc_core::ice::{IceConfig, IcePolicy, IceServer, IceServerKind};
+use siprtc_core::ice::{IceConfig, IcePolicy, IceRole, IceServer, IceServerKind, IceServerTransport};
 use siprtc_core::media::{IceMode, MediaEngine, MediaPeer, PeerConfig};
 use siprtc_core::{Error, Fault, Result};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
@@ -31,6 +32,8 @@ use webrtc::peer_connection::{
 const OPERATION: &str = "create media peer";
 /// RFC 8445 section 14.2: Ta, the time between two rounds of checks. The library's default is 200 ms.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// The same, where the path does ICE.
+const OWN_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// Rounds for each pair: 30 s, as long as the library takes to fail. A callee checks from its answer on, which over
 /// SIP may reach the caller seconds later, and its checks hold its own NAT open until then.
 const CHECK_ROUNDS: u16 = 600;
@@ -47,7 +50,7 @@ impl MediaEngine for Engine {
     }
 
     fn ice(&self) -> IceMode {
-        IceMode::BuiltIn
+        IceMode::Any
     }
 
     async fn create_peer(&self, config: PeerConfig) -> Result<Arc<dyn MediaPeer>> {
@@ -65,7 +68,8 @@ impl MediaEngine for Engine {
             .ice
             .servers
             .iter()
-            .any(|server| matches!(server.kind, IceServerKind::Turn { .. }));
+            .any(|server| server.kind.is_turn());
+        let relay = relay && config.ice.paths.is_none();
         let shared = Arc::new(Shared::new(
             handle.clone(),
             reports.clone(),
@@ -76,6 +80,12 @@ impl MediaEngine for Engine {
         reports.lock().set_clock_rates(codecs::clock_rates(&formats));
         let role = config.remote_offer.as_deref().and_then(answering_role);
 
+        let shim = open_path(&config, &shared).await?;
+        let bind = match &shim {
+            // The connection wants an address; the socket that is bound to it closes as soon as it is handed over.
+            Some(_) => vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            None => config.ice.bind.clone(),
+        };
         let driver_ended = Arc::downgrade(&shared);
         let driver_ended = Arc::new(move || {
             if let Some(shared) = driver_ended.upgrade() {
@@ -83,20 +93,21 @@ impl MediaEngine for Engine {
             }
         });
         let connection = PeerConnectionBuilder::<SocketAddr>::new()
-            .with_configuration(configuration(&config.ice))
+            .with_configuration(configuration(&config.ice, shim.is_some()))
             .with_media_engine(codecs::registry().map_err(backend)?)
-            .with_setting_engine(settings(config.ice.policy, role))
+            .with_setting_engine(settings(config.ice.policy, role, shim.is_some()))
             .with_interceptor_registry(
                 Registry::new().with(Slot::ReceiverReport, Tap::new(config.packets, reports)),
             )
             .with_runtime(Arc::new(PeerRuntime::new(
                 handle,
+                shim,
                 shared.relay.clone(),
                 shared.connected.clone(),
                 driver_ended,
             )))
             .with_handler(Arc::new(Callbacks(shared.clone())))
-            .with_udp_addrs(config.ice.bind.clone())
+            .with_udp_addrs(bind)
             // Without it a connection that is dropped and not closed keeps its task and its sockets for ever.
             .with_dedicated_reactor_pool_size(1)
             .build()
@@ -132,6 +143,28 @@ impl MediaEngine for Engine {
     }
 }
 
+/// The path, where another does ICE.
+async fn open_path(config: &PeerConfig, shared: &Arc<Shared>) -> Result<Option<Arc<Shim>>> {
+    let Some(paths) = &config.ice.paths else {
+        return Ok(None);
+    };
+    // RFC 8445 section 6.1.1: who offers controls, but a lite peer never does.
+    let offer = config.remote_offer.as_deref();
+    let role = match offer.is_none_or(sdp::is_lite) {
+        true => IceRole::Controlling,
+        false => IceRole::Controlled,
+    };
+    let told = Arc::downgrade(shared);
+    let events = move |event| {
+        if let Some(shared) = told.upgrade() {
+            shared.path_changed(event);
+        }
+    };
+    let path = paths.open(&config.ice, role, Arc::new(events)).await?;
+    let shim = Shim::new(path);
+    Ok(Some(shared.shim.get_or_init(|| shim).clone()))
+}
+
 fn check(config: &PeerConfig) -> Result<()> {
     if config.codecs.is_empty() {
         return Err(misuse("there is no codec to offer").advice("name at least one in media.codecs"));
@@ -160,7 +193,10 @@ fn answering_role(offer: &str) -> Option<Setup> {
         .map(Setup::reversed)
 }
 
-fn configuration(ice: &IceConfig) -> RTCConfiguration {
+fn configuration(ice: &IceConfig, is_external: bool) -> RTCConfiguration {
+    if is_external {
+        return RTCConfigurationBuilder::default().build();
+    }
     RTCConfigurationBuilder::default()
         .with_ice_servers(servers(ice))
         .with_ice_transport_policy(match ice.policy {
@@ -174,7 +210,8 @@ fn configuration(ice: &IceConfig) -> RTCConfiguration {
 /// 5.1.1.2 takes them from a TURN server too: so each TURN server is named as a STUN server as well, unless nothing but
 /// relayed candidates may be known.
 fn servers(ice: &IceConfig) -> Vec<RTCIceServer> {
-    let mut told: Vec<RTCIceServer> = ice.servers.iter().map(server).collect();
+    let known = || (ice.servers.iter()).filter(|server| server.transport == IceServerTransport::Udp);
+    let mut told: Vec<RTCIceServer> = known().map(server).collect();
     if ice.policy == IcePolicy::All {
         let as_stun = |turn: &IceServer| {
             server(&IceServer {
@@ -182,7 +219,7 @@ fn servers(ice: &IceConfig) -> Vec<RTCIceServer> {
                 ..turn.clone()
             })
         };
-        for stun in ice.servers.iter().map(as_stun) {
+        for stun in known().map(as_stun) {
             if !told.iter().any(|known| known.urls == stun.urls) {
                 told.push(stun);
             }
@@ -193,8 +230,9 @@ fn servers(ice: &IceConfig) -> Vec<RTCIceServer> {
 
 fn server(server: &IceServer) -> RTCIceServer {
     let (username, credential) = match &server.kind {
-        IceServerKind::Stun => Default::default(),
         IceServerKind::Turn { username, password } => (username.clone(), password.clone()),
+        // Who plans a call has made user name and password of a secret.
+        IceServerKind::Stun | IceServerKind::TurnSecret { .. } => Default::default(),
     };
     RTCIceServer {
         urls: vec![server.url()],
@@ -203,16 +241,18 @@ fn server(server: &IceServer) -> RTCIceServer {
     }
 }
 
-fn settings(policy: IcePolicy, role: Option<Setup>) -> SettingEngine {
+fn settings(policy: IcePolicy, role: Option<Setup>, is_external: bool) -> SettingEngine {
     let relay = if policy == IcePolicy::Relay {
         Duration::ZERO
     } else {
         RELAY_PATIENCE
     };
+    // Checks that the connection's own socket answers cost nothing, and the first is waited for.
+    let interval = if is_external { OWN_CHECK_INTERVAL } else { CHECK_INTERVAL };
     let settings = SettingEngineBuilder::new()
         // No socket for names that SIP peers do not have; candidates that are names are left out.
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
-        .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECK_ROUNDS))
+        .with_ice_connection_attempts(Some(interval), Some(CHECK_ROUNDS))
         .with_host_acceptance_min_wait(Some(Duration::ZERO))
         .with_srflx_acceptance_min_wait(Some(Duration::ZERO))
         .with_prflx_acceptance_min_wait(Some(Duration::ZERO))

@@ -1,9 +1,10 @@
 //! From the library's callbacks to our events, and the state that both sides of a peer share.
 
 use crate::reports::Reports;
+use crate::shim::Shim;
 use crate::stats;
 use parking_lot::Mutex;
-use siprtc_core::ice::{CandidateKind, IceState};
+use siprtc_core::ice::{CandidateKind, IceState, PathEvent};
 use siprtc_core::media::{MediaEvent, MediaEventSink};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     /// How many times gathering was completed.
     gathered: watch::Sender<u64>,
     events: Arc<dyn MediaEventSink>,
+    /// Another does ICE.
+    pub(crate) shim: OnceLock<Arc<Shim>>,
 }
 
 impl Shared {
@@ -56,6 +59,7 @@ impl Shared {
             handshake_over: watch::Sender::new(false),
             gathered: watch::Sender::new(0),
             events,
+            shim: OnceLock::new(),
         }
     }
 
@@ -71,6 +75,12 @@ impl Shared {
     pub(crate) fn begin_close(&self) -> bool {
         self.handshake_over.send_replace(true);
         !self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn close_path(&self) {
+        if let Some(shim) = self.shim.get() {
+            shim.path.close();
+        }
     }
 
     pub(crate) fn emit_closed(&self) {
@@ -105,8 +115,24 @@ impl Shared {
             self.relay.store(self.has_relay, Ordering::Release);
         }
         if state == IceState::Connected {
-            self.tell_selected_pair();
+            if self.shim.get().is_none() {
+                self.tell_selected_pair();
+            }
             self.watch_dtls();
+        }
+    }
+
+    /// What the path under the connection says.
+    pub(crate) fn path_changed(self: &Arc<Self>, event: PathEvent) {
+        match event {
+            PathEvent::Selected(pair) => self.emit(MediaEvent::Selected(pair)),
+            PathEvent::State(state) => {
+                self.ice_changed(state);
+                if state == IceState::Failed {
+                    self.failed();
+                }
+            }
+            _ => {}
         }
     }
 
@@ -167,6 +193,12 @@ impl PeerConnectionEventHandler for Callbacks {
 
     async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
         use RTCIceConnectionState as Theirs;
+        if let Some(shim) = self.0.shim.get() {
+            if matches!(state, Theirs::Connected | Theirs::Completed) {
+                shim.be_ready();
+            }
+            return;
+        }
         self.0.ice_changed(match state {
             Theirs::Checking => IceState::Checking,
             Theirs::Connected | Theirs::Completed => IceState::Connected,

@@ -8,6 +8,7 @@ mod peer;
 mod reports;
 mod runtime;
 mod sdp;
+mod shim;
 mod stats;
 mod tap;
 

@@ -3,6 +3,7 @@
 
 use crate::codecs;
 use crate::sdp::{self, Format, Setup};
+use crate::shim::Shim;
 use rtc::shared::error::Error as LibraryError;
 use siprtc_core::media::{Direction, SdpKind};
 use siprtc_core::{Error, Fault, Result};
@@ -60,8 +61,9 @@ impl Negotiation {
     }
 
     /// Remembers a description that the library made; returns what the user gets to see.
-    pub(crate) fn created(&mut self, original: String, is_answer: bool) -> String {
+    pub(crate) fn created(&mut self, original: String, is_answer: bool, shim: Option<&Shim>) -> String {
         let given = self.given(&original, self.version + 1, is_answer);
+        let given = shim.map_or(given.clone(), |shim| shim.ours(&given, None));
         self.created = Some(Created {
             original,
             given: given.clone(),

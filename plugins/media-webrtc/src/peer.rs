@@ -4,11 +4,12 @@ use crate::codecs;
 use crate::events::Shared;
 use crate::negotiation::{self, Negotiation, failed};
 use crate::sdp::{self, Format};
+use crate::shim::Shim;
 use crate::stats;
 use futures_util::FutureExt;
 use rtc::rtp;
 use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
-use siprtc_core::ice::CandidatePair;
+use siprtc_core::ice::{Candidate, CandidatePair};
 use siprtc_core::media::{Direction, MediaPeer, RtpPacket, SdpKind, TransportStats};
 use siprtc_core::{Error, Fault, Result};
 use std::panic::AssertUnwindSafe;
@@ -58,6 +59,10 @@ impl Peer {
             shown_payload_type: codecs::shown().payload_type,
             payload_types: Default::default(),
         }
+    }
+
+    fn shim(&self) -> Option<&Shim> {
+        self.shared.shim.get().map(|shim| &**shim)
     }
 
     fn check_open(&self, operation: &'static str) -> Result<()> {
@@ -157,7 +162,7 @@ impl MediaPeer for Peer {
             .create_offer(None)
             .await
             .map_err(|error| failed(Fault::Backend, OPERATION, error))?;
-        Ok(state.created(offer.sdp, false))
+        Ok(state.created(offer.sdp, false, self.shim()))
     }
 
     async fn create_answer(&self) -> Result<String> {
@@ -173,7 +178,7 @@ impl MediaPeer for Peer {
             .create_answer(None)
             .await
             .map_err(|error| failed(Fault::PeerMisbehaved, OPERATION, error))?;
-        Ok(state.created(answer.sdp, true))
+        Ok(state.created(answer.sdp, true, self.shim()))
     }
 
     async fn set_local(&self, kind: SdpKind, sdp: &str) -> Result<String> {
@@ -187,7 +192,13 @@ impl MediaPeer for Peer {
             .set_local_description(description)
             .await
             .map_err(|error| failed(Fault::Backend, OPERATION, error))?;
-        self.gather(&mut state, sdp, gathered).await;
+        let candidates = match self.shim() {
+            Some(shim) => Some(lines(&shim.path.gather().await)),
+            None => {
+                self.gather(&mut state, sdp, gathered).await;
+                None
+            }
+        };
         self.check_open(OPERATION)?;
         state.version += 1;
         let local = self
@@ -200,7 +211,11 @@ impl MediaPeer for Peer {
             state.answered(sdp::setup(sdp), kind);
             self.use_formats(state.current());
         }
-        Ok(state.given(&local, state.version, is_answer))
+        let given = state.given(&local, state.version, is_answer);
+        Ok(match self.shim() {
+            Some(shim) => shim.ours(&given, candidates.as_deref()),
+            None => given,
+        })
     }
 
     async fn set_remote(&self, kind: SdpKind, sdp: &str) -> Result<()> {
@@ -213,8 +228,14 @@ impl MediaPeer for Peer {
             // The library takes only a sendrecv transceiver for the sendrecv offer that it is shown.
             self.direct(OPERATION, Direction::SendRecv).await?;
         }
-        self.apply_remote(kind, sdp::for_library(sdp, codecs::shown()))
-            .await?;
+        let shown = sdp::for_library(sdp, codecs::shown());
+        match self.shim() {
+            Some(shim) => {
+                self.apply_remote(kind, Shim::theirs(&shown)).await?;
+                shim.set_remote(sdp)?;
+            }
+            None => self.apply_remote(kind, shown).await?,
+        }
         if is_offer {
             state.offered(sdp, common);
         } else {
@@ -228,6 +249,9 @@ impl MediaPeer for Peer {
         const OPERATION: &str = "roll back";
         self.check_open(OPERATION)?;
         let mut state = self.negotiation.lock().await;
+        if let Some(shim) = self.shim() {
+            shim.path.rollback();
+        }
         let rollback = RTCSessionDescription::rollback(None)
             .map_err(|error| failed(Fault::Backend, OPERATION, error))?;
         let result = if state.remote_offer.take().is_some() {
@@ -247,6 +271,9 @@ impl MediaPeer for Peer {
     async fn restart_ice(&self) -> Result<()> {
         const OPERATION: &str = "restart ICE";
         self.check_open(OPERATION)?;
+        if let Some(shim) = self.shim() {
+            return shim.path.restart();
+        }
         self.connection
             .restart_ice()
             .await
@@ -285,7 +312,10 @@ impl MediaPeer for Peer {
     }
 
     async fn stats(&self) -> TransportStats {
-        let ice_round_trip = stats::ice_round_trip(&stats::report(&*self.connection).await);
+        let ice_round_trip = match self.shim() {
+            Some(shim) => shim.path.stats().round_trip,
+            None => stats::ice_round_trip(&stats::report(&*self.connection).await),
+        };
         let reports = self.shared.reports.lock();
         let (sent, received, remote) = (reports.sent(), reports.received(), reports.remote());
         TransportStats {
@@ -303,12 +333,16 @@ impl MediaPeer for Peer {
         if self.shared.is_closed() {
             return None;
         }
-        stats::selected_pair(&*self.connection).await
+        match self.shim() {
+            Some(shim) => shim.path.stats().pair,
+            None => stats::selected_pair(&*self.connection).await,
+        }
     }
 
     async fn close(&self) {
         if self.shared.begin_close() {
             close(&*self.connection).await;
+            self.shared.close_path();
             self.shared.emit_closed();
         }
     }
@@ -320,6 +354,7 @@ impl Drop for Peer {
             let (connection, shared) = (self.connection.clone(), self.shared.clone());
             self.shared.handle.spawn(async move {
                 close(&*connection).await;
+                shared.close_path();
                 shared.emit_closed();
             });
         }
@@ -330,6 +365,10 @@ async fn close(connection: &dyn PeerConnection) {
     if let Err(error) = connection.close().await {
         tracing::warn!(%error, "closing a media peer");
     }
+}
+
+fn lines(candidates: &[Candidate]) -> Vec<String> {
+    candidates.iter().map(ToString::to_string).collect()
 }
 
 fn description(kind: SdpKind, sdp: String) -> rtc::shared::error::Result<RTCSessionDescription> {

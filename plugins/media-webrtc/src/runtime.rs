@@ -3,6 +3,7 @@
 //! The library's own `TokioRuntime` uses the runtime that happens to be current. Our methods are called from actor
 //! arbiters, which are other, single-threaded runtimes; the peer's tasks, timers and sockets must not land there.
 
+use crate::shim::{self, Shim};
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSliceMut};
@@ -32,6 +33,8 @@ const EXTRA_ROUNDS: u8 = 4;
 /// Spawns, sleeps and opens sockets on one tokio runtime, whoever asks.
 pub(crate) struct PeerRuntime {
     handle: Handle,
+    /// Another does ICE: the connection has no socket of its own.
+    shim: Option<Arc<Shim>>,
     /// Called when the connection's driver task has ended, for whatever reason.
     driver_ended: Arc<dyn Fn() + Send + Sync>,
     driver: OnceLock<tokio::task::Id>,
@@ -46,12 +49,14 @@ pub(crate) struct PeerRuntime {
 impl PeerRuntime {
     pub(crate) fn new(
         handle: Handle,
+        shim: Option<Arc<Shim>>,
         relay: Arc<AtomicBool>,
         connected: Arc<AtomicBool>,
         driver_ended: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
         PeerRuntime {
             handle,
+            shim,
             driver_ended,
             driver: OnceLock::new(),
             relay,
@@ -105,6 +110,11 @@ impl Runtime for PeerRuntime {
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        if let Some(shim) = &self.shim {
+            let local = socket.local_addr()?;
+            let shim = shim.clone();
+            return Ok(Arc::new(shim::Socket { shim, local }));
+        }
         let _runtime = self.handle.enter();
         socket.set_nonblocking(true)?;
         let socket = tokio::net::UdpSocket::from_std(socket)?;
@@ -223,6 +233,7 @@ mod tests {
     fn runtime(relay: bool, connected: bool) -> Arc<PeerRuntime> {
         Arc::new(PeerRuntime::new(
             Handle::current(),
+            None,
             Arc::new(AtomicBool::new(relay)),
             Arc::new(AtomicBool::new(connected)),
             Arc::new(|| {}),
@@ -283,7 +294,7 @@ mod tests {
         let tell = ended.clone();
         let relay = Arc::new(AtomicBool::new(false));
         let told = Arc::new(move || tell.notify_one());
-        let runtime = PeerRuntime::new(Handle::current(), relay.clone(), relay, told);
+        let runtime = PeerRuntime::new(Handle::current(), None, relay.clone(), relay, told);
         runtime.spawn_reactor(1, Box::pin(async { panic!("as a library may") }));
         tokio::time::timeout(Duration::from_secs(10), ended.notified())
             .await

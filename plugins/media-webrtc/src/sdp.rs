@@ -1,7 +1,7 @@
 //! Small readers and writers of single SDP lines. The translation of an SDP is not done here.
 
 use crate::codecs;
-use siprtc_core::ice::Candidate;
+use siprtc_core::ice::{Candidate, IceParameters};
 use siprtc_core::media::Direction;
 
 /// Candidates taken from one description: RFC 8445 section 6.1.2.5 wants the number of checks bounded. The first
@@ -317,6 +317,62 @@ fn with_usable_candidates(sdp: &str) -> String {
             return None;
         }
         seen.push(place);
+        Some(line.to_owned())
+    })
+}
+
+/// The credentials that hold for the first audio section, and its usable candidates.
+pub(crate) fn ice(sdp: &str) -> (IceParameters, Vec<Candidate>) {
+    let parameters = IceParameters {
+        ufrag: last_value(sdp, "a=ice-ufrag:").unwrap_or_default().to_owned(),
+        pwd: last_value(sdp, "a=ice-pwd:").unwrap_or_default().to_owned(),
+        lite: is_lite(sdp),
+    };
+    let sdp = with_usable_candidates(sdp);
+    let lines = audio_lines(&sdp).filter_map(|line| line.strip_prefix("a=candidate:"));
+    (parameters, lines.filter_map(|line| line.parse().ok()).collect())
+}
+
+/// Whether its writer only answers checks (RFC 8839 section 5.3).
+pub(crate) fn is_lite(sdp: &str) -> bool {
+    audio_lines(sdp).any(|line| line == "a=ice-lite")
+}
+
+/// The same description with these ICE lines in its first audio section and no others.
+pub(crate) fn with_ice(sdp: &str, parameters: &IceParameters, candidates: &[String], is_complete: bool) -> String {
+    let mut lines = String::new();
+    if parameters.lite {
+        lines.push_str("a=ice-lite\r\n");
+    }
+    lines.push_str(&format!("a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", parameters.ufrag, parameters.pwd));
+    for candidate in candidates {
+        lines.push_str(&format!("a=candidate:{candidate}\r\n"));
+    }
+    if is_complete && !candidates.is_empty() {
+        lines.push_str("a=end-of-candidates\r\n");
+    }
+    let (head, section) = match parameters.lite {
+        true => lines.split_at("a=ice-lite\r\n".len()),
+        false => ("", lines.as_str()),
+    };
+    let (head, section) = (head.trim_end().to_owned(), section.trim_end().to_owned());
+    let mut sections = Sections::default();
+    let mut is_told = false;
+    map_lines(sdp, |line| {
+        let is_audio = sections.in_audio(line) && sections.section > 0;
+        let is_ice = ["a=ice-ufrag:", "a=ice-pwd:", "a=ice-lite", "a=candidate:", "a=end-of-candidates"]
+            .iter()
+            .any(|prefix| line.starts_with(prefix));
+        if is_ice {
+            return None;
+        }
+        // RFC 8839 section 5.3: ice-lite is the session's.
+        if line.starts_with("t=") && !head.is_empty() {
+            return Some(format!("{line}\r\n{head}"));
+        }
+        if is_audio && line.starts_with("a=") && !std::mem::replace(&mut is_told, true) {
+            return Some(format!("{section}\r\n{line}"));
+        }
         Some(line.to_owned())
     })
 }

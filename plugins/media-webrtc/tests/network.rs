@@ -58,11 +58,7 @@ async fn turn_server() -> (Server, SocketAddr) {
 }
 
 fn server(addr: SocketAddr, kind: IceServerKind) -> IceServer {
-    IceServer {
-        host: addr.ip().to_string(),
-        port: addr.port(),
-        kind,
-    }
+    IceServer::udp(addr.ip().to_string(), addr.port(), kind)
 }
 
 fn turn(addr: SocketAddr) -> IceServer {

@@ -73,6 +73,7 @@ fn account(config: &Config, home: &HomeServer, name: &str) -> Result<Config> {
             url: format!("turn:{turn}"),
             username: name.to_owned(),
             password: PASSWORD.to_owned(),
+            secret: String::new(),
         }];
     }
     Ok(config)

@@ -35,11 +35,7 @@ struct Bench {
 }
 
 fn stun(host: &str) -> IceServer {
-    IceServer {
-        host: host.to_owned(),
-        port: 3478,
-        kind: IceServerKind::Stun,
-    }
+    IceServer::udp(host, 3478, IceServerKind::Stun)
 }
 
 fn turn(host: &str) -> IceServer {
@@ -47,11 +43,7 @@ fn turn(host: &str) -> IceServer {
         username: "alice".to_owned(),
         password: "secret".to_owned(),
     };
-    IceServer {
-        host: host.to_owned(),
-        port: 3478,
-        kind,
-    }
+    IceServer::udp(host, 3478, kind)
 }
 
 impl Bench {
@@ -64,7 +56,7 @@ impl Bench {
             ..NatConfig::default()
         };
         let mut bench = Bench {
-            machine: Machine::new(&config),
+            machine: Machine::new(Instant::now(), SystemTime::now(), &config),
             // Any instant serves: the machine only compares and adds.
             now: tokio::time::Instant::now().into_std(),
             sent: Vec::new(),
@@ -380,7 +372,7 @@ fn times_that_make_no_sense_are_brought_within_reason() {
             probe_interval: time,
             ..NatConfig::default()
         };
-        let mut machine = Machine::new(&config);
+        let mut machine = Machine::new(Instant::now(), SystemTime::now(), &config);
         let now = tokio::time::Instant::now().into_std();
         machine.handle(now, Input::Plan { id: 1 });
         assert!(machine.poll_timeout().is_some_and(|at| at <= now + MAX_BUDGET));

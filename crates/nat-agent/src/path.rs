@@ -1,0 +1,137 @@
+//! Paths under a media engine (see [`siprtc_core::ice::IcePath`]): sockets, gathering, relays, consent, and the ICE agent
+//! that the configuration names.
+
+mod consent;
+mod gather;
+mod generation;
+mod io;
+mod machine;
+mod ports;
+mod relay;
+mod stream;
+
+use crate::NatConfig;
+use crate::hosts::host_addresses;
+use async_trait::async_trait;
+use machine::{Machine, Setup};
+use siprtc_core::ice::{
+    IceAgentFactory, IceConfig, IceFeature, IceParameters, IcePath, IcePaths, IcePolicy, IceRole, PathEventSink,
+};
+use siprtc_core::{Error, Fault, Result};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio_rustls::rustls::ClientConfig;
+
+pub use ports::Ports;
+
+const OPERATION: &str = "open an ICE path";
+/// RFC 8839 section 5.4: at least 24 and 128 bits at random.
+const UFRAG: usize = 8;
+const PWD: usize = 24;
+const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// What every path of an endpoint shares.
+pub(crate) struct Options {
+    pub(crate) agent: Arc<dyn IceAgentFactory>,
+    /// Which ports sockets are bound to.
+    pub(crate) ports: Arc<Ports>,
+    /// For TURN over TLS.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    /// The host's addresses as they are at the call.
+    pub(crate) addresses: Box<dyn Fn() -> Result<Vec<IpAddr>> + Send + Sync>,
+    pub(crate) budget: Duration,
+}
+
+/// Opens paths with one agent.
+pub(crate) struct Paths(Arc<Options>);
+
+impl Paths {
+    /// Of the agent that `config` names, if it names one.
+    pub(crate) fn of(config: &NatConfig) -> Option<Arc<dyn IcePaths>> {
+        let interfaces = config.interfaces.clone();
+        Some(Arc::new(Paths(Arc::new(Options {
+            agent: config.agent.clone()?,
+            ports: config.ports.clone(),
+            tls: config.tls.clone(),
+            addresses: Box::new(move || host_addresses(&interfaces)),
+            budget: config.gather_budget,
+        }))))
+    }
+}
+
+impl fmt::Debug for Paths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Paths").field(&self.0.agent.name()).finish()
+    }
+}
+
+#[async_trait]
+impl IcePaths for Paths {
+    fn agent(&self) -> &'static str {
+        self.0.agent.name()
+    }
+
+    async fn open(
+        &self,
+        config: &IceConfig,
+        role: IceRole,
+        events: Arc<dyn PathEventSink>,
+    ) -> Result<Arc<dyn IcePath>> {
+        let options = self.0.clone();
+        check(config.policy, &*options.agent)?;
+        let mut sockets = Vec::new();
+        let mut refused = None;
+        for addr in &config.bind {
+            match options.ports.bind(addr.ip()) {
+                Ok(socket) => sockets.push(socket),
+                Err(error) => refused = Some(error),
+            }
+        }
+        if let (true, Some(error)) = (sockets.is_empty(), refused) {
+            return Err(error);
+        }
+        let bound: std::io::Result<Vec<_>> = sockets.iter().map(UdpSocket::local_addr).collect();
+        let setup = Setup {
+            factory: options.agent.clone(),
+            role,
+            servers: config.servers.clone(),
+            policy: config.policy,
+            credentials: Box::new(credentials),
+            random: Box::new(rand::random::<f64>),
+        };
+        let now = tokio::time::Instant::now().into_std();
+        let machine = Machine::new(now, setup, &bound.map_err(no_address)?)?;
+        Ok(io::Path::open(machine, sockets, config.gather_budget, options, events))
+    }
+}
+
+fn check(policy: IcePolicy, agent: &dyn IceAgentFactory) -> Result<()> {
+    match agent.capability().gap(IceFeature::Relay) {
+        Some(gap) if policy == IcePolicy::Relay => Err(Error::new(
+            Fault::ConfigInvalid,
+            OPERATION,
+            format!("ice.policy = \"relay\", and ice.agent = {:?} has none: {}", agent.name(), gap.why),
+        )
+        .advice("choose another ice.agent")),
+        _ => Ok(()),
+    }
+}
+
+fn no_address(error: std::io::Error) -> Error {
+    Error::new(Fault::Backend, OPERATION, "a socket has no address").caused_by(error)
+}
+
+fn credentials() -> IceParameters {
+    let word = |length| {
+        let letter = |_| char::from(ICE_CHARS[usize::from(rand::random::<u8>() & 63)]);
+        (0..length).map(letter).collect()
+    };
+    IceParameters {
+        ufrag: word(UFRAG),
+        pwd: word(PWD),
+        lite: false,
+    }
+}

@@ -1,0 +1,112 @@
+//! Consent freshness (RFC 7675), which is the keepalive too: once for every agent, for each of them does it otherwise or
+//! not at all.
+
+use crate::stun::{Check, CheckAnswer};
+use siprtc_core::ice::{IceParameters, IceRole};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// RFC 7675 section 5.1: a check every 5 s, each time 0.8 to 1.2 of it.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// RFC 7675 section 5.1: without an answer for so long there is no consent.
+const EXPIRY: Duration = Duration::from_secs(30);
+/// Silence that is told as [`Health::Silent`]: an answer to the second check is late.
+const SILENCE: Duration = Duration::from_secs(8);
+/// Checks that an answer is awaited to: those of [`EXPIRY`].
+const MOST_PENDING: usize = 8;
+
+/// What the checks say of the pair.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Health {
+    Consented,
+    Expired,
+    Silent,
+}
+
+/// Consent on one pair.
+pub(super) struct Consent {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    ours: IceParameters,
+    theirs: IceParameters,
+    tie_breaker: u64,
+    next: Instant,
+    answered: Instant,
+    pending: Vec<(Check, Instant)>,
+    pub(super) round_trip: Option<Duration>,
+}
+
+impl Consent {
+    /// The check that selected the pair has just been answered.
+    pub(super) fn new(
+        now: Instant,
+        (local, remote): (SocketAddr, SocketAddr),
+        ours: &IceParameters,
+        theirs: &IceParameters,
+        tie_breaker: u64,
+    ) -> Self {
+        Consent {
+            local,
+            remote,
+            ours: ours.clone(),
+            theirs: theirs.clone(),
+            tie_breaker,
+            // The first one soon: it measures the round trip.
+            next: now + Duration::from_millis(500),
+            answered: now,
+            pending: Vec::new(),
+            round_trip: None,
+        }
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        let silent = self.answered + SILENCE;
+        let expired = self.answered + EXPIRY;
+        // The passing of either limit is to be told once; which is past is told already.
+        let limit = if silent > self.next { silent } else { expired };
+        self.next.min(limit)
+    }
+
+    pub(super) fn health(&self, now: Instant) -> Health {
+        match now.saturating_duration_since(self.answered) {
+            quiet if quiet >= EXPIRY => Health::Expired,
+            quiet if quiet >= SILENCE => Health::Silent,
+            _ => Health::Consented,
+        }
+    }
+
+    /// The check to send, if it is time. `jitter`: 0 to 1.
+    pub(super) fn check(&mut self, now: Instant, role: IceRole, jitter: f64) -> Option<Vec<u8>> {
+        if now < self.next {
+            return None;
+        }
+        self.next = now + INTERVAL.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
+        let (check, data) = Check::new(&self.ours, &self.theirs, role, self.tie_breaker)?;
+        if self.pending.len() == MOST_PENDING {
+            self.pending.remove(0);
+        }
+        self.pending.push((check, now));
+        Some(data)
+    }
+
+    /// Whether `data` answers one of the checks; an answer that is not signed with the peer's password is none, whoever
+    /// sent it, and so is an error.
+    pub(super) fn take(&mut self, now: Instant, remote: SocketAddr, data: &[u8]) -> bool {
+        let Some(at) = self.pending.iter().position(|(check, _)| check.is_asked_by(data)) else {
+            return false;
+        };
+        if remote != self.remote {
+            return true;
+        }
+        match self.pending[at].0.judge(data, &self.theirs.pwd) {
+            CheckAnswer::Forged => {}
+            CheckAnswer::Refused => drop(self.pending.remove(at)),
+            CheckAnswer::Success => {
+                let (_, sent) = self.pending.remove(at);
+                self.round_trip = Some(now.saturating_duration_since(sent));
+                self.answered = now;
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,659 @@
+//! Decides: which agent a packet is for, what is gathered, over which pair datagrams go, and when a path is lost. No
+//! sockets, no clock.
+
+use super::consent::{Consent, Health};
+use super::gather::Reflexive;
+use super::generation::Generation;
+use super::relay::{Relay, Standing, Way};
+use siprtc_core::ice::{
+    Candidate, CandidateKind, CandidatePair, IceAgentFactory, IceEvent, IceParameters, IcePolicy, IceRole,
+    IceServer, IceServerKind, IceServerTransport, IceState, LocalCandidate, PairEnd, PathEvent, PathStats,
+};
+use siprtc_core::{Error, Fault, Result};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A path that finds no pair for so long has failed (RFC 8445 section 8.1.2 leaves it open): agents differ, this does not.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Datagrams that wait for a pair to be selected: a DTLS flight and its repetition. The oldest is dropped for one more.
+const MOST_HELD: usize = 16;
+/// Addresses that datagrams are taken from: those with which a check has succeeded.
+const MOST_KNOWN: usize = 64;
+
+/// What a path begins with.
+pub(super) struct Setup {
+    pub(super) factory: Arc<dyn IceAgentFactory>,
+    pub(super) role: IceRole,
+    /// Servers with their addresses.
+    pub(super) servers: Vec<IceServer>,
+    pub(super) policy: IcePolicy,
+    pub(super) credentials: Box<dyn FnMut() -> IceParameters + Send>,
+    /// 0 to 1, a fresh one at each call.
+    pub(super) random: Box<dyn FnMut() -> f64 + Send>,
+}
+
+/// What has happened.
+pub(super) enum Input<'a> {
+    /// A datagram came to the socket `base`.
+    Datagram {
+        base: usize,
+        from: SocketAddr,
+        data: &'a [u8],
+    },
+    /// The connection to the server of `relay` is lost, or cannot be made.
+    Broken { relay: usize },
+    /// The connection to the server of `relay` is up.
+    Connected { relay: usize, local: SocketAddr },
+    /// Octets came over the connection of `relay`.
+    Streamed { relay: usize, data: &'a [u8] },
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// A connection to the TURN server of `relay` is wanted.
+    Connect { relay: usize },
+    Event(PathEvent),
+    Send { base: usize, to: SocketAddr, data: Vec<u8> },
+    Stream { relay: usize, data: Vec<u8> },
+}
+
+/// Where a datagram of the engine's goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Route {
+    Direct { base: usize, to: SocketAddr },
+    Relayed { relay: usize, to: SocketAddr },
+}
+
+/// A socket of the path's.
+struct Base {
+    addr: SocketAddr,
+    /// Its address is this machine's still.
+    is_alive: bool,
+}
+
+/// The path, without its sockets.
+pub(super) struct Machine {
+    setup: Setup,
+    bases: Vec<Base>,
+    relays: Vec<Relay>,
+    reflexive: Reflexive,
+    /// Everything gathered so far, for the agents to come.
+    gathered: Vec<(LocalCandidate, SocketAddr)>,
+    is_told: bool,
+    current: Generation,
+    /// The restart under way.
+    next: Option<Generation>,
+    state: IceState,
+    selected: Option<(SocketAddr, SocketAddr)>,
+    consent: Option<Consent>,
+    route: Option<Route>,
+    fails_at: Option<Instant>,
+    held: VecDeque<Vec<u8>>,
+    known: Vec<SocketAddr>,
+    tie_breaker: u64,
+    pub(super) stats: PathStats,
+    outputs: VecDeque<Output>,
+}
+
+impl Machine {
+    pub(super) fn new(now: Instant, mut setup: Setup, bases: &[SocketAddr]) -> Result<Self> {
+        let ours = (setup.credentials)();
+        let current = Generation::new(now, &*setup.factory, setup.role, ours)?;
+        let tie_breaker = ((setup.random)() * u64::MAX as f64) as u64;
+        let mut machine = Machine {
+            setup,
+            bases: Vec::new(),
+            relays: Vec::new(),
+            reflexive: Reflexive::default(),
+            gathered: Vec::new(),
+            is_told: false,
+            current,
+            next: None,
+            state: IceState::New,
+            selected: None,
+            consent: None,
+            route: None,
+            fails_at: None,
+            held: VecDeque::new(),
+            known: Vec::new(),
+            tie_breaker,
+            stats: PathStats::default(),
+            outputs: VecDeque::new(),
+        };
+        for addr in bases {
+            machine.add_base(now, *addr);
+        }
+        machine.connect_relays(now);
+        Ok(machine)
+    }
+
+    // ---- gathering
+
+    /// A new socket, whose number is how many there were before.
+    pub(super) fn add_base(&mut self, now: Instant, addr: SocketAddr) {
+        let base = self.bases.len();
+        self.bases.push(Base { addr, is_alive: true });
+        if self.setup.policy == IcePolicy::All {
+            self.add_local(now, LocalCandidate::Host, addr);
+        }
+        for server in self.setup.servers.clone() {
+            let Some(to) = server.addr.filter(|to| to.is_ipv4() == addr.is_ipv4()) else {
+                continue;
+            };
+            if server.transport != IceServerTransport::Udp {
+                continue;
+            }
+            // A TURN server tells it too; of loopback every server tells the same.
+            if self.setup.policy == IcePolicy::All && !addr.ip().is_loopback() {
+                self.reflexive.ask(now, base, to);
+            }
+            if let IceServerKind::Turn { username, password } = &server.kind {
+                let credentials = (username.as_str(), password.as_str());
+                let mut relay = Relay::new(now, to, server.transport, Way::Socket(base), credentials);
+                relay.begin(addr);
+                self.relays.push(relay);
+            }
+        }
+        self.tick(now);
+    }
+
+    /// TURN over TCP and TLS has connections of its own, one for each server.
+    fn connect_relays(&mut self, now: Instant) {
+        for server in self.setup.servers.clone() {
+            let (Some(to), IceServerKind::Turn { username, password }) = (server.addr, &server.kind) else {
+                continue;
+            };
+            if server.transport == IceServerTransport::Udp {
+                continue;
+            }
+            let credentials = (username.as_str(), password.as_str());
+            let relay = self.relays.len();
+            self.relays
+                .push(Relay::new(now, to, server.transport, Way::Stream, credentials));
+            self.outputs.push_back(Output::Connect { relay });
+        }
+    }
+
+    /// The server of a relay with a connection of its own: its address and its place among the servers.
+    pub(super) fn stream_server(&self, relay: usize) -> Option<&IceServer> {
+        let relay = self.relays.get(relay).filter(|relay| relay.way == Way::Stream)?;
+        (self.setup.servers.iter())
+            .find(|server| server.addr == Some(relay.server) && server.transport == relay.transport)
+    }
+
+    /// Whether nothing more is to come.
+    pub(super) fn is_gathered(&self) -> bool {
+        self.reflexive.is_over() && self.relays.iter().all(|relay| relay.standing != Standing::Asking)
+    }
+
+    /// What the peer is told; whatever is gathered later comes as [`PathEvent::Candidate`].
+    pub(super) fn tell_candidates(&mut self) -> Vec<Candidate> {
+        self.is_told = true;
+        self.newest().told.clone()
+    }
+
+    fn add_local(&mut self, now: Instant, kind: LocalCandidate, addr: SocketAddr) {
+        if self.gathered.contains(&(kind, addr)) {
+            return;
+        }
+        self.gathered.push((kind, addr));
+        let hides = self.setup.policy == IcePolicy::Relay;
+        let told = self.current.add_local(now, kind, addr, hides);
+        let told = match &mut self.next {
+            Some(next) => next.add_local(now, kind, addr, hides),
+            None => told,
+        };
+        if let Some(candidate) = told.filter(|_| self.is_told) {
+            self.outputs
+                .push_back(Output::Event(PathEvent::Candidate(candidate)));
+        }
+    }
+
+    // ---- offer and answer
+
+    fn newest(&self) -> &Generation {
+        self.next.as_ref().unwrap_or(&self.current)
+    }
+
+    pub(super) fn parameters(&self) -> IceParameters {
+        self.newest().ours.clone()
+    }
+
+    /// New credentials, a new agent, and all that is gathered from sockets that live. `alive` says which do.
+    pub(super) fn restart(&mut self, now: Instant, alive: &dyn Fn(SocketAddr) -> bool) -> Result<()> {
+        for base in &mut self.bases {
+            base.is_alive = alive(base.addr);
+        }
+        let ours = (self.setup.credentials)();
+        let mut next = Generation::new(now, &*self.setup.factory, self.setup.role, ours)?;
+        let hides = self.setup.policy == IcePolicy::Relay;
+        for (kind, addr) in &self.gathered {
+            let below = match kind {
+                LocalCandidate::Host => *addr,
+                LocalCandidate::Relayed { base } | LocalCandidate::ServerReflexive { base } => *base,
+            };
+            let dead = (self.bases.iter()).any(|base| base.addr == below && !base.is_alive);
+            if !dead {
+                next.add_local(now, *kind, *addr, hides);
+            }
+        }
+        self.is_told = false;
+        self.next = Some(next);
+        Ok(())
+    }
+
+    pub(super) fn rollback(&mut self) {
+        self.next = None;
+        self.is_told = true;
+    }
+
+    pub(super) fn set_remote(
+        &mut self,
+        now: Instant,
+        theirs: &IceParameters,
+        candidates: &[Candidate],
+    ) -> Result<()> {
+        check(theirs)?;
+        let known = self.current.theirs.as_ref();
+        let is_restart = known.is_some_and(|known| (&known.ufrag, &known.pwd) != (&theirs.ufrag, &theirs.pwd));
+        if is_restart && self.next.is_none() {
+            self.restart(now, &|_| true)?;
+        }
+        let generation = match &mut self.next {
+            Some(next) if is_restart => next,
+            _ => &mut self.current,
+        };
+        if generation.theirs.is_none() {
+            generation.set_remote(now, theirs)?;
+            self.fails_at = Some(now + PATIENCE);
+            if self.state == IceState::New {
+                self.become_state(IceState::Checking);
+            }
+        }
+        for candidate in candidates {
+            self.add_remote(now, candidate);
+        }
+        self.tick(now);
+        Ok(())
+    }
+
+    pub(super) fn add_remote(&mut self, now: Instant, candidate: &Candidate) {
+        let generation = match &mut self.next {
+            Some(next) if next.theirs.is_some() => next,
+            _ => &mut self.current,
+        };
+        if !generation.add_remote(now, candidate) {
+            return;
+        }
+        if let Some(addr) = candidate.socket_addr() {
+            for relay in &mut self.relays {
+                relay.permit(now, addr.ip());
+            }
+        }
+        self.tick(now);
+    }
+
+    // ---- datagrams
+
+    /// Takes what has happened; a datagram of the peer's that came through a relay goes to `deliver`.
+    pub(super) fn handle(&mut self, now: Instant, input: Input<'_>, deliver: &mut dyn FnMut(&[u8])) {
+        match input {
+            Input::Datagram { base, from, data } => self.datagram(now, base, from, data, deliver),
+            Input::Broken { relay } => {
+                if let Some(relay) = self.relays.get_mut(relay) {
+                    relay.lose();
+                }
+            }
+            Input::Connected { relay, local } => {
+                if let Some(relay) = self.relays.get_mut(relay) {
+                    relay.begin(local);
+                }
+            }
+            Input::Streamed { relay, data } => drop(self.relayed(now, relay, data, deliver)),
+            Input::Tick => {}
+        }
+        self.tick(now);
+    }
+
+    /// Whether a datagram that is no STUN and no ChannelData is the peer's.
+    pub(super) fn is_peer(&mut self, from: SocketAddr) -> bool {
+        let is_peer = self.selected.is_some_and(|(_, remote)| remote == from) || self.known.contains(&from);
+        self.stats.strangers += u64::from(!is_peer);
+        is_peer
+    }
+
+    /// Over which pair the engine's datagrams go; without one, this one waits.
+    pub(super) fn route(&mut self, datagram: &[u8]) -> Option<Route> {
+        if self.route.is_none() {
+            // Consent has ended: RFC 7675 section 5.1 has the sender stop at once.
+            if self.state == IceState::Failed {
+                self.stats.unsent += 1;
+                return None;
+            }
+            if self.held.len() == MOST_HELD {
+                self.held.pop_front();
+                self.stats.unsent += 1;
+            }
+            self.held.push_back(datagram.to_vec());
+        }
+        self.route
+    }
+
+    /// What to send to the server so that `data` is relayed.
+    pub(super) fn relay(&mut self, now: Instant, relay: usize, to: SocketAddr, data: &[u8]) {
+        let Some(at) = self.relays.get_mut(relay) else { return };
+        let wrapped = at.wrap(now, to, data);
+        for data in wrapped.into_iter().chain(at.poll(now)) {
+            self.to_server(relay, data);
+        }
+    }
+
+    fn to_server(&mut self, relay: usize, data: Vec<u8>) {
+        let output = match (self.relays[relay].way, self.relays[relay].server) {
+            (Way::Socket(base), to) => Output::Send { base, to, data },
+            (Way::Stream, _) => Output::Stream { relay, data },
+        };
+        self.outputs.push_back(output);
+    }
+
+    fn datagram(
+        &mut self,
+        now: Instant,
+        base: usize,
+        from: SocketAddr,
+        data: &[u8],
+        deliver: &mut dyn FnMut(&[u8]),
+    ) {
+        let from_relay = |relay: &Relay| relay.way == Way::Socket(base) && relay.server == from;
+        if let Some(mapped) = self.reflexive.take(base, from, data) {
+            if let Some(mapped) = mapped {
+                let below = self.bases[base].addr;
+                self.add_local(now, LocalCandidate::ServerReflexive { base: below }, mapped);
+            }
+            return;
+        }
+        if let Some(relay) = self.relays.iter().position(from_relay)
+            && self.relayed(now, relay, data, deliver)
+        {
+            return;
+        }
+        let local = self.bases[base].addr;
+        if data.first().is_some_and(|first| *first < 4) {
+            self.stun(now, local, from, data);
+        }
+    }
+
+    fn relayed(&mut self, now: Instant, at: usize, data: &[u8], deliver: &mut dyn FnMut(&[u8])) -> bool {
+        let Some(relay) = self.relays.get_mut(at) else { return false };
+        let Some(relayed) = relay.take(now, data) else {
+            return false;
+        };
+        let local = match relay.standing {
+            Standing::Allocated(local) => local,
+            _ => return true,
+        };
+        if let Some(whole) = &relayed.whole {
+            self.from_peer(now, local, whole.peer, whole.data(), deliver);
+        }
+        for piece in &relayed.pieced {
+            self.from_peer(now, local, piece.peer, piece.data(), deliver);
+        }
+        true
+    }
+
+    fn from_peer(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        from: SocketAddr,
+        data: &[u8],
+        deliver: &mut dyn FnMut(&[u8]),
+    ) {
+        match data.first() {
+            Some(0..=3) => self.stun(now, local, from, data),
+            Some(_) if self.is_peer(from) => deliver(data),
+            _ => {}
+        }
+    }
+
+    fn stun(&mut self, now: Instant, local: SocketAddr, from: SocketAddr, data: &[u8]) {
+        if let Some(consent) = &mut self.consent
+            && consent.take(now, from, data)
+        {
+            return;
+        }
+        let request = data.first() == Some(&0) && data.get(1) == Some(&1);
+        let is_taken = match &mut self.next {
+            Some(next) if !request || next.is_checked_by(data) => next.agent.handle_packet(now, local, from, data),
+            _ => false,
+        };
+        let is_taken = is_taken
+            || (!request || self.current.is_checked_by(data))
+                && self.current.agent.handle_packet(now, local, from, data);
+        if !is_taken {
+            self.stats.strangers += 1;
+        } else if !self.known.contains(&from) && self.known.len() < MOST_KNOWN {
+            self.known.push(from);
+        }
+    }
+
+    // ---- time and what comes of it
+
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub(super) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+        let agents = [
+            self.current.agent.poll_timeout(now),
+            (self.next.as_mut()).and_then(|next| next.agent.poll_timeout(now)),
+        ];
+        let rest = [
+            self.reflexive.due(),
+            self.consent.as_ref().map(Consent::due),
+            self.fails_at,
+        ];
+        let relays: Vec<Option<Instant>> = self.relays.iter_mut().map(|relay| relay.due(now)).collect();
+        agents.into_iter().chain(rest).chain(relays).flatten().min()
+    }
+
+    fn tick(&mut self, now: Instant) {
+        for (base, to, data) in self.reflexive.tick(now) {
+            self.outputs.push_back(Output::Send { base, to, data });
+        }
+        for relay in 0..self.relays.len() {
+            self.tick_relay(now, relay);
+        }
+        for is_next in [true, false] {
+            self.tick_agent(now, is_next);
+        }
+        self.tick_consent(now);
+        if self.fails_at.is_some_and(|at| at <= now) {
+            self.fails_at = None;
+            self.next = None;
+            if self.selected.is_none() {
+                self.become_state(IceState::Failed);
+            }
+        }
+    }
+
+    fn tick_relay(&mut self, now: Instant, at: usize) {
+        let before = self.relays[at].standing;
+        for data in self.relays[at].poll(now) {
+            self.to_server(at, data);
+        }
+        let relay = &mut self.relays[at];
+        let (Standing::Allocated(addr), true) = (relay.standing, relay.standing != before) else {
+            return;
+        };
+        let peers = self.current.remote.iter().chain(self.next.iter().flat_map(|next| &next.remote));
+        for peer in peers.filter_map(Candidate::socket_addr) {
+            relay.permit(now, peer.ip());
+        }
+        let base = match relay.way {
+            Way::Socket(base) => self.bases[base].addr,
+            Way::Stream => addr,
+        };
+        let asked = relay.poll(now);
+        self.add_local(now, LocalCandidate::Relayed { base }, addr);
+        for data in asked {
+            self.to_server(at, data);
+        }
+    }
+
+    fn tick_agent(&mut self, now: Instant, is_next: bool) {
+        let generation = match is_next {
+            false => &mut self.current,
+            true => match &mut self.next {
+                Some(next) => next,
+                None => return,
+            },
+        };
+        if generation.agent.poll_timeout(now).is_some_and(|at| at <= now) {
+            generation.agent.handle_timeout(now);
+        }
+        let (mut sendings, mut chosen) = (Vec::new(), None);
+        while let Some(datagram) = generation.agent.poll_transmit() {
+            sendings.push(datagram);
+        }
+        while let Some(event) = generation.agent.poll_event() {
+            match event {
+                IceEvent::Selected { local, remote } => chosen = Some((local, remote)),
+                IceEvent::RoleChanged(role) => self.setup.role = role,
+                // When a path is lost is decided here, the same for every agent.
+                _ => {}
+            }
+        }
+        for datagram in sendings {
+            self.send_from(now, datagram.local, datagram.remote, datagram.data);
+        }
+        if let Some(pair) = chosen {
+            if is_next && let Some(next) = self.next.take() {
+                self.current = next;
+                self.selected = None;
+            }
+            self.select(now, pair);
+        }
+    }
+
+    fn send_from(&mut self, now: Instant, local: SocketAddr, to: SocketAddr, data: Vec<u8>) {
+        if let Some(base) = self.bases.iter().position(|base| base.addr == local) {
+            return self.outputs.push_back(Output::Send { base, to, data });
+        }
+        if let Some(relay) = self.relay_at(local) {
+            self.relay(now, relay, to, &data);
+        }
+    }
+
+    fn relay_at(&self, local: SocketAddr) -> Option<usize> {
+        (self.relays.iter()).position(|relay| relay.standing == Standing::Allocated(local))
+    }
+
+    fn select(&mut self, now: Instant, pair: (SocketAddr, SocketAddr)) {
+        let (local, remote) = pair;
+        let direct = self.bases.iter().position(|base| base.addr == local);
+        let route = match (direct, self.relay_at(local)) {
+            (Some(base), _) => Route::Direct { base, to: remote },
+            (None, Some(relay)) => Route::Relayed { relay, to: remote },
+            (None, None) => return,
+        };
+        let Some(theirs) = self.current.theirs.clone().filter(|_| self.selected != Some(pair)) else {
+            return;
+        };
+        self.selected = Some(pair);
+        self.route = Some(route);
+        self.fails_at = None;
+        if !self.known.contains(&remote) && self.known.len() < MOST_KNOWN {
+            self.known.push(remote);
+        }
+        if let Route::Relayed { relay, to } = route {
+            self.relays[relay].bind(now, to);
+        }
+        self.consent = Some(Consent::new(now, pair, &self.current.ours, &theirs, self.tie_breaker));
+        let pair = self.pair(pair);
+        self.stats.pair = Some(pair);
+        self.outputs.push_back(Output::Event(PathEvent::Selected(pair)));
+        self.become_state(IceState::Connected);
+        for data in std::mem::take(&mut self.held) {
+            self.send_from(now, local, remote, data);
+        }
+    }
+
+    fn pair(&self, (local, remote): (SocketAddr, SocketAddr)) -> CandidatePair {
+        let ours = match self.relay_at(local) {
+            Some(_) => CandidateKind::Relayed,
+            None => CandidateKind::Host,
+        };
+        let theirs = (self.current.remote.iter())
+            .find(|candidate| candidate.socket_addr() == Some(remote))
+            .map_or(CandidateKind::PeerReflexive, |candidate| candidate.kind);
+        let end = |kind, addr| PairEnd { kind, addr };
+        CandidatePair {
+            local: end(ours, local),
+            remote: end(theirs, remote),
+        }
+    }
+
+    fn tick_consent(&mut self, now: Instant) {
+        let jitter = (self.setup.random)();
+        let Some(consent) = &mut self.consent else { return };
+        self.stats.round_trip = consent.round_trip;
+        let (health, local, remote) = (consent.health(now), consent.local, consent.remote);
+        match health {
+            Health::Expired => {
+                self.consent = None;
+                self.route = None;
+                self.selected = None;
+                return self.become_state(IceState::Failed);
+            }
+            Health::Consented => self.become_state(IceState::Connected),
+            Health::Silent => self.become_state(IceState::Disconnected),
+        }
+        let check = (self.consent.as_mut()).and_then(|consent| consent.check(now, self.setup.role, jitter));
+        if let Some(data) = check {
+            self.send_from(now, local, remote, data);
+        }
+    }
+
+    fn become_state(&mut self, state: IceState) {
+        if self.state != state {
+            self.state = state;
+            self.outputs.push_back(Output::Event(PathEvent::State(state)));
+        }
+    }
+
+    /// Gives the allocations back; nothing follows but what is to be sent for it.
+    pub(super) fn close(&mut self, now: Instant) {
+        for relay in 0..self.relays.len() {
+            for data in self.relays[relay].give_back(now) {
+                self.to_server(relay, data);
+            }
+        }
+        self.become_state(IceState::Closed);
+    }
+}
+
+/// RFC 8839 section 5.4: 4 to 256 characters, 22 to 256.
+fn check(theirs: &IceParameters) -> Result<()> {
+    let is_written = |text: &str, least: usize| {
+        let allowed = |byte: u8| byte.is_ascii_graphic();
+        (least..=256).contains(&text.len()) && text.bytes().all(allowed)
+    };
+    if is_written(&theirs.ufrag, 4) && is_written(&theirs.pwd, 22) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Fault::PeerMisbehaved,
+        "set the peer's ICE credentials",
+        "its a=ice-ufrag or a=ice-pwd is not what RFC 8839 section 5.4 allows",
+    )
+    .advice("the peer's SDP is at fault; its text is in the log"))
+}
+
+#[cfg(test)]
+mod tests;
