@@ -11,7 +11,7 @@ mod stun;
 
 use actix::Message;
 use siprtc_core::Result;
-use siprtc_core::ice::{IceAgentFactory, IceConfig, IcePolicy, IceServer};
+use siprtc_core::ice::{IceAgentFactory, IceConfig, IcePaths, IcePolicy, IceServer};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,11 @@ impl Default for NatConfig {
             tls: None,
         }
     }
+}
+
+/// What opens paths with the ICE agent of `config`; `None` when it names none.
+pub fn paths(config: &NatConfig) -> Option<Arc<dyn IcePaths>> {
+    path::Paths::of(config)
 }
 
 /// Asks for what the next call gathers with.

@@ -192,11 +192,7 @@ async fn wrong_credentials_are_told_before_the_first_call() {
 async fn silent_and_nameless_servers_are_left_out_and_named() {
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     // A label of more than 63 octets never leaves for the DNS.
-    let nameless = IceServer {
-        host: format!("{}.invalid", "x".repeat(70)),
-        port: 3478,
-        kind: IceServerKind::Stun,
-    };
+    let nameless = IceServer::udp(format!("{}.invalid", "x".repeat(70)), 3478, IceServerKind::Stun);
     let servers = vec![stun(silent.local_addr().unwrap()), nameless];
     let (agent, _events) = agent(servers, |config| {
         config.probe_timeout = Duration::from_millis(300)

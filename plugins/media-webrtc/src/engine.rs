@@ -260,6 +260,8 @@ fn settings(policy: IcePolicy, role: Option<Setup>, is_external: bool) -> Settin
     match role {
         Some(Setup::Passive) => settings.with_answering_dtls_role(RTCDtlsRole::Server).build(),
         Some(Setup::Active) => settings.with_answering_dtls_role(RTCDtlsRole::Client).build(),
+        // To the ICE-lite peer that it is shown the library would answer passive.
+        _ if is_external => settings.with_answering_dtls_role(RTCDtlsRole::Client).build(),
         _ => settings.build(),
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Generation {
     pub(super) remote: Vec<Candidate>,
     /// Candidates beyond [`MOST_REMOTE`].
     pub(super) refused: u64,
+    /// When the agent wants to be called. Asked once after each call: an agent may answer with no time that is past.
+    pub(super) due: Option<Instant>,
 }
 
 impl Generation {
@@ -37,6 +39,7 @@ impl Generation {
             told: Vec::new(),
             remote: Vec::new(),
             refused: 0,
+            due: None,
         })
     }
 

@@ -449,10 +449,7 @@ impl Machine {
     }
 
     pub(super) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
-        let agents = [
-            self.current.agent.poll_timeout(now),
-            (self.next.as_mut()).and_then(|next| next.agent.poll_timeout(now)),
-        ];
+        let agents = [self.current.due, self.next.as_ref().and_then(|next| next.due)];
         let rest = [
             self.reflexive.due(),
             self.consent.as_ref().map(Consent::due),
@@ -514,7 +511,7 @@ impl Machine {
                 None => return,
             },
         };
-        if generation.agent.poll_timeout(now).is_some_and(|at| at <= now) {
+        if generation.due.is_some_and(|at| at <= now) {
             generation.agent.handle_timeout(now);
         }
         let (mut sendings, mut chosen) = (Vec::new(), None);
@@ -529,6 +526,7 @@ impl Machine {
                 _ => {}
             }
         }
+        generation.due = generation.agent.poll_timeout(now);
         for datagram in sendings {
             self.send_from(now, datagram.local, datagram.remote, datagram.data);
         }

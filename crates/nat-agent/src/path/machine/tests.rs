@@ -1,1 +1,1 @@
-
+//! What a path decides, in virtual time.
