@@ -322,7 +322,7 @@ impl IcePath for Path {
                 }
             }
             let now = Instant::now();
-            let wake = (inner.machine.poll_timeout(now.into_std())).map_or(now + IDLE, Instant::from_std);
+            let wake = (inner.machine.poll_timeout()).map_or(now + IDLE, Instant::from_std);
             if wake > now {
                 if inner.timer.deadline() != wake {
                     inner.timer.as_mut().reset(wake);

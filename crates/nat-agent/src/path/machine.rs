@@ -448,14 +448,14 @@ impl Machine {
         self.outputs.pop_front()
     }
 
-    pub(super) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let agents = [self.current.due, self.next.as_ref().and_then(|next| next.due)];
         let rest = [
             self.reflexive.due(),
             self.consent.as_ref().map(Consent::due),
             self.fails_at,
         ];
-        let relays: Vec<Option<Instant>> = self.relays.iter_mut().map(|relay| relay.due(now)).collect();
+        let relays = self.relays.iter().map(|relay| relay.due);
         agents.into_iter().chain(rest).chain(relays).flatten().min()
     }
 

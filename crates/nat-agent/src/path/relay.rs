@@ -49,6 +49,8 @@ pub(super) struct Relay {
     family: AddressFamily,
     client: Option<TurnClient>,
     born: Instant,
+    /// When [`Relay::poll`] has something to do again.
+    pub(super) due: Option<Instant>,
     waiting: VecDeque<(SocketAddr, Vec<u8>)>,
     permitted: Vec<IpAddr>,
 }
@@ -80,6 +82,7 @@ impl Relay {
             },
             client: None,
             born: now,
+            due: None,
             waiting: VecDeque::new(),
             permitted: Vec::new(),
         }
@@ -110,21 +113,9 @@ impl Relay {
     /// The way to the server is lost, or cannot be made.
     pub(super) fn lose(&mut self) {
         self.client = None;
+        self.due = None;
         self.waiting.clear();
         self.standing = Standing::Gone;
-    }
-
-    /// When [`Relay::poll`] has something to do.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Instant> {
-        let clock = self.clock(now);
-        let client = self.client.as_mut()?;
-        match client.poll(clock) {
-            TurnPollRet::WaitUntil(at) => {
-                let wait = at.checked_duration_since(clock).unwrap_or_default();
-                now.checked_add(wait.max(Duration::from_millis(1)))
-            }
-            _ => None,
-        }
     }
 
     /// What goes to the server now.
@@ -165,6 +156,13 @@ impl Relay {
         while let Some(transmit) = client.poll_transmit(clock) {
             out.push(transmit.data.to_vec());
         }
+        self.due = match client.poll(clock) {
+            TurnPollRet::WaitUntil(at) => {
+                let wait = at.checked_duration_since(clock).unwrap_or_default();
+                now.checked_add(wait.max(Duration::from_millis(1)))
+            }
+            _ => None,
+        };
         out
     }
 
@@ -228,7 +226,8 @@ impl Relay {
         if let Some(client) = &mut self.client {
             let _ = client.delete(clock);
         }
-        let out = self.poll(now);
+        // The library leaves 50 ms between two requests; nobody is there any more to wait for this one.
+        let out = self.poll(now + Duration::from_millis(50));
         self.lose();
         out
     }
