@@ -33,6 +33,7 @@ pub async fn engine_offer() -> Result<String> {
                 servers: Vec::new(),
                 policy: IcePolicy::All,
                 gather_budget: Duration::from_secs(1),
+                paths: None,
             },
             codecs: Codec::ALL.to_vec(),
             remote_offer: None,

@@ -227,7 +227,11 @@ impl IceServer {
     pub fn url(&self) -> String {
         let resolved = self.addr.filter(|_| self.transport != IceServerTransport::Tls);
         let host = resolved.map_or_else(|| self.host.clone(), |addr| addr.ip().to_string());
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host
+        };
         let port = resolved.map_or(self.port, |addr| addr.port());
         match (&self.kind, self.transport) {
             (IceServerKind::Stun, _) => format!("stun:{host}:{port}"),

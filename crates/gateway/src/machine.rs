@@ -208,6 +208,7 @@ impl Call {
                 self.early = None;
                 Output::ReplaceMedia
             }
+            Do::RestartIce => Output::RestartIce,
             Do::Ring => Output::Ring,
             Do::Screen => {
                 let offer = theirs();

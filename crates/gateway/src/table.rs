@@ -134,6 +134,8 @@ words! {
         Offered,
         /// The peer's re-INVITE carries no offer.
         OfferedOfferless,
+        /// The media path is silent, or this machine's addresses have changed.
+        PathBroken,
         /// Our re-INVITE was answered.
         ReAnswered,
         /// The peer's ACK of its re-INVITE arrived, without SDP.
@@ -188,6 +190,8 @@ words! {
         RefuseWithStatus,
         /// A new media peer in the place of the old one, which closes.
         ReplaceMedia,
+        /// New ICE credentials with the next offer (RFC 8445 section 9).
+        RestartIce,
         /// 180.
         Ring,
         /// Read the peer's offer: is there audio in common?
@@ -319,6 +323,9 @@ pub const TABLE: &[Row] = &[
 
     // We offer anew in the confirmed dialog.
     row(Sip::Confirmed, Jsep::MakingOffer, On::OfferMade, (Sip::ReInviting, Jsep::HaveLocalOffer), &[Do::ReInvite]),
+    // Dialog, DTLS and SRTP stay; ICE begins anew with what there is of addresses now. The old pair stays in use until
+    // another is found, and should the peer refuse, it is as before: a path that stays silent ends the call by itself.
+    row(Sip::Confirmed, Jsep::Stable, On::PathBroken, (Sip::Confirmed, Jsep::MakingOffer), &[Do::RestartIce, Do::MakeOffer]),
     row(Sip::Confirmed, Jsep::MakingOffer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer]),
     row(Sip::ReInviting, Jsep::HaveLocalOffer, On::ReAnswered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
     row(Sip::ReInviting, Jsep::HaveLocalOffer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer]),

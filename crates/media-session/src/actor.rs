@@ -4,8 +4,8 @@ use crate::events::Events;
 use crate::machine::{Input, Machine, Output, Request, Ticket};
 use crate::work::Work;
 use crate::{
-    AcceptAnswer, AnswerOffer, Begin, Close, CreateOffer, Rollback, SendDtmf, SessionConfig, SessionEvent,
-    SessionId, SessionStats, SetDirection, Snapshot,
+    AcceptAnswer, AnswerOffer, Begin, Close, CreateOffer, RestartIce, Rollback, SendDtmf, SessionConfig,
+    SessionEvent, SessionId, SessionStats, SetDirection, Snapshot,
 };
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use actix::{ActorContext, fut};
@@ -202,6 +202,14 @@ impl Handler<SetDirection> for MediaSession {
         self.ask(ctx, Request::SetDirection, move |work| {
             Box::pin(work.set_direction(message.direction))
         })
+    }
+}
+
+impl Handler<RestartIce> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, _: RestartIce, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::RestartIce, |work| Box::pin(work.restart_ice()))
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) enum Request {
     Begin,
     Close,
     CreateOffer,
+    RestartIce,
     Rollback,
     SendDtmf,
     SetDirection,
@@ -131,6 +132,7 @@ impl Machine {
             Request::Begin | Request::SendDtmf => {
                 matches!(self.signalling, HaveLocalOffer | HaveRemotePranswer | Stable)
             }
+            Request::RestartIce => self.signalling == Stable,
             Request::Rollback => matches!(self.signalling, HaveLocalOffer | HaveRemotePranswer),
             Request::Close | Request::SetDirection | Request::Snapshot => self.signalling != Closed,
         };
@@ -173,6 +175,7 @@ fn misuse(request: Request, what: String) -> Error {
         Request::Begin => "begin audio",
         Request::Close => "close media session",
         Request::CreateOffer => "create offer",
+        Request::RestartIce => "restart ICE",
         Request::Rollback => "roll offer back",
         Request::SendDtmf => "send DTMF",
         Request::SetDirection => "set direction",
@@ -290,6 +293,7 @@ mod tests {
             Request::Begin,
             Request::Close,
             Request::CreateOffer,
+            Request::RestartIce,
             Request::Rollback,
             Request::SendDtmf,
             Request::SetDirection,

@@ -83,6 +83,13 @@ pub struct SetDirection {
     pub direction: Direction,
 }
 
+/// New ICE credentials with the next offer (RFC 8445 section 9): the path is lost, or the machine's addresses changed.
+///
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) before the first negotiation, and whatever the engine says.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct RestartIce;
+
 /// Takes our pending offer back (RFC 9429 section 4.1.10.2).
 #[derive(Debug, Message)]
 #[rtype(result = "Result<()>")]

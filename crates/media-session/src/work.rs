@@ -137,6 +137,10 @@ impl Work {
         Ok(())
     }
 
+    pub(crate) async fn restart_ice(&mut self) -> Result<()> {
+        step("restart ICE", self.existing_peer()?.restart_ice()).await
+    }
+
     pub(crate) async fn rollback(&mut self) -> Result<()> {
         step("roll offer back", self.existing_peer()?.rollback()).await
     }

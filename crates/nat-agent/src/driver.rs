@@ -2,10 +2,10 @@
 
 use crate::hosts::host_addresses;
 use crate::machine::{Input, Machine, Output, Plan};
+use crate::path::Paths;
 use crate::{CallPlan, MAX_SERVERS, NatConfig, NatEvent};
 use actix::Recipient;
 use siprtc_core::Result;
-use crate::path::Paths;
 use siprtc_core::ice::{IceConfig, IcePaths};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,12 +14,15 @@ use std::time::{Duration, SystemTime};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 /// How long the resolver may take for one name.
 const DNS_LIMIT: Duration = Duration::from_secs(3);
 /// No answer to a probe is longer: RFC 8489 section 6.1 keeps STUN below the path's MTU.
 const MAX_PACKET: usize = 1_500;
+/// How often the interfaces are looked at. What the system tells by itself differs from one to the next; a look costs some
+/// 30 microseconds.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long nothing may happen when the machine asks for nothing.
 const IDLE: Duration = Duration::from_secs(3_600);
 
@@ -38,6 +41,7 @@ pub(crate) struct Driver {
     lookups: JoinSet<(usize, Result<SocketAddr, String>)>,
     replies: HashMap<u64, Reply>,
     next_id: u64,
+    addresses: Vec<IpAddr>,
 }
 
 impl Driver {
@@ -51,6 +55,7 @@ impl Driver {
         let probes = !config.servers.is_empty();
         let v4 = bind_if(probes, Ipv4Addr::UNSPECIFIED.into()).await;
         let v6 = bind_if(probes && config.interfaces.ipv6, Ipv6Addr::UNSPECIFIED.into()).await;
+        let addresses = host_addresses(&config.interfaces).unwrap_or_default();
         let mut driver = Driver {
             machine: Machine::new(Instant::now().into_std(), SystemTime::now(), &config),
             paths: Paths::of(&config),
@@ -61,7 +66,10 @@ impl Driver {
             lookups: JoinSet::new(),
             replies: HashMap::new(),
             next_id: 0,
+            addresses,
         };
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         driver.turn(Input::Tick).await;
         let (mut packet4, mut packet6) = ([0; MAX_PACKET], [0; MAX_PACKET]);
         loop {
@@ -80,8 +88,18 @@ impl Driver {
                 Some(done) = driver.lookups.join_next() => if let Ok((index, result)) = done {
                     driver.turn(Input::Resolved { index, result }).await;
                 },
+                _ = looks.tick() => driver.look(),
                 () = sleep_until(wake) => driver.turn(Input::Tick).await,
             }
+        }
+    }
+
+    /// Whether the interfaces are what they were.
+    fn look(&mut self) {
+        let addresses = host_addresses(&self.config.interfaces).unwrap_or_default();
+        if addresses != self.addresses {
+            self.addresses.clone_from(&addresses);
+            self.tell(NatEvent::AddressesChanged(addresses));
         }
     }
 
@@ -114,6 +132,7 @@ impl Driver {
     /// A full mailbox costs only this event: the report stands in every plan.
     fn tell(&self, event: NatEvent) {
         match &event {
+            NatEvent::AddressesChanged(addresses) => tracing::info!(?addresses, "addresses changed"),
             NatEvent::ServerDown(report) => tracing::warn!(%report, "ICE server down"),
             NatEvent::ServerUp(report) => tracing::info!(%report, "ICE server up"),
         }

@@ -13,13 +13,14 @@ use actix::Message;
 use siprtc_core::Result;
 use siprtc_core::ice::{IceAgentFactory, IceConfig, IcePaths, IcePolicy, IceServer};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_rustls::rustls::ClientConfig;
 
 pub use actor::NatAgent;
-pub use path::Ports;
 pub use hosts::{InterfaceFilter, host_addresses};
+pub use path::Ports;
 pub use report::{ServerReport, ServerState};
 
 /// The most STUN and TURN servers; those beyond are left out with a warning.
@@ -106,6 +107,8 @@ pub struct CallPlan {
 #[derive(Clone, Debug, Eq, Message, PartialEq)]
 #[rtype(result = "()")]
 pub enum NatEvent {
+    /// An interface came or went, or an address changed: what calls may use from now on. Empty: none is left.
+    AddressesChanged(Vec<IpAddr>),
     /// It does not answer, refuses us, or has no address.
     ServerDown(ServerReport),
     /// It answers.

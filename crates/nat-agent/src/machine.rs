@@ -450,7 +450,10 @@ impl Machine {
         };
         let is_challenge = (probe.step == Step::Allocate && code == 401)
             || (probe.step == Step::AllocateWithCredentials && code == 438 && probe.retries < MAX_RETRIES);
-        let known = credentials::of(&server.kind, self.born.1 + now.saturating_duration_since(self.born.0));
+        let known = credentials::of(
+            &server.kind,
+            self.born.1 + now.saturating_duration_since(self.born.0),
+        );
         if let (true, Some((realm, nonce)), Some((username, password))) = (is_challenge, challenge, known) {
             probe.retries += u8::from(code == 438);
             probe.auth = Auth::new(&username, &password, realm, nonce);

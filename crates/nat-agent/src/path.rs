@@ -15,7 +15,8 @@ use crate::hosts::host_addresses;
 use async_trait::async_trait;
 use machine::{Machine, Setup};
 use siprtc_core::ice::{
-    IceAgentFactory, IceConfig, IceFeature, IceParameters, IcePath, IcePaths, IcePolicy, IceRole, PathEventSink,
+    IceAgentFactory, IceConfig, IceFeature, IceParameters, IcePath, IcePaths, IcePolicy, IceRole,
+    PathEventSink,
 };
 use siprtc_core::{Error, Fault, Result};
 use std::fmt;
@@ -104,7 +105,13 @@ impl IcePaths for Paths {
         };
         let now = tokio::time::Instant::now().into_std();
         let machine = Machine::new(now, setup, &bound.map_err(no_address)?)?;
-        Ok(io::Path::open(machine, sockets, config.gather_budget, options, events))
+        Ok(io::Path::open(
+            machine,
+            sockets,
+            config.gather_budget,
+            options,
+            events,
+        ))
     }
 }
 
@@ -113,7 +120,11 @@ fn check(policy: IcePolicy, agent: &dyn IceAgentFactory) -> Result<()> {
         Some(gap) if policy == IcePolicy::Relay => Err(Error::new(
             Fault::ConfigInvalid,
             OPERATION,
-            format!("ice.policy = \"relay\", and ice.agent = {:?} has none: {}", agent.name(), gap.why),
+            format!(
+                "ice.policy = \"relay\", and ice.agent = {:?} has none: {}",
+                agent.name(),
+                gap.why
+            ),
         )
         .advice("choose another ice.agent")),
         _ => Ok(()),

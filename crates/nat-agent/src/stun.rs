@@ -244,14 +244,23 @@ impl Check {
 
     /// An answer must be signed with the password of who was asked (RFC 8489 section 9.1.4).
     pub(crate) fn judge(&self, data: &[u8], password: &str) -> CheckAnswer {
-        let (Some(mut answer), Ok(crypto)) = (Answer::read(data), default_provider()) else {
-            return CheckAnswer::Forged;
-        };
-        let signed = MessageIntegrity::check(&mut answer.message, password.as_bytes(), crypto.crypto()).is_ok();
-        match (signed, answer.message.typ.class == CLASS_SUCCESS_RESPONSE) {
-            (true, true) => CheckAnswer::Success,
-            (true, false) => CheckAnswer::Refused,
-            (false, _) => CheckAnswer::Forged,
-        }
+        judge(data, password)
+    }
+}
+
+/// Whether `data` is a success response that is signed with this password.
+pub(crate) fn is_signed_success(data: &[u8], password: &str) -> bool {
+    judge(data, password) == CheckAnswer::Success
+}
+
+fn judge(data: &[u8], password: &str) -> CheckAnswer {
+    let (Some(mut answer), Ok(crypto)) = (Answer::read(data), default_provider()) else {
+        return CheckAnswer::Forged;
+    };
+    let signed = MessageIntegrity::check(&mut answer.message, password.as_bytes(), crypto.crypto()).is_ok();
+    match (signed, answer.message.typ.class == CLASS_SUCCESS_RESPONSE) {
+        (true, true) => CheckAnswer::Success,
+        (true, false) => CheckAnswer::Refused,
+        (false, _) => CheckAnswer::Forged,
     }
 }

@@ -405,7 +405,11 @@ impl IceServerConfig {
             ("turn", _) => return Err(bad("transport is udp or tcp")),
             _ => return Err(bad("unknown scheme")),
         };
-        let default_port = if transport == IceServerTransport::Tls { 5349 } else { 3478 };
+        let default_port = if transport == IceServerTransport::Tls {
+            5349
+        } else {
+            3478
+        };
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
                 (host, port.parse().map_err(|_| bad("unreadable port"))?)

@@ -230,6 +230,9 @@ impl Handler<GatewayEvent> for Desk {
     fn handle(&mut self, event: GatewayEvent, _: &mut Context<Self>) {
         match event {
             GatewayEvent::Call(event) => self.call_event(event),
+            GatewayEvent::Nat(NatEvent::AddressesChanged(addresses)) => {
+                tracing::info!("this machine's addresses are {addresses:?} from here on");
+            }
             GatewayEvent::Nat(NatEvent::ServerDown(report)) => tracing::warn!("{report}"),
             GatewayEvent::Nat(NatEvent::ServerUp(report)) => tracing::info!("{report}"),
             GatewayEvent::Registration(event) => self.registration(event),

@@ -356,8 +356,10 @@ fn ports(range: &[u16]) -> Result<Ports> {
     match range {
         [] => Ok(Ports::any()),
         [first, last] => Ports::range(*first, *last),
-        _ => Err(wiring(format!("ice.ports = {range:?} is neither empty nor a first and a last port"))
-            .advice("write it like [40000, 40099]")),
+        _ => Err(wiring(format!(
+            "ice.ports = {range:?} is neither empty nor a first and a last port"
+        ))
+        .advice("write it like [40000, 40099]")),
     }
 }
 
@@ -366,15 +368,26 @@ fn nat_config(config: &Config) -> Result<NatConfig> {
     let servers: Result<Vec<IceServer>> = ice.servers.iter().map(config::IceServerConfig::parse).collect();
     let servers = servers?;
     let streams = |server: &&IceServer| server.transport != IceServerTransport::Udp;
-    if let Some(server) = servers.iter().find(streams).filter(|_| ice.agent == registry::BUILT_IN) {
+    if let Some(server) = servers
+        .iter()
+        .find(streams)
+        .filter(|_| ice.agent == registry::BUILT_IN)
+    {
         return Err(wiring(format!(
             "ice.servers: {:?}: ice.agent = \"builtin\" speaks TURN over UDP only",
             server.url()
         ))
         .advice("choose another ice.agent: is, rtc"));
     }
-    let tls = match servers.iter().any(|server| server.transport == IceServerTransport::Tls) {
-        true => Some(siprtc_sip_locate::tls::client_config(&tls_files::authorities("ice.tls", &ice.tls.ca, ice.tls.verify)?)?),
+    let tls = match servers
+        .iter()
+        .any(|server| server.transport == IceServerTransport::Tls)
+    {
+        true => Some(siprtc_sip_locate::tls::client_config(&tls_files::authorities(
+            "ice.tls",
+            &ice.tls.ca,
+            ice.tls.verify,
+        )?)?),
         false => None,
     };
     Ok(NatConfig {

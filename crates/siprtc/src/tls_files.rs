@@ -45,8 +45,7 @@ fn file(key: &str, path: &str) -> Result<Option<Bytes>> {
     };
     if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_FILE {
         return Err(
-            broken(format!("{key}: {path} is longer than {MAX_FILE} octets"))
-                .advice("give a PEM file"),
+            broken(format!("{key}: {path} is longer than {MAX_FILE} octets")).advice("give a PEM file")
         );
     }
     let content = std::fs::read(path).map_err(unreadable)?;

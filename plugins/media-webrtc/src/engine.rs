@@ -64,11 +64,7 @@ impl MediaEngine for Engine {
         let now = tokio::time::Instant::now().into_std();
         let cname = format!("{:032x}", rand::random::<u128>());
         let reports = Arc::new(Mutex::new(Reports::new(now, SystemTime::now(), ssrc, cname)));
-        let relay = config
-            .ice
-            .servers
-            .iter()
-            .any(|server| server.kind.is_turn());
+        let relay = config.ice.servers.iter().any(|server| server.kind.is_turn());
         let relay = relay && config.ice.paths.is_none();
         let shared = Arc::new(Shared::new(
             handle.clone(),
@@ -248,7 +244,11 @@ fn settings(policy: IcePolicy, role: Option<Setup>, is_external: bool) -> Settin
         RELAY_PATIENCE
     };
     // Checks that the connection's own socket answers cost nothing, and the first is waited for.
-    let interval = if is_external { OWN_CHECK_INTERVAL } else { CHECK_INTERVAL };
+    let interval = if is_external {
+        OWN_CHECK_INTERVAL
+    } else {
+        CHECK_INTERVAL
+    };
     let settings = SettingEngineBuilder::new()
         // No socket for names that SIP peers do not have; candidates that are names are left out.
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)

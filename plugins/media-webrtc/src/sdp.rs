@@ -339,12 +339,20 @@ pub(crate) fn is_lite(sdp: &str) -> bool {
 }
 
 /// The same description with these ICE lines in its first audio section and no others.
-pub(crate) fn with_ice(sdp: &str, parameters: &IceParameters, candidates: &[String], is_complete: bool) -> String {
+pub(crate) fn with_ice(
+    sdp: &str,
+    parameters: &IceParameters,
+    candidates: &[String],
+    is_complete: bool,
+) -> String {
     let mut lines = String::new();
     if parameters.lite {
         lines.push_str("a=ice-lite\r\n");
     }
-    lines.push_str(&format!("a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", parameters.ufrag, parameters.pwd));
+    lines.push_str(&format!(
+        "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n",
+        parameters.ufrag, parameters.pwd
+    ));
     for candidate in candidates {
         lines.push_str(&format!("a=candidate:{candidate}\r\n"));
     }
@@ -360,9 +368,15 @@ pub(crate) fn with_ice(sdp: &str, parameters: &IceParameters, candidates: &[Stri
     let mut is_told = false;
     map_lines(sdp, |line| {
         let is_audio = sections.in_audio(line) && sections.section > 0;
-        let is_ice = ["a=ice-ufrag:", "a=ice-pwd:", "a=ice-lite", "a=candidate:", "a=end-of-candidates"]
-            .iter()
-            .any(|prefix| line.starts_with(prefix));
+        let is_ice = [
+            "a=ice-ufrag:",
+            "a=ice-pwd:",
+            "a=ice-lite",
+            "a=candidate:",
+            "a=end-of-candidates",
+        ]
+        .iter()
+        .any(|prefix| line.starts_with(prefix));
         if is_ice {
             return None;
         }

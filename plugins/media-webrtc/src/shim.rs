@@ -68,7 +68,12 @@ impl Shim {
 
     /// Our description with the path's credentials and these candidates.
     pub(crate) fn ours(&self, sdp: &str, candidates: Option<&[String]>) -> String {
-        sdp::with_ice(sdp, &self.path.parameters(), candidates.unwrap_or_default(), candidates.is_some())
+        sdp::with_ice(
+            sdp,
+            &self.path.parameters(),
+            candidates.unwrap_or_default(),
+            candidates.is_some(),
+        )
     }
 
     /// The peer's ICE goes to the path.
@@ -89,7 +94,9 @@ impl Shim {
     }
 
     fn answer(&self, check: &[u8], local: SocketAddr) {
-        let Some(answer) = answer(check, local) else { return };
+        let Some(answer) = answer(check, local) else {
+            return;
+        };
         let mut inbox = self.inbox.lock();
         // The connection has one check under way at a time.
         inbox.answers.truncate(MOST_EARLY);

@@ -86,9 +86,10 @@ async fn demo(config: &Config, args: &DemoArgs, output: &Output) -> Result<Exit>
     let home_config = HomeConfig::loopback(REALM, Users::named(users));
     let home = HomeServer::start(home_config, registry::sip_stack(&config.sip.stack)?).await?;
     output.say(&format!(
-        "home server: SIP {}, STUN/TURN {:?}",
+        "home server: SIP {}, STUN/TURN {}",
         home.sip_uri(),
         home.turn_addr()
+            .map_or("none".to_owned(), |addr| addr.to_string())
     ));
 
     let (alice_config, bob_config) = (account(config, &home, "alice")?, account(config, &home, "bob")?);

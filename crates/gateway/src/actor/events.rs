@@ -5,6 +5,7 @@ use crate::calls::Entry;
 use crate::machine::{Command, Input};
 use crate::messages::*;
 use actix::prelude::*;
+use siprtc_core::ice::IceState;
 use siprtc_core::media::MediaEvent;
 use siprtc_dialog_manager::{self as dialog, DialogEvent, DialogEventKind};
 use siprtc_media_session::{SessionEvent, SessionEventKind};
@@ -67,7 +68,12 @@ impl Handler<SessionEvent> for Gateway {
                 return;
             }
             SessionEventKind::Media(MediaEvent::Connected) => CallEventKind::Connected,
-            SessionEventKind::Media(MediaEvent::Ice(state)) => CallEventKind::Ice(state),
+            SessionEventKind::Media(MediaEvent::Ice(state)) => {
+                if state == IceState::Disconnected {
+                    self.input(ctx, id, Input::PathBroken);
+                }
+                CallEventKind::Ice(state)
+            }
             SessionEventKind::Media(MediaEvent::Selected(pair)) => CallEventKind::Selected(pair),
             SessionEventKind::FirstPacketSent => CallEventKind::FirstPacket { inbound: false },
             SessionEventKind::FirstPacketReceived => CallEventKind::FirstPacket { inbound: true },
@@ -100,7 +106,12 @@ impl Handler<RegistrationEvent> for Gateway {
 impl Handler<NatEvent> for Gateway {
     type Result = ();
 
-    fn handle(&mut self, event: NatEvent, _: &mut Context<Self>) {
+    fn handle(&mut self, event: NatEvent, ctx: &mut Context<Self>) {
+        if let NatEvent::AddressesChanged(_) = &event {
+            for id in self.calls.keys().copied().collect::<Vec<_>>() {
+                self.input(ctx, id, Input::PathBroken);
+            }
+        }
         self.tell_all(GatewayEvent::Nat(event));
     }
 }

@@ -96,6 +96,18 @@ impl Gateway {
                     ctx.spawn(async move { drop(ask(&session, media::Close).await) }.into_actor(self));
                 }
             }
+            Output::RestartIce => {
+                if let Some((_, session)) = self.calls.get(&id).and_then(|entry| entry.session.clone()) {
+                    // Before the offer in the same mailbox. An engine that cannot offers what it has.
+                    let restarted = session.send(media::RestartIce);
+                    let told = async move {
+                        if let Ok(Err(error)) = restarted.await {
+                            tracing::warn!(call_id = %id, %error, "ICE is not restarted");
+                        }
+                    };
+                    ctx.spawn(told.into_actor(self));
+                }
+            }
             Output::Ring => self.command(
                 ctx,
                 id,

@@ -138,6 +138,7 @@ impl Call {
                     ..On::MediaLost.into()
                 }
             }
+            Input::PathBroken => On::PathBroken.into(),
             Input::Refuse { status } => {
                 let why = Why {
                     refusal: Some(status),

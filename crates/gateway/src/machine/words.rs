@@ -35,6 +35,8 @@ pub enum Input {
     MediaClosed(Option<Box<SessionStats>>),
     /// The media path is lost for good.
     MediaLost(String),
+    /// The media path is silent, or this machine's addresses have changed.
+    PathBroken,
     /// The application refuses the call.
     Refuse {
         /// 400 to 699.
@@ -134,6 +136,8 @@ pub enum Output {
     RefuseOffer(u16),
     /// Put a new media peer in the place of the old one.
     ReplaceMedia,
+    /// New ICE credentials with the next offer.
+    RestartIce,
     /// 180.
     Ring,
     /// Read the peer's offer; then [`Step::ScreenPassed`].

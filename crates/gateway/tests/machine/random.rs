@@ -30,6 +30,7 @@ enum Happening {
     },
     MediaClosed,
     MediaLost,
+    PathBroken,
     OfferAnswered {
         sdp: bool,
     },
@@ -89,6 +90,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<bool>().prop_map(|sdp| Incoming { sdp }),
         1 => Just(MediaClosed),
         1 => Just(MediaLost),
+        2 => Just(PathBroken),
         1 => Just(Refuse),
         1 => any::<(bool, bool)>().prop_map(|(stale, ours)| StepFails { stale, ours }),
         1 => (any::<bool>(), 0..4u8).prop_map(|(stale, which)| StepSays { stale, which }),
@@ -157,6 +159,7 @@ impl Witness {
             H::Hangup => Input::Hangup,
             H::Incoming { sdp } => incoming(self.theirs(sdp).as_deref()),
             H::MediaClosed => Input::MediaClosed(None),
+            H::PathBroken => Input::PathBroken,
             H::MediaLost => Input::MediaLost("lost".into()),
             H::OfferAnswered { sdp } => Input::Dialog(K::OfferAnswered {
                 sdp: self.theirs(sdp),

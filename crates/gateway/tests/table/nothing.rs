@@ -79,7 +79,7 @@ pub(crate) const NOTHING: &[Nothing] = &[
         On::AcceptFailed, On::Answer, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::Answered,
         On::AnsweredElsewhere, On::AnsweredSame, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer,
         On::DialogEnded, On::EarlyAnswer, On::Hangup, On::MediaClosed, On::MediaError, On::MediaLost, On::OfferFailed,
-        On::OfferMade, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::ReAnswered, On::ReConfirmed,
+        On::OfferMade, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::PathBroken, On::ReAnswered, On::ReConfirmed,
         On::ReConfirmedWithAnswer, On::ReGlare, On::ReRefused, On::Refuse, On::Ringing, On::ScreenPassed, On::TookTooLong,
     ], "Idle, Stable", |sip, jsep| (sip, jsep) == (Sip::Idle, Stable),
         "a call is dialled or invited in the moment in which it is made"),
@@ -96,7 +96,7 @@ pub(crate) const NOTHING: &[Nothing] = &[
         On::AcceptFailed, On::Answer, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::Answered,
         On::AnsweredElsewhere, On::AnsweredSame, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer, On::Dial,
         On::EarlyAnswer, On::Hangup, On::Invited, On::InvitedOfferless, On::MediaError, On::MediaLost, On::OfferFailed,
-        On::OfferMade, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::ReAnswered, On::ReConfirmed,
+        On::OfferMade, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::PathBroken, On::ReAnswered, On::ReConfirmed,
         On::ReConfirmedWithAnswer, On::ReGlare, On::ReRefused, On::Refuse, On::Ringing, On::ScreenPassed,
     ], "Ending; Ended, Closing", |sip, jsep| !alive(sip) && (sip, jsep) != (Sip::Ended, Closed),
         "it crossed with the end: the dialog manager answers the peer itself, and steps that still run are for nobody"),
@@ -155,6 +155,10 @@ pub(crate) const NOTHING: &[Nothing] = &[
     never(&[On::ReConfirmedWithAnswer], "all but ReOffered, HaveLocalOffer",
         |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::ReOffered, HaveLocalOffer),
         "an ACK's SDP is heard only where it owes an answer"),
+
+    // The path.
+    ignored(&[On::PathBroken], "all but Confirmed, Stable", |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Confirmed, Stable),
+        "the first negotiation is not over, or another runs: it brings new candidates, or the path says again that it is silent"),
 
     // re-INVITEs of ours.
     never(&[On::ReAnswered, On::ReRefused], "all but ReInviting, HaveLocalOffer",

@@ -1,9 +1,7 @@
 //! One ICE generation: an agent with its credentials. A restart is a second one beside the first (RFC 8445 section 9).
 
 use siprtc_core::Result;
-use siprtc_core::ice::{
-    Candidate, IceAgent, IceAgentFactory, IceParameters, IceRole, LocalCandidate,
-};
+use siprtc_core::ice::{Candidate, IceAgent, IceAgentFactory, IceParameters, IceRole, LocalCandidate};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 

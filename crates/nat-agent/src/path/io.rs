@@ -3,9 +3,9 @@
 //! There is no task: whoever reads the path's datagrams drives it. One lock guards the machine; the reader and the writer
 //! of a media engine are one task as a rule, so it is never waited for.
 
+use super::Options;
 use super::machine::{Input, Machine, Output, Route};
 use super::stream::{self, Streams};
-use super::Options;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use siprtc_core::Result;
@@ -147,7 +147,13 @@ impl Path {
     }
 
     /// One socket's next datagram of the peer's.
-    fn poll_socket(&self, inner: &mut Inner, at: usize, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<usize> {
+    fn poll_socket(
+        &self,
+        inner: &mut Inner,
+        at: usize,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<usize> {
         let mut errors = 0;
         loop {
             let mut read = ReadBuf::new(buffer);
@@ -194,13 +200,17 @@ impl Path {
         let mut inside = None;
         let begin = data.as_ptr() as usize;
         let mut copied: Option<Vec<u8>> = None;
-        inner.machine.handle(now, Input::Datagram { base, from, data }, &mut |datagram| {
-            // What was relayed stands inside of the packet that it came in, and stays there.
-            match (datagram.as_ptr() as usize).checked_sub(begin) {
-                Some(offset) if offset + datagram.len() <= length => inside = Some(offset..offset + datagram.len()),
-                _ => copied = Some(datagram.to_vec()),
-            }
-        });
+        inner
+            .machine
+            .handle(now, Input::Datagram { base, from, data }, &mut |datagram| {
+                // What was relayed stands inside of the packet that it came in, and stays there.
+                match (datagram.as_ptr() as usize).checked_sub(begin) {
+                    Some(offset) if offset + datagram.len() <= length => {
+                        inside = Some(offset..offset + datagram.len())
+                    }
+                    _ => copied = Some(datagram.to_vec()),
+                }
+            });
         self.flush_quietly(inner);
         if let Some(range) = inside {
             let length = range.len();
@@ -271,11 +281,17 @@ impl IcePath for Path {
         let addresses = (self.options.addresses)()?;
         let _runtime = self.handle.enter();
         self.command(|inner, now| {
-            inner.machine.restart(now, &|addr| addresses.contains(&addr.ip()))?;
+            inner
+                .machine
+                .restart(now, &|addr| addresses.contains(&addr.ip()))?;
             let bound = |inner: &Inner, ip| {
                 (inner.sockets.iter()).any(|socket| socket.local_addr().is_ok_and(|addr| addr.ip() == ip))
             };
-            for ip in addresses.iter().filter(|ip| !bound(inner, **ip)).collect::<Vec<_>>() {
+            for ip in addresses
+                .iter()
+                .filter(|ip| !bound(inner, **ip))
+                .collect::<Vec<_>>()
+            {
                 let socket = self.options.ports.bind(*ip)?;
                 let addr = socket.local_addr().map_err(super::no_address)?;
                 inner.sockets.push(Arc::new(socket));
@@ -333,9 +349,11 @@ impl IcePath for Path {
                 }
             }
             let waiting = &mut inner.waiting;
-            inner.machine.handle(now.into_std(), Input::Tick, &mut |datagram| {
-                waiting.push_back(datagram.to_vec());
-            });
+            inner
+                .machine
+                .handle(now.into_std(), Input::Tick, &mut |datagram| {
+                    waiting.push_back(datagram.to_vec());
+                });
             self.flush(inner);
         }
     }

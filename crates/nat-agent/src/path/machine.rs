@@ -5,6 +5,7 @@ use super::consent::{Consent, Health};
 use super::gather::Reflexive;
 use super::generation::Generation;
 use super::relay::{Relay, Standing, Way};
+use crate::stun::is_signed_success;
 use siprtc_core::ice::{
     Candidate, CandidateKind, CandidatePair, IceAgentFactory, IceEvent, IceParameters, IcePolicy, IceRole,
     IceServer, IceServerKind, IceServerTransport, IceState, LocalCandidate, PairEnd, PathEvent, PathStats,
@@ -56,10 +57,19 @@ pub(super) enum Input<'a> {
 #[derive(Debug)]
 pub(super) enum Output {
     /// A connection to the TURN server of `relay` is wanted.
-    Connect { relay: usize },
+    Connect {
+        relay: usize,
+    },
     Event(PathEvent),
-    Send { base: usize, to: SocketAddr, data: Vec<u8> },
-    Stream { relay: usize, data: Vec<u8> },
+    Send {
+        base: usize,
+        to: SocketAddr,
+        data: Vec<u8>,
+    },
+    Stream {
+        relay: usize,
+        data: Vec<u8>,
+    },
 }
 
 /// Where a datagram of the engine's goes.
@@ -260,7 +270,8 @@ impl Machine {
     ) -> Result<()> {
         check(theirs)?;
         let known = self.current.theirs.as_ref();
-        let is_restart = known.is_some_and(|known| (&known.ufrag, &known.pwd) != (&theirs.ufrag, &theirs.pwd));
+        let is_restart =
+            known.is_some_and(|known| (&known.ufrag, &known.pwd) != (&theirs.ufrag, &theirs.pwd));
         if is_restart && self.next.is_none() {
             self.restart(now, &|_| true)?;
         }
@@ -346,7 +357,9 @@ impl Machine {
 
     /// What to send to the server so that `data` is relayed.
     pub(super) fn relay(&mut self, now: Instant, relay: usize, to: SocketAddr, data: &[u8]) {
-        let Some(at) = self.relays.get_mut(relay) else { return };
+        let Some(at) = self.relays.get_mut(relay) else {
+            return;
+        };
         let wrapped = at.wrap(now, to, data);
         for data in wrapped.into_iter().chain(at.poll(now)) {
             self.to_server(relay, data);
@@ -389,7 +402,9 @@ impl Machine {
     }
 
     fn relayed(&mut self, now: Instant, at: usize, data: &[u8], deliver: &mut dyn FnMut(&[u8])) -> bool {
-        let Some(relay) = self.relays.get_mut(at) else { return false };
+        let Some(relay) = self.relays.get_mut(at) else {
+            return false;
+        };
         let Some(relayed) = relay.take(now, data) else {
             return false;
         };
@@ -428,18 +443,50 @@ impl Machine {
             return;
         }
         let request = data.first() == Some(&0) && data.get(1) == Some(&1);
-        let is_taken = match &mut self.next {
-            Some(next) if !request || next.is_checked_by(data) => next.agent.handle_packet(now, local, from, data),
+        let is_next = match &mut self.next {
+            Some(next) if !request || next.is_checked_by(data) => {
+                next.agent.handle_packet(now, local, from, data)
+            }
             _ => false,
         };
-        let is_taken = is_taken
+        let is_taken = is_next
             || (!request || self.current.is_checked_by(data))
                 && self.current.agent.handle_packet(now, local, from, data);
         if !is_taken {
             self.stats.strangers += 1;
-        } else if !self.known.contains(&from) && self.known.len() < MOST_KNOWN {
+            return;
+        }
+        if !self.known.contains(&from) && self.known.len() < MOST_KNOWN {
             self.known.push(from);
         }
+        if is_next || self.selected.is_none() {
+            self.use_early(now, is_next, (local, from), data);
+        }
+    }
+
+    /// A pair that works is used before it is nominated (RFC 8445 section 12.1): agents take 50 to 300 ms from the one to
+    /// the other, and a call's first words wait. One through a relay is left to the agent: a direct one may still come.
+    fn use_early(&mut self, now: Instant, is_next: bool, pair: (SocketAddr, SocketAddr), data: &[u8]) {
+        let generation = match &self.next {
+            Some(next) if is_next => next,
+            _ => &self.current,
+        };
+        let is_direct = self.bases.iter().any(|base| base.addr == pair.0)
+            && !(generation.remote.iter())
+                .any(|other| other.kind == CandidateKind::Relayed && other.socket_addr() == Some(pair.1));
+        let is_answered =
+            (generation.theirs.as_ref()).is_some_and(|theirs| is_signed_success(data, &theirs.pwd));
+        if is_direct && is_answered {
+            self.adopt(now, is_next, pair);
+        }
+    }
+
+    fn adopt(&mut self, now: Instant, is_next: bool, pair: (SocketAddr, SocketAddr)) {
+        if is_next && let Some(next) = self.next.take() {
+            self.current = next;
+            self.selected = None;
+        }
+        self.select(now, pair);
     }
 
     // ---- time and what comes of it
@@ -488,7 +535,11 @@ impl Machine {
         let (Standing::Allocated(addr), true) = (relay.standing, relay.standing != before) else {
             return;
         };
-        let peers = self.current.remote.iter().chain(self.next.iter().flat_map(|next| &next.remote));
+        let peers = self
+            .current
+            .remote
+            .iter()
+            .chain(self.next.iter().flat_map(|next| &next.remote));
         for peer in peers.filter_map(Candidate::socket_addr) {
             relay.permit(now, peer.ip());
         }
@@ -531,11 +582,7 @@ impl Machine {
             self.send_from(now, datagram.local, datagram.remote, datagram.data);
         }
         if let Some(pair) = chosen {
-            if is_next && let Some(next) = self.next.take() {
-                self.current = next;
-                self.selected = None;
-            }
-            self.select(now, pair);
+            self.adopt(now, is_next, pair);
         }
     }
 
@@ -560,7 +607,12 @@ impl Machine {
             (None, Some(relay)) => Route::Relayed { relay, to: remote },
             (None, None) => return,
         };
-        let Some(theirs) = self.current.theirs.clone().filter(|_| self.selected != Some(pair)) else {
+        let Some(theirs) = self
+            .current
+            .theirs
+            .clone()
+            .filter(|_| self.selected != Some(pair))
+        else {
             return;
         };
         self.selected = Some(pair);
@@ -572,7 +624,13 @@ impl Machine {
         if let Route::Relayed { relay, to } = route {
             self.relays[relay].bind(now, to);
         }
-        self.consent = Some(Consent::new(now, pair, &self.current.ours, &theirs, self.tie_breaker));
+        self.consent = Some(Consent::new(
+            now,
+            pair,
+            &self.current.ours,
+            &theirs,
+            self.tie_breaker,
+        ));
         let pair = self.pair(pair);
         self.stats.pair = Some(pair);
         self.outputs.push_back(Output::Event(PathEvent::Selected(pair)));

@@ -59,8 +59,10 @@ impl Ports {
                 return Ok(socket);
             }
         }
-        Err(refused(format!("every port from {first} to {last} of {ip} is taken"))
-            .advice("widen ice.ports, or allow fewer calls at once (call.max_calls)"))
+        Err(
+            refused(format!("every port from {first} to {last} of {ip} is taken"))
+                .advice("widen ice.ports, or allow fewer calls at once (call.max_calls)"),
+        )
     }
 }
 

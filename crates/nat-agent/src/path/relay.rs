@@ -4,13 +4,11 @@ use siprtc_core::ice::IceServerTransport;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
-use turn_client_proto::api::{
-    TurnClientApi, TurnConfig, TurnEvent, TurnPeerData, TurnPollRet, TurnRecvRet,
-};
+use turn_client_proto::api::{TurnClientApi, TurnConfig, TurnEvent, TurnPeerData, TurnPollRet, TurnRecvRet};
 use turn_client_proto::client::TurnClient;
 use turn_client_proto::stun::Instant as Clock;
-use turn_client_proto::tcp::TurnClientTcp;
 use turn_client_proto::stun::agent::Transmit;
+use turn_client_proto::tcp::TurnClientTcp;
 use turn_client_proto::types::{AddressFamily, TransportType, TurnCredentials};
 use turn_client_proto::udp::TurnClientUdp;
 
@@ -18,6 +16,11 @@ use turn_client_proto::udp::TurnClientUdp;
 const MOST_WAITING: usize = 16;
 /// Peers that permission is asked for: as many as there may be remote candidates.
 const MOST_PEERS: usize = 64;
+
+/// What the library leaves between two requests.
+const PACE: Duration = Duration::from_millis(50);
+/// Requests that go out at once: for each peer a permission, a channel for one.
+const MOST_AT_ONCE: usize = 8;
 
 /// How a relay reaches its server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,6 +52,8 @@ pub(super) struct Relay {
     family: AddressFamily,
     client: Option<TurnClient>,
     born: Instant,
+    /// How much later it is for the library.
+    ahead: Duration,
     /// When [`Relay::poll`] has something to do again.
     pub(super) due: Option<Instant>,
     waiting: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -82,6 +87,7 @@ impl Relay {
             },
             client: None,
             born: now,
+            ahead: Duration::ZERO,
             due: None,
             waiting: VecDeque::new(),
             permitted: Vec::new(),
@@ -89,7 +95,7 @@ impl Relay {
     }
 
     fn clock(&self, now: Instant) -> Clock {
-        let age = now.saturating_duration_since(self.born).as_nanos();
+        let age = (now.saturating_duration_since(self.born) + self.ahead).as_nanos();
         Clock::from_nanos(i64::try_from(age).unwrap_or(i64::MAX))
     }
 
@@ -120,6 +126,21 @@ impl Relay {
 
     /// What goes to the server now.
     pub(super) fn poll(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        // The library leaves PACE between two requests of an allocation, as RFC 8445 section 14.2 does between checks.
+        // A call would wait for it three times over: its clock is put forward instead.
+        for _ in 0..MOST_AT_ONCE {
+            out.extend(self.step(now));
+            let wait = self.due.map(|due| due.saturating_duration_since(now));
+            match wait.filter(|wait| *wait <= PACE && self.client.is_some()) {
+                Some(wait) => self.ahead += wait,
+                None => break,
+            }
+        }
+        out
+    }
+
+    fn step(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let clock = self.clock(now);
         let Some(client) = &mut self.client else {
             return Vec::new();
@@ -141,8 +162,9 @@ impl Relay {
                     self.waiting.retain(|(to, _)| to.ip() != peer);
                 }
                 TurnEvent::PermissionCreated(_, peer) => {
-                    let (now_permitted, waiting) =
-                        std::mem::take(&mut self.waiting).into_iter().partition(|(to, _)| to.ip() == peer);
+                    let (now_permitted, waiting) = std::mem::take(&mut self.waiting)
+                        .into_iter()
+                        .partition(|(to, _)| to.ip() == peer);
                     let ready: VecDeque<(SocketAddr, Vec<u8>)> = now_permitted;
                     self.waiting = waiting;
                     for (to, data) in ready {
@@ -226,8 +248,7 @@ impl Relay {
         if let Some(client) = &mut self.client {
             let _ = client.delete(clock);
         }
-        // The library leaves 50 ms between two requests; nobody is there any more to wait for this one.
-        let out = self.poll(now + Duration::from_millis(50));
+        let out = self.poll(now);
         self.lose();
         out
     }

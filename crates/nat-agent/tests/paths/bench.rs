@@ -55,7 +55,11 @@ impl End {
         let events = Arc::new(Mutex::new(Vec::new()));
         let told = events.clone();
         let sink = move |event| told.lock().push(event);
-        let path = paths(&nat).unwrap().open(config, role, Arc::new(sink)).await.unwrap();
+        let path = paths(&nat)
+            .unwrap()
+            .open(config, role, Arc::new(sink))
+            .await
+            .unwrap();
         let (sender, heard) = mpsc::channel(1_000);
         let read = path.clone();
         let reader = tokio::spawn(async move {
@@ -113,7 +117,9 @@ impl End {
         for number in 0..count {
             let datagram = [&[128, number][..], &[number; 200]].concat();
             self.path.send(&datagram);
-            let heard = tokio::time::timeout(PATIENCE, to.receive()).await.expect("a datagram is lost");
+            let heard = tokio::time::timeout(PATIENCE, to.receive())
+                .await
+                .expect("a datagram is lost");
             assert_eq!(heard, datagram);
         }
     }

@@ -32,9 +32,15 @@ async fn a_relay_carries_what_nothing_else_may() {
         b.exchange(&a, 20).await;
         let pair = a.path.stats().pair.unwrap();
         assert_eq!(pair.local.kind, CandidateKind::Relayed, "{pair}");
-        assert!(a.candidates.iter().all(|candidate| candidate.kind == CandidateKind::Relayed));
         assert!(
-            a.candidates.iter().all(|candidate| candidate.related == Some(("0.0.0.0".to_owned(), 9))),
+            a.candidates
+                .iter()
+                .all(|candidate| candidate.kind == CandidateKind::Relayed)
+        );
+        assert!(
+            a.candidates
+                .iter()
+                .all(|candidate| candidate.related == Some(("0.0.0.0".to_owned(), 9))),
             "{:?}",
             a.candidates
         );
@@ -51,7 +57,9 @@ async fn what_is_sent_before_a_pair_is_selected_arrives_after_it() {
     let (a, b) = End::both(agent, agent, |_| ()).await;
     a.path.send(&[22, 1, 2, 3]);
     End::introduce(&a, &b).await;
-    let heard = tokio::time::timeout(Duration::from_secs(5), b.receive()).await.unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(5), b.receive())
+        .await
+        .unwrap();
     assert_eq!(heard, [22, 1, 2, 3]);
 }
 
@@ -63,7 +71,9 @@ async fn a_stranger_is_not_heard() {
     let to = a.candidates[0].socket_addr().unwrap();
     stranger.send_to(&[128, 0, 9, 9], to).await.unwrap();
     b.path.send(&[128, 0, 1, 1]);
-    let heard = tokio::time::timeout(Duration::from_secs(5), a.receive()).await.unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(5), a.receive())
+        .await
+        .unwrap();
     assert_eq!(heard, [128, 0, 1, 1]);
     assert!(a.path.stats().strangers >= 1);
 }

@@ -71,6 +71,7 @@ impl End {
                 servers: setup.servers,
                 policy: setup.policy,
                 gather_budget: setup.budget,
+                paths: None,
             },
             codecs: setup.codecs,
             remote_offer: setup.offer,
