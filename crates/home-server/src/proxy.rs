@@ -28,8 +28,8 @@ pub(crate) struct Proxy {
     max_contexts: usize,
     /// 64 * T1: timers B, F and H, and the wait for the end of a cancelled branch.
     span: Duration,
-    /// By server transaction.
-    contexts: HashMap<TxId, Context>,
+    /// By server transaction. Boxed, for a table keeps the size of the largest burst when it is empty.
+    contexts: HashMap<TxId, Box<Context>>,
     /// Client transaction to server transaction.
     branches: HashMap<TxId, TxId>,
     /// Deadlines of client transactions (timer C, cancelled branches) and, by their server transaction, of answered
@@ -79,7 +79,7 @@ impl Proxy {
             self.timers.insert((deadline, tx));
             out.push_back(Output::Request { tx, request, route });
         }
-        self.contexts.insert(server, context);
+        self.contexts.insert(server, Box::new(context));
     }
 
     /// A response on a branch (RFC 3261 section 16.7).

@@ -43,17 +43,19 @@ struct Tape {
 }
 
 impl Tape {
-    fn note(&mut self, call_id: &str, outbound: bool, label: String, detail: String) {
+    /// Whether there was room for it.
+    fn note(&mut self, call_id: &str, outbound: bool, label: String, detail: String) -> bool {
         if !self.dialogs.contains_key(call_id) {
             if self.order.len() >= MAX_DIALOGS
                 && let Some(oldest) = self.order.pop_front()
             {
-                self.dialogs.remove(&oldest);
+                self.forget(&oldest);
             }
             self.order.push_back(call_id.to_owned());
         }
         let messages = self.dialogs.entry(call_id.to_owned()).or_default();
-        if messages.len() < MAX_MESSAGES {
+        let room = messages.len() < MAX_MESSAGES;
+        if room {
             messages.push(Passed {
                 at: Instant::now(),
                 outbound,
@@ -61,6 +63,17 @@ impl Tape {
                 detail,
             });
         }
+        room
+    }
+
+    /// The transactions go with their Call-ID: a transaction that stays would name nothing but a late response, and that
+    /// response would make the Call-ID known again.
+    fn forget(&mut self, call_id: &str) {
+        self.dialogs.remove(call_id);
+        self.order.retain(|known| known != call_id);
+        self.transactions.retain(|_, (known, _)| known != call_id);
+        let transactions = &self.transactions;
+        self.tx_order.retain(|tx| transactions.contains_key(tx));
     }
 
     fn remember(&mut self, tx: TxId, call_id: &str, cseq: &str) {
@@ -105,26 +118,28 @@ impl Wiretap {
             .unwrap_or_default()
     }
 
-    /// Forgets a Call-ID.
+    /// Forgets a Call-ID and its transactions; what comes late for them is not remembered.
     pub fn forget(&self, sip_call_id: &str) {
-        let mut tape = self.tape.lock();
-        tape.dialogs.remove(sip_call_id);
-        tape.order.retain(|known| known != sip_call_id);
+        self.tape.lock().forget(sip_call_id);
     }
 
     fn request(&self, tx: Option<TxId>, request: &SipRequest, outbound: bool) {
         let call_id = request.headers.value("Call-ID").unwrap_or_default();
         let cseq = request.headers.value("CSeq").unwrap_or_default();
         let mut tape = self.tape.lock();
-        if let Some(tx) = tx {
-            tape.remember(tx, call_id, cseq);
+        if !tape.dialogs.contains_key(call_id) && is_within_a_dialog(request) {
+            return;
         }
-        tape.note(
+        let noted = tape.note(
             call_id,
             outbound,
             request.method.to_string(),
             detail(cseq, request.body.len()),
         );
+        // Where a request has no room, neither has its response: a registration keeps its Call-ID for as long as it lives.
+        if let Some(tx) = tx.filter(|_| noted) {
+            tape.remember(tx, call_id, cseq);
+        }
     }
 
     fn response(&self, tx: TxId, response: &SipResponse, outbound: bool) {
@@ -164,6 +179,12 @@ impl Wiretap {
             _ => {}
         }
     }
+}
+
+/// Such a request continues a call; where its Call-ID is not known, the call is over and its report written: an ACK of a 2xx
+/// that was repeated, a BYE that crossed ours (RFC 3261 section 12.2).
+fn is_within_a_dialog(request: &SipRequest) -> bool {
+    request.headers.to().is_ok_and(|to| to.tag().is_some())
 }
 
 fn detail(cseq: &str, body: usize) -> String {
@@ -275,12 +296,56 @@ mod tests {
         assert_eq!(labels, ["INVITE", "180 Ringing", "CANCEL"]);
     }
 
+    /// Call-IDs, transactions, and the order of either.
+    fn sizes(tap: &Wiretap) -> [usize; 4] {
+        let tape = tap.tape.lock();
+        let (dialogs, transactions) = (tape.dialogs.len(), tape.transactions.len());
+        [dialogs, tape.order.len(), transactions, tape.tx_order.len()]
+    }
+
+    #[test]
+    fn calls_that_are_over_leave_nothing_behind() {
+        let tap = Wiretap::new();
+        let (users, stacks) = (TxIds::new(TxOwner::user(1)), TxIds::new(TxOwner::STACK));
+        let held = users.mint();
+        tap.request(Some(held), &request(Method::Invite, "held"), true);
+        for n in 0..100 {
+            let (call_id, invite, bye) = (n.to_string(), users.mint(), stacks.mint());
+            tap.request(Some(invite), &request(Method::Invite, &call_id), true);
+            tap.response(invite, &SipResponse::new(200), false);
+            tap.request(None, &request(Method::Ack, &call_id), true);
+            tap.request(Some(bye), &request(Method::Bye, &call_id), false);
+            tap.forget(&call_id);
+            // Whoever reads the call's last event may be faster than the answer to the BYE, and a 2xx may be repeated.
+            tap.response(bye, &SipResponse::new(200), true);
+            let mut ack = request(Method::Ack, &call_id);
+            ack.headers.push("To", "<sip:bob@example.com>;tag=b");
+            tap.request(None, &ack, true);
+        }
+        assert_eq!(sizes(&tap), [1; 4]);
+        tap.response(held, &SipResponse::new(180), false);
+        assert_eq!(tap.passed("held").len(), 2);
+    }
+
+    #[test]
+    fn a_registration_that_is_refreshed_for_months_stays_bounded() {
+        let (tap, users) = (Wiretap::new(), TxIds::new(TxOwner::user(1)));
+        for _ in 0..MAX_MESSAGES {
+            let tx = users.mint();
+            tap.request(Some(tx), &request(Method::Register, "registration"), true);
+            tap.response(tx, &SipResponse::new(200), false);
+        }
+        assert_eq!(sizes(&tap), [1, 1, MAX_MESSAGES / 2, MAX_MESSAGES / 2]);
+    }
+
     #[test]
     fn a_flood_of_call_ids_and_messages_stays_bounded() {
-        let tap = Wiretap::new();
+        let (tap, stacks) = (Wiretap::new(), TxIds::new(TxOwner::STACK));
         for n in 0..MAX_DIALOGS + 10 {
-            tap.request(None, &request(Method::Invite, &n.to_string()), false);
+            let tx = Some(stacks.mint());
+            tap.request(tx, &request(Method::Invite, &n.to_string()), false);
         }
+        assert_eq!(sizes(&tap), [MAX_DIALOGS; 4]);
         for _ in 0..MAX_MESSAGES + 10 {
             tap.request(None, &request(Method::Invite, "last"), false);
         }
