@@ -576,6 +576,18 @@ mod tests {
             "2001:db8::1"
         );
         assert!(server("turn:192.0.2.1", "").parse().is_err());
-        assert!(server("turn:192.0.2.1?transport=tcp", "alice").parse().is_err());
+        let tcp = server("turn:192.0.2.1?transport=tcp", "alice").parse().unwrap();
+        assert_eq!((tcp.transport, tcp.port), (IceServerTransport::Tcp, 3478));
+        let tls = server("turns:turn.example.com", "alice").parse().unwrap();
+        assert_eq!((tls.transport, tls.port), (IceServerTransport::Tls, 5349));
+        assert!(server("stun:192.0.2.1?transport=tcp", "").parse().is_err());
+        assert!(server("turns:192.0.2.1?transport=udp", "alice").parse().is_err());
+        let shared = IceServerConfig {
+            password: String::new(),
+            secret: "north".to_owned(),
+            ..server("turn:192.0.2.1", "alice")
+        };
+        let kind = shared.parse().unwrap().kind;
+        assert!(matches!(kind, IceServerKind::TurnSecret { .. }), "{kind:?}");
     }
 }

@@ -1,14 +1,16 @@
 //! Decides: which agent a packet is for, what is gathered, over which pair datagrams go, and when a path is lost. No
 //! sockets, no clock.
 
+mod gathering;
+mod packets;
+
 use super::consent::{Consent, Health};
 use super::gather::Reflexive;
 use super::generation::Generation;
 use super::relay::{Relay, Standing, Way};
-use crate::stun::is_signed_success;
 use siprtc_core::ice::{
     Candidate, CandidateKind, CandidatePair, IceAgentFactory, IceEvent, IceParameters, IcePolicy, IceRole,
-    IceServer, IceServerKind, IceServerTransport, IceState, LocalCandidate, PairEnd, PathEvent, PathStats,
+    IceServer, IceState, LocalCandidate, PairEnd, PathEvent, PathStats,
 };
 use siprtc_core::{Error, Fault, Result};
 use std::collections::VecDeque;
@@ -142,90 +144,6 @@ impl Machine {
         Ok(machine)
     }
 
-    // ---- gathering
-
-    /// A new socket, whose number is how many there were before.
-    pub(super) fn add_base(&mut self, now: Instant, addr: SocketAddr) {
-        let base = self.bases.len();
-        self.bases.push(Base { addr, is_alive: true });
-        if self.setup.policy == IcePolicy::All {
-            self.add_local(now, LocalCandidate::Host, addr);
-        }
-        for server in self.setup.servers.clone() {
-            let Some(to) = server.addr.filter(|to| to.is_ipv4() == addr.is_ipv4()) else {
-                continue;
-            };
-            if server.transport != IceServerTransport::Udp {
-                continue;
-            }
-            // A TURN server tells it too; of loopback every server tells the same.
-            if self.setup.policy == IcePolicy::All && !addr.ip().is_loopback() {
-                self.reflexive.ask(now, base, to);
-            }
-            if let IceServerKind::Turn { username, password } = &server.kind {
-                let credentials = (username.as_str(), password.as_str());
-                let mut relay = Relay::new(now, to, server.transport, Way::Socket(base), credentials);
-                relay.begin(addr);
-                self.relays.push(relay);
-            }
-        }
-        self.tick(now);
-    }
-
-    /// TURN over TCP and TLS has connections of its own, one for each server.
-    fn connect_relays(&mut self, now: Instant) {
-        for server in self.setup.servers.clone() {
-            let (Some(to), IceServerKind::Turn { username, password }) = (server.addr, &server.kind) else {
-                continue;
-            };
-            if server.transport == IceServerTransport::Udp {
-                continue;
-            }
-            let credentials = (username.as_str(), password.as_str());
-            let relay = self.relays.len();
-            self.relays
-                .push(Relay::new(now, to, server.transport, Way::Stream, credentials));
-            self.outputs.push_back(Output::Connect { relay });
-        }
-    }
-
-    /// The server of a relay with a connection of its own: its address and its place among the servers.
-    pub(super) fn stream_server(&self, relay: usize) -> Option<&IceServer> {
-        let relay = self.relays.get(relay).filter(|relay| relay.way == Way::Stream)?;
-        (self.setup.servers.iter())
-            .find(|server| server.addr == Some(relay.server) && server.transport == relay.transport)
-    }
-
-    /// Whether nothing more is to come.
-    pub(super) fn is_gathered(&self) -> bool {
-        self.reflexive.is_over() && self.relays.iter().all(|relay| relay.standing != Standing::Asking)
-    }
-
-    /// What the peer is told; whatever is gathered later comes as [`PathEvent::Candidate`].
-    pub(super) fn tell_candidates(&mut self) -> Vec<Candidate> {
-        self.is_told = true;
-        self.newest().told.clone()
-    }
-
-    fn add_local(&mut self, now: Instant, kind: LocalCandidate, addr: SocketAddr) {
-        if self.gathered.contains(&(kind, addr)) {
-            return;
-        }
-        self.gathered.push((kind, addr));
-        let hides = self.setup.policy == IcePolicy::Relay;
-        let told = self.current.add_local(now, kind, addr, hides);
-        let told = match &mut self.next {
-            Some(next) => next.add_local(now, kind, addr, hides),
-            None => told,
-        };
-        if let Some(candidate) = told.filter(|_| self.is_told) {
-            self.outputs
-                .push_back(Output::Event(PathEvent::Candidate(candidate)));
-        }
-    }
-
-    // ---- offer and answer
-
     fn newest(&self) -> &Generation {
         self.next.as_ref().unwrap_or(&self.current)
     }
@@ -309,8 +227,6 @@ impl Machine {
         self.tick(now);
     }
 
-    // ---- datagrams
-
     /// Takes what has happened; a datagram of the peer's that came through a relay goes to `deliver`.
     pub(super) fn handle(&mut self, now: Instant, input: Input<'_>, deliver: &mut dyn FnMut(&[u8])) {
         match input {
@@ -330,166 +246,6 @@ impl Machine {
         }
         self.tick(now);
     }
-
-    /// Whether a datagram that is no STUN and no ChannelData is the peer's.
-    pub(super) fn is_peer(&mut self, from: SocketAddr) -> bool {
-        let is_peer = self.selected.is_some_and(|(_, remote)| remote == from) || self.known.contains(&from);
-        self.stats.strangers += u64::from(!is_peer);
-        is_peer
-    }
-
-    /// Over which pair the engine's datagrams go; without one, this one waits.
-    pub(super) fn route(&mut self, datagram: &[u8]) -> Option<Route> {
-        if self.route.is_none() {
-            // Consent has ended: RFC 7675 section 5.1 has the sender stop at once.
-            if self.state == IceState::Failed {
-                self.stats.unsent += 1;
-                return None;
-            }
-            if self.held.len() == MOST_HELD {
-                self.held.pop_front();
-                self.stats.unsent += 1;
-            }
-            self.held.push_back(datagram.to_vec());
-        }
-        self.route
-    }
-
-    /// What to send to the server so that `data` is relayed.
-    pub(super) fn relay(&mut self, now: Instant, relay: usize, to: SocketAddr, data: &[u8]) {
-        let Some(at) = self.relays.get_mut(relay) else {
-            return;
-        };
-        let wrapped = at.wrap(now, to, data);
-        for data in wrapped.into_iter().chain(at.poll(now)) {
-            self.to_server(relay, data);
-        }
-    }
-
-    fn to_server(&mut self, relay: usize, data: Vec<u8>) {
-        let output = match (self.relays[relay].way, self.relays[relay].server) {
-            (Way::Socket(base), to) => Output::Send { base, to, data },
-            (Way::Stream, _) => Output::Stream { relay, data },
-        };
-        self.outputs.push_back(output);
-    }
-
-    fn datagram(
-        &mut self,
-        now: Instant,
-        base: usize,
-        from: SocketAddr,
-        data: &[u8],
-        deliver: &mut dyn FnMut(&[u8]),
-    ) {
-        let from_relay = |relay: &Relay| relay.way == Way::Socket(base) && relay.server == from;
-        if let Some(mapped) = self.reflexive.take(base, from, data) {
-            if let Some(mapped) = mapped {
-                let below = self.bases[base].addr;
-                self.add_local(now, LocalCandidate::ServerReflexive { base: below }, mapped);
-            }
-            return;
-        }
-        if let Some(relay) = self.relays.iter().position(from_relay)
-            && self.relayed(now, relay, data, deliver)
-        {
-            return;
-        }
-        let local = self.bases[base].addr;
-        if data.first().is_some_and(|first| *first < 4) {
-            self.stun(now, local, from, data);
-        }
-    }
-
-    fn relayed(&mut self, now: Instant, at: usize, data: &[u8], deliver: &mut dyn FnMut(&[u8])) -> bool {
-        let Some(relay) = self.relays.get_mut(at) else {
-            return false;
-        };
-        let Some(relayed) = relay.take(now, data) else {
-            return false;
-        };
-        let local = match relay.standing {
-            Standing::Allocated(local) => local,
-            _ => return true,
-        };
-        if let Some(whole) = &relayed.whole {
-            self.from_peer(now, local, whole.peer, whole.data(), deliver);
-        }
-        for piece in &relayed.pieced {
-            self.from_peer(now, local, piece.peer, piece.data(), deliver);
-        }
-        true
-    }
-
-    fn from_peer(
-        &mut self,
-        now: Instant,
-        local: SocketAddr,
-        from: SocketAddr,
-        data: &[u8],
-        deliver: &mut dyn FnMut(&[u8]),
-    ) {
-        match data.first() {
-            Some(0..=3) => self.stun(now, local, from, data),
-            Some(_) if self.is_peer(from) => deliver(data),
-            _ => {}
-        }
-    }
-
-    fn stun(&mut self, now: Instant, local: SocketAddr, from: SocketAddr, data: &[u8]) {
-        if let Some(consent) = &mut self.consent
-            && consent.take(now, from, data)
-        {
-            return;
-        }
-        let request = data.first() == Some(&0) && data.get(1) == Some(&1);
-        let is_next = match &mut self.next {
-            Some(next) if !request || next.is_checked_by(data) => {
-                next.agent.handle_packet(now, local, from, data)
-            }
-            _ => false,
-        };
-        let is_taken = is_next
-            || (!request || self.current.is_checked_by(data))
-                && self.current.agent.handle_packet(now, local, from, data);
-        if !is_taken {
-            self.stats.strangers += 1;
-            return;
-        }
-        if !self.known.contains(&from) && self.known.len() < MOST_KNOWN {
-            self.known.push(from);
-        }
-        if is_next || self.selected.is_none() {
-            self.use_early(now, is_next, (local, from), data);
-        }
-    }
-
-    /// A pair that works is used before it is nominated (RFC 8445 section 12.1): agents take 50 to 300 ms from the one to
-    /// the other, and a call's first words wait. One through a relay is left to the agent: a direct one may still come.
-    fn use_early(&mut self, now: Instant, is_next: bool, pair: (SocketAddr, SocketAddr), data: &[u8]) {
-        let generation = match &self.next {
-            Some(next) if is_next => next,
-            _ => &self.current,
-        };
-        let is_direct = self.bases.iter().any(|base| base.addr == pair.0)
-            && !(generation.remote.iter())
-                .any(|other| other.kind == CandidateKind::Relayed && other.socket_addr() == Some(pair.1));
-        let is_answered =
-            (generation.theirs.as_ref()).is_some_and(|theirs| is_signed_success(data, &theirs.pwd));
-        if is_direct && is_answered {
-            self.adopt(now, is_next, pair);
-        }
-    }
-
-    fn adopt(&mut self, now: Instant, is_next: bool, pair: (SocketAddr, SocketAddr)) {
-        if is_next && let Some(next) = self.next.take() {
-            self.current = next;
-            self.selected = None;
-        }
-        self.select(now, pair);
-    }
-
-    // ---- time and what comes of it
 
     pub(super) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -586,17 +342,12 @@ impl Machine {
         }
     }
 
-    fn send_from(&mut self, now: Instant, local: SocketAddr, to: SocketAddr, data: Vec<u8>) {
-        if let Some(base) = self.bases.iter().position(|base| base.addr == local) {
-            return self.outputs.push_back(Output::Send { base, to, data });
+    fn adopt(&mut self, now: Instant, is_next: bool, pair: (SocketAddr, SocketAddr)) {
+        if is_next && let Some(next) = self.next.take() {
+            self.current = next;
+            self.selected = None;
         }
-        if let Some(relay) = self.relay_at(local) {
-            self.relay(now, relay, to, &data);
-        }
-    }
-
-    fn relay_at(&self, local: SocketAddr) -> Option<usize> {
-        (self.relays.iter()).position(|relay| relay.standing == Standing::Allocated(local))
+        self.select(now, pair);
     }
 
     fn select(&mut self, now: Instant, pair: (SocketAddr, SocketAddr)) {
