@@ -12,3 +12,4 @@ mod in_dialog;
 mod info;
 mod offers;
 mod random;
+mod trickle;

@@ -1,7 +1,7 @@
 //! Anything, in any order: never a panic, and every call ends exactly once, with its last event.
 
 use crate::bench::*;
-use crate::info::{as_trickle, trickle};
+use crate::trickle::{as_trickle, trickle};
 use proptest::prelude::*;
 use siprtc_core::CallId;
 use siprtc_core::sip::*;
