@@ -165,6 +165,22 @@ fn the_default_candidate_stays_although_better_ones_are_there() {
 }
 
 #[test]
+fn no_more_candidates_go_than_must_and_the_worst_goes_first() {
+    let head = RICH.split("a=rtpmap:0 ").next().unwrap();
+    let head = head.replace("a=msid-semantic: WMS stream\r\n", "");
+    let candidates = (1..=5).map(|n| format!("a=candidate:{n} 1 udp {n} 203.0.113.{n} 50000 typ srflx\r\n"));
+    let engine = head
+        .replace("0.0.0.0\r\na=mid", "203.0.113.5\r\na=mid")
+        .replace("audio 9 ", "audio 50000 ")
+        + &candidates.collect::<String>();
+    let slim = sip(&engine, to_sip(&engine).unwrap().sdp.len() - 1);
+    assert_eq!(courses(&slim), [Rule::DietCandidatePriority]);
+    let left: Vec<&str> = lines(&slim.sdp, "a=candidate:");
+    assert_eq!(left.len(), 4);
+    assert!(left.iter().all(|line| !line.starts_with("1 ")), "{}", slim.sdp);
+}
+
+#[test]
 fn an_encoding_that_is_not_the_tables_keeps_its_rtpmap() {
     let engine = RICH.replace("a=rtpmap:0 PCMU/8000", "a=rtpmap:0 opus/48000/2");
     assert!(sip(&engine, 0).sdp.contains("a=rtpmap:0 opus/48000/2"));

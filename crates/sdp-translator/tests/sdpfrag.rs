@@ -207,6 +207,9 @@ fn only_news_are_left_beyond_what_is_known() {
             .iter()
             .all(|media| media.candidates().is_empty())
     );
+    // Another m-line may share the address: it is a candidate of that one too.
+    let shared = frag(&with("40002", "40000"));
+    assert_eq!(shared.beyond(&known).media()[1], shared.media()[1]);
     let other_generation = frag(&with("8hhY", "9uB6"));
     assert_eq!(other_generation.beyond(&frag(FRAG)), other_generation);
 }
