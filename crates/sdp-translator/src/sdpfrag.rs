@@ -1,7 +1,7 @@
 //! Bodies of the type `application/trickle-ice-sdpfrag` (RFC 8840 section 9).
 
-use crate::MAX_MEDIA;
 use crate::sdp::{Line, Sdp, Section};
+use crate::{MAX_LINES, MAX_MEDIA};
 use siprtc_core::ice::Candidate;
 use siprtc_core::{Error, Fault, Result};
 use std::fmt;
@@ -276,7 +276,11 @@ impl FromStr for SdpFrag {
         }
         let mut session = Section::default();
         let mut media: Vec<Section<'_>> = Vec::new();
-        for line in text.split('\n').map(|line| line.trim_end_matches('\r')) {
+        let lines = text.split('\n').map(|line| line.trim_end_matches('\r'));
+        for (count, line) in lines.enumerate() {
+            if count == MAX_LINES {
+                return Err(misbehaved(format!("it has more than {MAX_LINES} lines")));
+            }
             if !is_text(line) {
                 continue;
             }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use siprtc_core::Fault;
 use siprtc_core::ice::Candidate;
 use siprtc_sdp_translator::{
-    MAX_CANDIDATES, MAX_FRAG, MAX_MEDIA, Rule, SdpFrag, SipForm, Trickle, says_end_of_candidates,
+    MAX_CANDIDATES, MAX_FRAG, MAX_LINES, MAX_MEDIA, Rule, SdpFrag, SipForm, Trickle, says_end_of_candidates,
     says_trickle, to_sip, to_sip_as,
 };
 
@@ -124,6 +124,13 @@ fn a_fragment_without_its_generation_or_its_m_line_is_the_peers_fault() {
 #[test]
 fn a_fragment_that_is_too_big_is_the_peers_fault() {
     assert!(refused(&" ".repeat(MAX_FRAG + 1)).contains("octets"));
+    assert!(
+        frag(&format!("{FRAG}{}", "a=x\r\n".repeat(MAX_LINES - 11)))
+            .media()
+            .len()
+            == 2
+    );
+    assert!(refused(&format!("{FRAG}{}", "a=x\r\n".repeat(MAX_LINES))).contains("lines"));
     let lines = |count| format!("{FRAG}{}", "m=audio 9 RTP/AVP 0\r\n".repeat(count));
     assert_eq!(frag(&lines(MAX_MEDIA - 2)).media().len(), 2);
     assert!(refused(&lines(MAX_MEDIA - 1)).contains("m-lines"));
