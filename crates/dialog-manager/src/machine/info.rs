@@ -4,7 +4,7 @@
 //! for any package it keeps the order, which CSeq alone does not on an unreliable transport).
 
 use super::Scope;
-use super::call::{Call, Client, Departure, Phase, Purpose, is_challenge};
+use super::call::{Call, Client, Departure, MAX_FORKS, Phase, Purpose, is_challenge};
 use super::words::{Abilities, SDPFRAG, TRICKLE_ICE, is_one_line, is_token, misuse, unsupported_body};
 use crate::event::{DialogEventKind, DialogTag};
 use crate::message::SendInfo;
@@ -17,7 +17,11 @@ const MAX_WAITING: usize = 16;
 
 /// The lines of a call's dialogs, of its forks too; as many as there are dialogs.
 #[derive(Default)]
-pub(super) struct Infos(Vec<Line>);
+pub(super) struct Infos {
+    lines: Vec<Line>,
+    /// Tag and last CSeq of dialogs that an INVITE made before it went out again: a late 2xx brings one back to be hung up.
+    gone: Vec<(String, u32)>,
+}
 
 /// The INFOs of one dialog, and what its peer said of them.
 struct Line {
@@ -89,25 +93,31 @@ fn supersedes(info: &SendInfo, earlier: &SendInfo) -> bool {
 
 impl Infos {
     fn line(&mut self, tag: &str) -> Option<&mut Line> {
-        self.0.iter_mut().find(|line| line.tag == tag)
+        self.lines.iter_mut().find(|line| line.tag == tag)
     }
 
     fn line_of(&mut self, tx: TxId) -> Option<&mut Line> {
         let is_its = |line: &&mut Line| line.outstanding.as_ref().is_some_and(|(other, _)| *other == tx);
-        self.0.iter_mut().find(is_its)
+        self.lines.iter_mut().find(is_its)
     }
 
     /// The CSeq of the last INFO in the dialog with `tag`; 0 without one.
     pub(super) fn last_sequence(&self, tag: &str) -> u32 {
-        self.0
-            .iter()
-            .find(|line| line.tag == tag)
-            .map_or(0, |line| line.sequence)
+        let here = self.lines.iter().map(|line| (&line.tag, line.sequence));
+        let gone = self.gone.iter().map(|(tag, sequence)| (tag, *sequence));
+        here.chain(gone)
+            .filter(|(other, _)| *other == tag)
+            .map(|(_, sequence)| sequence)
+            .max()
+            .unwrap_or_default()
     }
 
     /// The INVITE goes out again: the dialogs that its last try made are gone.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
+    pub(super) fn begin_anew(&mut self) {
+        let gone = self.lines.drain(..).filter(|line| line.sequence > 0);
+        self.gone.extend(gone.map(|line| (line.tag, line.sequence)));
+        let excess = self.gone.len().saturating_sub(MAX_FORKS);
+        self.gone.drain(..excess);
     }
 }
 
@@ -122,7 +132,7 @@ impl Call {
             !matches!(self.phase, Phase::Inviting(_)),
         );
         if fresh {
-            self.infos.0.push(Line {
+            self.infos.lines.push(Line {
                 tag: tag.to_owned(),
                 open,
                 trickle_ice: false,
@@ -179,7 +189,7 @@ impl Call {
         if self.is_ending() {
             return Err(misuse(OPERATION, format!("{} is ending", self.id)));
         }
-        let tags: Vec<String> = self.infos.0.iter().map(|line| line.tag.clone()).collect();
+        let tags: Vec<String> = self.infos.lines.iter().map(|line| line.tag.clone()).collect();
         let mut tags: Vec<String> = tags
             .into_iter()
             .filter(|tag| self.dialog(tag).is_some())
@@ -191,7 +201,7 @@ impl Call {
         }
         if self
             .infos
-            .0
+            .lines
             .iter()
             .any(|line| tags.contains(&line.tag) && line.is_full_for(&info))
         {

@@ -272,7 +272,7 @@ impl Call {
         calling.tx = tx;
         calling.provisional = false;
         calling.early.clear();
-        self.infos.clear();
+        self.infos.begin_anew();
         scope.timers.cancel(self.id, Timer::NoAnswer);
     }
 

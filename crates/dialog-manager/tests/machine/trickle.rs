@@ -288,6 +288,44 @@ fn a_fork_that_lost_refuses_in_silence() {
     bench.silent();
 }
 
+/// A call of ours whose INVITE is challenged after an early dialog with "one" and an INFO in it: both INVITEs.
+#[track_caller]
+fn challenged_after_info() -> (Bench, CallId, [(TxId, SipRequest); 2]) {
+    let mut bench = trickling();
+    let (call, tx, invite) = bench.call();
+    bench.answer(tx, able(response(&invite, 183, "one")));
+    bench.supports("one");
+    bench.event();
+    give(&mut bench, trickle(call, BODY));
+    bench.sent(Method::Info);
+    let mut challenge = response(&invite, 407, "proxy");
+    let realm = "Digest realm=\"p\", nonce=\"n\"";
+    challenge.headers.push("Proxy-Authenticate", realm);
+    bench.answer(tx, challenge);
+    let second = bench.sent(Method::Invite);
+    (bench, call, [(tx, invite), second])
+}
+
+#[test]
+fn a_fork_that_is_late_after_a_challenge_is_hung_up_with_a_cseq_after_its_info() {
+    let (mut bench, _, [(tx, invite), _]) = challenged_after_info();
+    bench.answer(tx, response(&invite, 200, "one"));
+    bench.acked();
+    let (_, bye) = bench.sent(Method::Bye);
+    assert_eq!(bye.headers.cseq().unwrap().to_string(), "3 BYE");
+}
+
+#[test]
+fn a_callee_that_takes_its_tag_again_after_a_challenge_is_told_anew() {
+    let (mut bench, call, [_, (tx, invite)]) = challenged_after_info();
+    bench.answer(tx, able(response(&invite, 183, "one")));
+    assert_eq!(bench.supports("one"), (true, true));
+    bench.event();
+    give(&mut bench, trickle(call, BODY));
+    let (_, info) = bench.sent(Method::Info);
+    assert_eq!(info.headers.cseq().unwrap().to_string(), "3 INFO");
+}
+
 #[test]
 fn a_callees_info_waits_until_the_caller_knows_of_the_dialog() {
     let (mut bench, call, _, invite) = incoming();
