@@ -15,6 +15,10 @@ use std::collections::VecDeque;
 /// Most INFOs of one dialog that wait for the one on its way. **Policy when full**: the command is refused.
 const MAX_WAITING: usize = 16;
 
+/// Most packages of one Recv-Info that are remembered; IANA has registered a dozen. **Policy when full**: the others are
+/// taken for not named.
+const MAX_PACKAGES: usize = 32;
+
 /// The lines of a call's dialogs, of its forks too; as many as there are dialogs.
 #[derive(Default)]
 pub(super) struct Infos {
@@ -48,13 +52,8 @@ impl Line {
         let has = |name| headers.has_token(name, TRICKLE_ICE);
         self.trickle_ice |= has("Supported") || has("Require");
         if headers.contains("Recv-Info") {
-            let items = headers.items("Recv-Info");
-            self.packages = Some(
-                items
-                    .into_iter()
-                    .map(|item| package_of(item).to_owned())
-                    .collect(),
-            );
+            let items = headers.items("Recv-Info").into_iter().take(MAX_PACKAGES);
+            self.packages = Some(items.map(|item| package_of(item).to_owned()).collect());
             self.refused.clear();
         }
         self.supports() != before

@@ -142,6 +142,19 @@ fn an_empty_recv_info_outweighs_the_option_tag_and_a_missing_one_does_not() {
 }
 
 #[test]
+fn of_a_recv_info_without_end_the_first_packages_count() {
+    let named = |count: usize| -> String { (0..count).map(|n| format!("package{n}, ")).collect() };
+    for (others, takes) in [(31, true), (32, false)] {
+        let mut bench = trickling();
+        let (_, tx, invite) = bench.call();
+        let mut ringing = response(&invite, 183, "bob");
+        ringing.headers.push("Recv-Info", named(others) + PACKAGE);
+        bench.answer(tx, ringing);
+        assert_eq!(bench.supports("bob"), (false, takes));
+    }
+}
+
+#[test]
 fn what_the_peer_supports_is_told_once_and_again_when_it_changes() {
     let mut bench = trickling();
     let (_, tx, invite) = bench.call();
