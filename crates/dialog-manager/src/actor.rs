@@ -5,7 +5,8 @@ use crate::event::{DialogEvent, DialogEventKind};
 use crate::lanes::{Lane, Lanes, perform};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
-    Accept, AcceptOffer, FromStack, Hangup, Invite, Reach, Reinvite, Reject, RejectOffer, Ring, Terminate,
+    Accept, AcceptOffer, FromStack, Hangup, Invite, Reach, Reinvite, Reject, RejectOffer, Ring, SendInfo,
+    Terminate,
 };
 use actix::prelude::*;
 use siprtc_core::sip::{SipStack, TxOwner};
@@ -236,7 +237,8 @@ commands!(
     Reinvite,
     Reject,
     RejectOffer,
-    Ring
+    Ring,
+    SendInfo
 );
 
 impl Handler<Terminate> for DialogManager {

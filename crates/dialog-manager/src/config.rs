@@ -18,10 +18,16 @@ pub struct DialogConfig {
     /// How long a call may ring. Caller: from the first provisional answer until CANCEL. Callee: from the INVITE until
     /// 480.
     pub no_answer: Duration,
+    /// Say that we trickle (RFC 8840 section 10): the option-tag and the Info Package `trickle-ice`. Then
+    /// [`PeerSupports`](crate::DialogEventKind::PeerSupports) tells whether the peer does, and
+    /// [`Info`](crate::DialogEventKind::Info) brings its candidates. The user's descriptions must say it too
+    /// (`a=ice-options:trickle`), and as a caller it owes the peer an INFO after the first 18x of each dialog
+    /// (section 4.3.2).
+    pub trickle_ice: bool,
 }
 
 impl DialogConfig {
-    /// RFC timers, 32 calls, OPTIONS answered, 180 s of ringing.
+    /// RFC timers, 32 calls, OPTIONS answered, 180 s of ringing, no trickle.
     pub fn new(account: Account) -> Self {
         DialogConfig {
             account,
@@ -29,6 +35,7 @@ impl DialogConfig {
             max_calls: 32,
             answer_options: true,
             no_answer: Duration::from_secs(180),
+            trickle_ice: false,
         }
     }
 }

@@ -57,6 +57,29 @@ pub enum DialogEventKind {
         /// The offer; `None` for an offerless INVITE: then [`Accept`](crate::Accept) carries the offer.
         offer: Option<String>,
     },
+    /// An INFO of the peer, of a package that we take; its 200 is already sent. Only with
+    /// [`trickle_ice`](crate::DialogConfig::trickle_ice).
+    Info {
+        /// In which dialog: an early one, too.
+        dialog: DialogTag,
+        /// The Info Package (RFC 6086 section 7.2), in lower case: `trickle-ice`.
+        package: String,
+        /// The media type of the body: `application/trickle-ice-sdpfrag`.
+        content_type: String,
+        /// The body, as it came.
+        body: String,
+    },
+    /// A [`SendInfo`](crate::SendInfo) came to nothing in one dialog; the call goes on.
+    InfoRefused {
+        /// In which dialog.
+        dialog: DialogTag,
+        /// Of which package.
+        package: String,
+        /// The final answer; 408 when none came within 64*T1, 503 when it could not be sent. After 405, 408, 415, 469, 481
+        /// and 501 this dialog takes no more of this package, and those that waited are dropped: fall back to
+        /// candidates in an offer. After another status the next one that waits goes out.
+        status: u16,
+    },
     /// Our re-INVITE was accepted.
     OfferAnswered {
         /// The answer.
@@ -79,6 +102,19 @@ pub enum DialogEventKind {
     Offered {
         /// The offer; `None` asks us for one.
         sdp: Option<String>,
+    },
+    /// What the peer can, as far as it has said: once for each dialog, with the first message that makes it, and again when it
+    /// changes. Callee: right after [`Incoming`](Self::Incoming). Caller: right before [`Ringing`](Self::Ringing) or
+    /// [`Answered`](Self::Answered). Only with [`trickle_ice`](crate::DialogConfig::trickle_ice).
+    PeerSupports {
+        /// In which dialog.
+        dialog: DialogTag,
+        /// It understands trickle ICE: the option-tag `trickle-ice` is in its Supported or Require (RFC 8840 section
+        /// 10.6).
+        option_tag: bool,
+        /// It takes [`SendInfo`](crate::SendInfo)s of the package `trickle-ice`: it says so in Recv-Info (RFC 6086), or,
+        /// as long as it has sent none, by the option-tag.
+        info: bool,
     },
     /// Caller: a provisional answer above 100. One To-tag is one early dialog (RFC 3261 section 12.1).
     Ringing {

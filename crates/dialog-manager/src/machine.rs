@@ -12,6 +12,7 @@ mod auth;
 mod call;
 mod dialog;
 mod end;
+mod info;
 mod ledger;
 mod reinvite;
 mod requests;
@@ -24,7 +25,9 @@ mod words;
 
 use crate::config::DialogConfig;
 use crate::event::DialogEvent;
-use crate::message::{Accept, AcceptOffer, Hangup, Invite, Reach, Reinvite, Reject, RejectOffer, Ring};
+use crate::message::{
+    Accept, AcceptOffer, Hangup, Invite, Reach, Reinvite, Reject, RejectOffer, Ring, SendInfo,
+};
 use call::Call;
 use ledger::Ledger;
 use siprtc_core::sip::{Headers, Route, SipRequest, SipResponse, StackEvent, TxEnd, TxId, TxIds, TxOwner};
@@ -86,6 +89,8 @@ pub enum Input {
         /// The stack's words.
         error: Error,
     },
+    /// See [`SendInfo`].
+    SendInfo(SendInfo),
     /// From the stack.
     Stack(StackEvent),
     /// See [`Terminate`](crate::Terminate).
@@ -209,6 +214,7 @@ impl Machine {
             Input::SendFailed { tx, error } => {
                 self.transaction_ended(tx, TxEnd::Transport(words::told(&error)))
             }
+            Input::SendInfo(m) => self.command("send INFO", m.call, |call, scope| call.send_info(scope, m)),
             Input::Stack(event) => self.stack(event),
             Input::Terminate => self.terminate(),
             Input::Timeout => self.timeout(),

@@ -98,6 +98,26 @@ pub struct Hangup {
     pub reason: Option<String>,
 }
 
+/// Sends an INFO of an Info Package (RFC 6086) within the dialog; or, as long as the call has only early ones, within each
+/// whose peer takes the package. [`InfoRefused`](crate::DialogEventKind::InfoRefused) says when it came to nothing.
+///
+/// INFOs of one dialog go out one after the other, each after the last one's final answer (RFC 8840 section 10.9), and a
+/// callee's not before the caller has shown that it knows of the dialog. At most 16 wait. One of `trickle-ice` takes the
+/// place of one that waits: each repeats all candidates (section 4.4). It is an error as long as no dialog's peer has said
+/// that it takes the package: see [`PeerSupports`](crate::DialogEventKind::PeerSupports).
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct SendInfo {
+    /// Which call.
+    pub call: CallId,
+    /// The Info Package: `trickle-ice`.
+    pub package: String,
+    /// The media type of the body: `application/trickle-ice-sdpfrag`.
+    pub content_type: String,
+    /// The body.
+    pub body: String,
+}
+
 /// Hangs up everything and refuses every call from now on: the program ends.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<(), Error>")]

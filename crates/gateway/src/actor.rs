@@ -88,6 +88,7 @@ impl Gateway {
                 max_calls: self.config.max_calls,
                 answer_options: true,
                 no_answer: self.config.no_answer,
+                trickle_ice: false,
             },
             self.stack.clone(),
             DIALOGS,

@@ -8,7 +8,7 @@ use siprtc_core::media::{Codec, NegotiatedAudio, SdpKind};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
 use siprtc_sdp_translator::{
-    AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, ToSip, ToWebrtc, check_answer,
+    AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, SipForm, ToSip, ToWebrtc, check_answer,
 };
 
 /// One call's belongings.
@@ -120,7 +120,14 @@ fn shortest(codecs: &[Codec], lines: usize) -> String {
 /// `createOffer`, gathering, and the SDP for the wire.
 pub(crate) async fn make_offer(session: Addr<MediaSession>, translator: Addr<SdpTranslator>) -> Result<Done> {
     let sdp = ask(&session, CreateOffer).await?;
-    let wire = ask(&translator, ToSip { sdp }).await?;
+    let wire = ask(
+        &translator,
+        ToSip {
+            sdp,
+            form: SipForm::default(),
+        },
+    )
+    .await?;
     Ok(Step::OfferMade(wire.sdp).into())
 }
 
@@ -138,6 +145,7 @@ pub(crate) async fn make_answer(
         AnswerToSip {
             offer: offer.clone(),
             answer: sdp,
+            form: SipForm::default(),
         },
     )
     .await?

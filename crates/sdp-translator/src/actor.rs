@@ -28,7 +28,7 @@ impl Handler<ToSip> for SdpTranslator {
     type Result = Result<Translation>;
 
     fn handle(&mut self, message: ToSip, _: &mut Self::Context) -> Self::Result {
-        told("to SIP", crate::to_sip(&message.sdp))
+        told("to SIP", crate::to_sip_as(&message.sdp, message.form))
     }
 }
 
@@ -46,7 +46,7 @@ impl Handler<AnswerToSip> for SdpTranslator {
     fn handle(&mut self, message: AnswerToSip, _: &mut Self::Context) -> Self::Result {
         told(
             "answer to SIP",
-            crate::answer_to_sip(&message.offer, &message.answer),
+            crate::answer_to_sip_as(&message.offer, &message.answer, message.form),
         )
     }
 }

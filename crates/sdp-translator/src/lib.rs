@@ -3,14 +3,17 @@
 mod actor;
 mod candidate;
 mod check;
+mod diet;
 mod disguise;
 mod negotiate;
 mod repair;
 mod rule;
 mod sdp;
+mod sdpfrag;
 mod to_sip;
 mod to_webrtc;
 mod transport;
+mod trickle;
 mod work;
 
 use actix::Message;
@@ -22,8 +25,10 @@ pub use candidate::candidates;
 pub use check::{check_answer, check_offer};
 pub use negotiate::negotiated_audio;
 pub use rule::{Change, Rule};
-pub use to_sip::{answer_to_sip, to_sip};
+pub use sdpfrag::{FragMedia, IceCredentials, MAX_CANDIDATES, MAX_FRAG, SdpFrag};
+pub use to_sip::{answer_to_sip, answer_to_sip_as, to_sip, to_sip_as};
 pub use to_webrtc::{answer_to_webrtc, to_webrtc};
+pub use trickle::{Trickle, says_end_of_candidates, says_trickle};
 
 /// The longest description, in octets. A longer one is an error: the longest that browsers make has about 20 kB.
 pub const MAX_SDP: usize = 65_536;
@@ -43,12 +48,40 @@ pub struct Translation {
     pub changes: Vec<Change>,
 }
 
-/// [`to_sip()`] as a message.
+/// The longest request that goes over UDP where the path's MTU is not known, in octets, headers and body (RFC 3261 section
+/// 18.1.1). A longer one goes over TCP.
+pub const MAX_DATAGRAM: usize = 1_300;
+
+/// In which form a description goes over the wire. The default says nothing of trickle and cuts nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SipForm {
+    /// The most octets of the description, line ends included. A longer one is cut down as far as it goes without harm
+    /// ([`Rule`]s `diet-...`); whether that was enough is seen by the length, and noted as [`Rule::DietTooLong`]. `None`
+    /// by default: over TCP, TLS and WebSocket there is nothing to gain.
+    pub octets: Option<usize>,
+    /// What it says of candidates to come.
+    pub trickle: Trickle,
+}
+
+impl SipForm {
+    /// A form that fits into a datagram beside `headers` octets of request line and header fields, the blank line
+    /// included.
+    pub fn beside(headers: usize) -> Self {
+        SipForm {
+            octets: Some(MAX_DATAGRAM.saturating_sub(headers)),
+            ..SipForm::default()
+        }
+    }
+}
+
+/// [`to_sip_as()`] as a message.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Translation>")]
 pub struct ToSip {
     /// The engine's local description.
     pub sdp: String,
+    /// The form for the wire.
+    pub form: SipForm,
 }
 
 /// [`to_webrtc()`] as a message.
@@ -59,7 +92,7 @@ pub struct ToWebrtc {
     pub sdp: String,
 }
 
-/// [`answer_to_sip`] as a message.
+/// [`answer_to_sip_as`] as a message.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Translation>")]
 pub struct AnswerToSip {
@@ -67,6 +100,8 @@ pub struct AnswerToSip {
     pub offer: String,
     /// The engine's local description: the answer.
     pub answer: String,
+    /// The form for the wire.
+    pub form: SipForm,
 }
 
 /// [`answer_to_webrtc`] as a message.

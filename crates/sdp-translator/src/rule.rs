@@ -54,9 +54,45 @@ rules! {
     /// m= and c= name the default candidate.
     DefaultCandidate = "default-candidate",
         "the m= and c= lines carry the default candidate: relayed, else server-reflexive, else host (RFC 8839 section 4.2.1.2, RFC 8445 section 5.1.4)";
+    /// Two candidates with one address.
+    DietCandidateDuplicate = "diet-candidate-duplicate",
+        "of candidates with the same transport address the best is enough (RFC 8445 section 5.1.3); the description is too long for a datagram (RFC 3261 section 18.1.1)";
+    /// What a candidate says beyond its fields.
+    DietCandidateExtension = "diet-candidate-extension",
+        "a candidate's extension attributes are ignored by who does not know them (RFC 8839 section 5.1); the description is too long for a datagram (RFC 3261 section 18.1.1)";
+    /// Several candidates of one foundation.
+    DietCandidateFoundation = "diet-candidate-foundation",
+        "candidates of one foundation succeed or fail together (RFC 8445 section 5.1.1.3), so that the best is enough; the description is too long for a datagram (RFC 3261 section 18.1.1)";
+    /// An address that no router knows.
+    DietCandidateLinkLocal = "diet-candidate-link-local",
+        "a link-local address is reached from its own link alone (RFC 4291 section 2.5.6, RFC 3927 section 2.7); the description is too long for a datagram (RFC 3261 section 18.1.1)";
+    /// The worst of several candidates.
+    DietCandidatePriority = "diet-candidate-priority",
+        "an agent may send fewer candidates than it has, the best ones (RFC 8445 section 5.1.3, RFC 8421 section 4); the description is too long for a datagram (RFC 3261 section 18.1.1)";
+    /// A TCP candidate beside UDP ones.
+    DietCandidateTcp = "diet-candidate-tcp",
+        "TCP candidates are what is left when UDP is blocked (RFC 6544 section 4.2); the description is too long for a datagram (RFC 3261 section 18.1.1)";
+    /// A second IPv6 address of one link.
+    DietCandidateTemporary = "diet-candidate-temporary",
+        "stable and temporary addresses of one link lead the same way (RFC 8981 section 3), so that the best is enough; the description is too long for a datagram (RFC 3261 section 18.1.1)";
+    /// Header extensions of audio.
+    DietHeaderExtension = "diet-header-extension",
+        "a header extension that is not offered is not sent, and audio does without (RFC 8285 section 7); the description is too long for a datagram (RFC 3261 section 18.1.1)";
+    /// Names of streams and sources.
+    DietMediaStream = "diet-media-stream",
+        "sources are known by their packets, and stream ids belong to the browser's API (RFC 5576 section 4.1, RFC 8830 section 2); the description is too long for a datagram (RFC 3261 section 18.1.1)";
+    /// `a=rtpmap` of a static payload type.
+    DietRtpmapStatic = "diet-rtpmap-static",
+        "static payload types need no a=rtpmap (RFC 3551 section 6); the description is too long for a datagram (RFC 3261 section 18.1.1)";
+    /// The diet was not enough.
+    DietTooLong = "diet-too-long",
+        "what is left is needed and still too long for a datagram: the request goes over TCP (RFC 3261 section 18.1.1)";
     /// The direction is spelled out in each m-line.
     Direction = "direction",
         "the direction is sendrecv, or the session's, when an m-line does not say it (RFC 8866 section 6.7); the engine skips such an m-line";
+    /// Half trickle: no candidate follows.
+    EndOfCandidates = "end-of-candidates",
+        "a description that trickles no candidate of its own says that they are complete (RFC 8840 section 8.2)";
     /// A header extension without a URI.
     ExtmapInvalid = "extmap-invalid",
         "a=extmap names an extension by URI (RFC 8285 section 5)";
@@ -108,6 +144,9 @@ rules! {
     /// No trickle.
     Trickle = "trickle",
         "every candidate is in the description: this is not trickle ICE (RFC 8840 section 4.1.1)";
+    /// Trickle.
+    TrickleOffered = "trickle-offered",
+        "an agent that takes candidates in INFOs says so in every offer and answer (RFC 8840 section 5)";
 }
 
 impl fmt::Display for Rule {

@@ -284,15 +284,17 @@ impl<'a> Sdp<'a> {
         Ok(())
     }
 
+    /// Every line in its place.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &Line<'a>> {
+        std::iter::once(&self.session)
+            .chain(&self.media)
+            .flat_map(|section| &section.lines)
+    }
+
     /// The text, with CRLF after every line.
     pub(crate) fn to_text(&self) -> String {
-        let sections = || {
-            std::iter::once(&self.session)
-                .chain(&self.media)
-                .flat_map(|section| &section.lines)
-        };
-        let mut text = String::with_capacity(sections().map(|line| line.0.len() + 2).sum());
-        for line in sections() {
+        let mut text = String::with_capacity(self.lines().map(|line| line.0.len() + 2).sum());
+        for line in self.lines() {
             text.push_str(&line.0);
             text.push_str("\r\n");
         }

@@ -5,7 +5,7 @@ use crate::repair::repair;
 use crate::rule::Rule;
 use crate::sdp::{Sdp, is_unspecified};
 use crate::work::Work;
-use crate::{Translation, candidate, check};
+use crate::{SipForm, Translation, candidate, check, diet, trickle};
 use siprtc_core::Result;
 
 /// In this order: each may rely on those before it.
@@ -14,7 +14,7 @@ const RULES: &[fn(&mut Work<'_>)] = &[
     candidate_place,
     candidate_component,
     candidate_unusable,
-    trickle,
+    trickle::trickle,
     mono_channel,
     default_candidate,
     rtcp_line,
@@ -27,7 +27,15 @@ const RULES: &[fn(&mut Work<'_>)] = &[
 /// # Errors
 /// `PeerMisbehaved` (here the engine is the peer) for what is no SDP or is too big.
 pub fn to_sip(webrtc_sdp: &str) -> Result<Translation> {
-    translate(webrtc_sdp).map(Work::finish)
+    to_sip_as(webrtc_sdp, SipForm::default())
+}
+
+/// [`to_sip`] in another form than the default one.
+///
+/// # Errors
+/// As [`to_sip`].
+pub fn to_sip_as(webrtc_sdp: &str, form: SipForm) -> Result<Translation> {
+    translate(webrtc_sdp, form).map(serve)
 }
 
 /// The engine's answer to the `offer` as it came from the wire, in the form in which it goes there.
@@ -35,19 +43,36 @@ pub fn to_sip(webrtc_sdp: &str) -> Result<Translation> {
 /// # Errors
 /// As [`to_sip`], and when the answer does not have the offer's m-lines.
 pub fn answer_to_sip(offer: &str, webrtc_answer: &str) -> Result<Translation> {
-    let mut work = translate(webrtc_answer)?;
-    check::fits(offer, &work.sdp.to_text())?;
-    fit(&mut work, &Sdp::parse(offer)?);
-    Ok(work.finish())
+    answer_to_sip_as(offer, webrtc_answer, SipForm::default())
 }
 
-fn translate(text: &str) -> Result<Work<'_>> {
+/// [`answer_to_sip`] in another form than the default one.
+///
+/// # Errors
+/// As [`answer_to_sip`].
+pub fn answer_to_sip_as(offer: &str, webrtc_answer: &str, form: SipForm) -> Result<Translation> {
+    let mut work = translate(webrtc_answer, form)?;
+    check::fits(offer, &work.sdp.to_text())?;
+    fit(&mut work, &Sdp::parse(offer)?);
+    Ok(serve(work))
+}
+
+fn translate(text: &str, form: SipForm) -> Result<Work<'_>> {
     let mut work = Work::new(text)?;
+    work.form = form;
     repair(&mut work);
     for rule in RULES {
         rule(&mut work);
     }
     Ok(work)
+}
+
+/// The diet comes last: it counts the octets that go over the wire.
+fn serve(mut work: Work<'_>) -> Translation {
+    if let Some(octets) = work.form.octets {
+        diet::diet(&mut work, octets);
+    }
+    work.finish()
 }
 
 fn fit(work: &mut Work<'_>, offer: &Sdp<'_>) {
@@ -155,35 +180,6 @@ fn candidate_unusable(work: &mut Work<'_>) {
             work.remove(Rule::CandidateUnusable, Some(index), |line| {
                 line.attribute_value("candidate").is_some_and(candidate::is_mdns)
             });
-        }
-    }
-}
-
-fn trickle(work: &mut Work<'_>) {
-    for place in work.places() {
-        let Some(section) = work.section(place) else {
-            continue;
-        };
-        let Some(at) = section.position("ice-options") else {
-            continue;
-        };
-        let options: Vec<&str> = section
-            .attribute("ice-options")
-            .unwrap_or_default()
-            .split_ascii_whitespace()
-            .collect();
-        let kept: Vec<&str> = options
-            .iter()
-            .copied()
-            .filter(|option| *option != "trickle")
-            .collect();
-        if kept.is_empty() {
-            work.remove(Rule::Trickle, place, |line| {
-                line.attribute_value("ice-options") == Some("trickle")
-            });
-        } else if kept.len() < options.len() {
-            let text = format!("a=ice-options:{}", kept.join(" "));
-            work.replace(Rule::Trickle, place, at, text);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::rule::{Notes, Rule};
 use crate::sdp::{Line, Sdp, Section};
-use crate::{Change, Translation};
+use crate::{Change, SipForm, Translation};
 use siprtc_core::Result;
 
 /// A description under translation.
@@ -13,6 +13,8 @@ pub(crate) struct Work<'a> {
     pub(crate) kept: usize,
     /// For each m-line whether the engine carries it; set by `to_webrtc` alone.
     pub(crate) carried: Vec<bool>,
+    /// The form for the wire; set by `to_sip` alone.
+    pub(crate) form: SipForm,
 }
 
 impl<'a> Work<'a> {
@@ -22,6 +24,7 @@ impl<'a> Work<'a> {
             notes: Notes::default(),
             kept: 0,
             carried: Vec::new(),
+            form: SipForm::default(),
         })
     }
 
@@ -31,6 +34,11 @@ impl<'a> Work<'a> {
             sdp: self.sdp.to_text(),
             changes,
         }
+    }
+
+    /// The length of the text, line ends included.
+    pub(crate) fn octets(&self) -> usize {
+        self.sdp.lines().map(|line| line.0.len() + 2).sum()
     }
 
     /// The session for `None`, an m-line else.

@@ -10,8 +10,8 @@ use actix::Actor;
 use common::sample;
 use siprtc_core::Fault;
 use siprtc_sdp_translator::{
-    AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, ToSip, ToWebrtc, answer_to_sip, answer_to_webrtc,
-    negotiated_audio, to_sip, to_webrtc,
+    AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, SipForm, ToSip, ToWebrtc, answer_to_sip_as,
+    answer_to_webrtc, negotiated_audio, to_sip_as, to_webrtc,
 };
 
 #[actix_rt::test]
@@ -20,18 +20,20 @@ async fn every_message_is_answered_as_by_its_function() {
     let offer = sample("sdp/rtpe-gh850-chrome-chrome.offer.sdp");
     let answer = sample("sdp/rtpe-gh850-chrome-chrome.answer.sdp");
 
-    let said = translator.send(ToSip { sdp: offer.clone() }).await.unwrap();
-    assert_eq!(said.unwrap(), to_sip(&offer).unwrap());
-    let said = translator.send(ToWebrtc { sdp: offer.clone() }).await.unwrap();
-    assert_eq!(said.unwrap(), to_webrtc(&offer).unwrap());
-    let said = translator
-        .send(AnswerToSip {
+    for form in [SipForm::default(), SipForm::beside(600)] {
+        let sdp = offer.clone();
+        let said = translator.send(ToSip { sdp, form }).await.unwrap();
+        assert_eq!(said.unwrap(), to_sip_as(&offer, form).unwrap());
+        let answer_to_sip = AnswerToSip {
             offer: offer.clone(),
             answer: answer.clone(),
-        })
-        .await
-        .unwrap();
-    assert_eq!(said.unwrap(), answer_to_sip(&offer, &answer).unwrap());
+            form,
+        };
+        let said = translator.send(answer_to_sip).await.unwrap();
+        assert_eq!(said.unwrap(), answer_to_sip_as(&offer, &answer, form).unwrap());
+    }
+    let said = translator.send(ToWebrtc { sdp: offer.clone() }).await.unwrap();
+    assert_eq!(said.unwrap(), to_webrtc(&offer).unwrap());
     let said = translator
         .send(AnswerToWebrtc {
             offer: offer.clone(),

@@ -9,7 +9,10 @@ mod engine;
 
 use common::lines;
 use engine::{Engine, block_on};
-use siprtc_sdp_translator::{answer_to_sip, answer_to_webrtc, to_sip, to_webrtc};
+use siprtc_sdp_translator::{
+    SdpFrag, SipForm, Trickle, answer_to_sip, answer_to_sip_as, answer_to_webrtc, says_end_of_candidates,
+    says_trickle, to_sip, to_sip_as, to_webrtc,
+};
 use std::time::Duration;
 
 /// Long enough for an engine that takes 0.2 s, when it connects at all.
@@ -74,6 +77,68 @@ fn two_engines_connect_over_the_wires_form_both_ways() {
             .unwrap();
         assert!(caller.connects().await && callee.connects().await);
     });
+}
+
+#[test]
+fn two_engines_connect_over_descriptions_that_are_cut_as_far_as_it_goes() {
+    let form = SipForm {
+        octets: Some(0),
+        ..SipForm::default()
+    };
+    block_on(async {
+        let (mut caller, mut callee) = (Engine::new().await, Engine::new().await);
+        let ours = caller.offer().await;
+        let offer = to_sip_as(&ours, form).unwrap().sdp;
+        assert!(offer.len() < to_sip(&ours).unwrap().sdp.len());
+        let answer = callee.accept(&to_webrtc(&offer).unwrap().sdp).await.unwrap();
+        let answer = answer_to_sip_as(&offer, &answer, form).unwrap().sdp;
+        caller
+            .answered(&answer_to_webrtc(&offer, &answer).unwrap().sdp)
+            .await
+            .unwrap();
+        assert!(caller.connects().await && callee.connects().await);
+    });
+}
+
+/// Connects engines whose descriptions have no candidates; `tell` says whether fragments bring them.
+fn connects_by_trickle(tell: bool) -> bool {
+    let form = SipForm {
+        trickle: Trickle::Full,
+        ..SipForm::default()
+    };
+    let bare = |sdp: &str| without(&without(sdp, "a=candidate:"), "a=end-of-candidates");
+    async fn take(engine: &Engine, body: &str, description: &str) {
+        let frag: SdpFrag = body.parse().unwrap();
+        assert!(frag.belongs_to(description) && frag.is_complete());
+        let news = frag.beyond(&SdpFrag::of(description).unwrap());
+        for media in news.media() {
+            for candidate in media.candidates() {
+                engine.trickled(media.mid(), candidate).await;
+            }
+        }
+    }
+    block_on(async {
+        let (mut caller, mut callee) = (Engine::new().await, Engine::new().await);
+        let offer = to_sip_as(&caller.offer().await, form).unwrap().sdp;
+        let early = bare(&offer);
+        assert!(says_trickle(&early) && !says_end_of_candidates(&early));
+        let answer = callee.accept(&to_webrtc(&early).unwrap().sdp).await.unwrap();
+        let answer = answer_to_sip_as(&early, &answer, form).unwrap().sdp;
+        let early_answer = bare(&answer);
+        let shown = answer_to_webrtc(&early, &early_answer).unwrap().sdp;
+        caller.answered(&shown).await.unwrap();
+        if tell {
+            take(&callee, &SdpFrag::of(&offer).unwrap().to_string(), &early).await;
+            take(&caller, &SdpFrag::of(&answer).unwrap().to_string(), &early_answer).await;
+        }
+        caller.connects_within(LONG_ENOUGH).await
+    })
+}
+
+#[test]
+fn candidates_that_come_in_fragments_alone_connect_two_engines() {
+    assert!(connects_by_trickle(true));
+    assert!(!connects_by_trickle(false));
 }
 
 /// Connects a caller and a callee; `mangle` is what the wire does to the callee's answer, `translate` what we do.

@@ -3,6 +3,7 @@
 use super::auth::{Attempts, Authenticator};
 use super::dialog::Dialog;
 use super::end::End;
+use super::info::Infos;
 use super::session::Session;
 use super::timers::Timer;
 use super::uac::Calling;
@@ -36,6 +37,7 @@ pub(crate) struct Call {
     ending: Option<End>,
     /// The value of a Reason header field for our CANCEL or BYE.
     pub(super) hangup_reason: Option<String>,
+    pub(super) infos: Infos,
     /// The WebSocket that the call runs over, while it is up.
     websocket: Option<FlowId>,
     /// Ended has been told.
@@ -62,6 +64,7 @@ pub(super) enum Purpose {
     Bye,
     /// Hangs up a fork that answered too late: its end is nobody's business.
     ForkBye,
+    Info,
     Invite,
     Reinvite,
 }
@@ -125,6 +128,7 @@ impl Call {
             begun_by: None,
             ending: None,
             hangup_reason: None,
+            infos: Infos::default(),
             websocket: None,
             ended: false,
         }
@@ -342,7 +346,8 @@ impl Call {
             (Purpose::Invite, false) => self.invite_refused(scope, tx, response),
             (Purpose::Reinvite, true) => self.reinvite_progresses(scope, tx),
             (Purpose::Reinvite, false) => self.reinvite_refused(scope, tx, response),
-            (Purpose::Bye | Purpose::ForkBye, true) => {}
+            (Purpose::Info, false) => self.info_answered(scope, tx, response),
+            (Purpose::Bye | Purpose::ForkBye | Purpose::Info, true) => {}
             (Purpose::Bye | Purpose::ForkBye, false) => self.bye_answered(scope, tx, purpose, response),
         }
     }
@@ -371,11 +376,15 @@ impl Call {
         let mut request = client.request.clone();
         let mut attempts = std::mem::take(&mut client.attempts);
         self.auth.answer(&mut attempts, response, &mut request, scope)?;
-        let sequence = match &mut self.phase {
-            _ if purpose == Purpose::ForkBye => last + 1,
-            Phase::Established(session) => session.dialog.next_sequence(),
-            Phase::Closing(dialog) => dialog.next_sequence(),
-            _ => last + 1,
+        let tag = request
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned));
+        let within = matches!(purpose, Purpose::Bye | Purpose::Info | Purpose::Reinvite);
+        let sequence = match self.dialog(&tag.unwrap_or_default()).filter(|_| within) {
+            Some(dialog) => dialog.next_sequence(),
+            None => last + 1,
         };
         request.headers.set(
             "CSeq",
@@ -411,6 +420,7 @@ impl Call {
     /// A client transaction ended without a final answer.
     fn client_lost(&mut self, scope: &mut Scope, client: &Client, end: TxEnd) {
         match client.purpose {
+            Purpose::Info => self.info_lost(scope, client, &end),
             Purpose::Invite => self.invite_lost(scope, client, end),
             Purpose::Reinvite => self.reinvite_lost(scope, client, end),
             Purpose::Bye => self.end(scope, End::wanted(Cause::Bye)),

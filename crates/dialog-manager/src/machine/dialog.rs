@@ -62,6 +62,11 @@ impl Dialog {
         self.remote_sequence = early.remote_sequence;
     }
 
+    /// The next request's CSeq is higher than `sequence`.
+    pub(crate) fn continue_after(&mut self, sequence: u32) {
+        self.local_sequence = self.local_sequence.max(sequence);
+    }
+
     /// Whether a request's CSeq is in order; if so it is the newest one (RFC 3261 section 12.2.2).
     pub(crate) fn take_sequence(&mut self, sequence: u32) -> bool {
         if self.remote_sequence.is_some_and(|last| sequence <= last) {

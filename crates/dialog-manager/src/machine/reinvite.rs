@@ -4,7 +4,7 @@ use super::call::{Call, Client, Departure, Phase, Purpose, is_challenge};
 use super::end::End;
 use super::session::Session;
 use super::timers::Timer;
-use super::words::{SDP, misuse, push_abilities, sdp_of};
+use super::words::{SDP, misuse, sdp_of};
 use super::{Output, Scope};
 use crate::event::{DialogEventKind, Side};
 use siprtc_core::sip::{Headers, Method, SipResponse, TxEnd, TxId};
@@ -71,7 +71,7 @@ impl Call {
         };
         let (mut request, sequence) = dialog.request(Method::Invite);
         request.headers.push("Contact", &scope.config.account.contact);
-        push_abilities(&mut request.headers);
+        scope.abilities().push(&mut request.headers);
         let request = request.with_body(SDP, ours.sdp.clone());
         let tx = self.send(
             scope,
@@ -151,6 +151,12 @@ impl Call {
         client.acks.push((String::new(), request.clone()));
         client.finished = true;
         scope.push(Output::SendAck { call, request, route });
+        let tag = response
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned));
+        self.hear_abilities(scope, &tag.unwrap_or_default(), &response.headers);
         if current {
             self.forget_ours(scope);
             self.tell(

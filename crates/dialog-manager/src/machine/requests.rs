@@ -1,7 +1,7 @@
 //! Requests from the network: to which call they belong, and what is said to those that belong to none.
 
 use super::call::Call;
-use super::words::{abilities, not_allowed, objection};
+use super::words::{answer_to_options, not_allowed, objection};
 use super::{Machine, Scope};
 use siprtc_core::sip::{Method, SipRequest, TxId};
 
@@ -42,7 +42,8 @@ impl Machine {
         match request.method {
             Method::Invite => self.invited(tx, request),
             Method::Options if self.scope.config.answer_options => {
-                let response = objection(&request).unwrap_or_else(|| abilities(&request));
+                let ours = self.scope.abilities();
+                let response = objection(ours, &request).unwrap_or_else(|| answer_to_options(ours, &request));
                 self.scope.respond_outside(tx, response);
             }
             Method::Bye | Method::Cancel | Method::Info | Method::Update | Method::Prack => {
@@ -61,7 +62,7 @@ impl Machine {
         if earlier.is_some_and(|call| call.was_begun_by(&invite)) {
             return self.scope.respond_outside(tx, invite.response(482));
         }
-        if let Some(response) = objection(&invite) {
+        if let Some(response) = objection(self.scope.abilities(), &invite) {
             return self.scope.respond_outside(tx, response);
         }
         if self.terminating {

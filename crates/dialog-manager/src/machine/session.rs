@@ -7,9 +7,7 @@ use super::end::End;
 use super::reinvite::Ours;
 use super::timers::Timer;
 use super::uas::check_refusal;
-use super::words::{
-    Description, SDP, abilities, busy_dialog, misuse, not_allowed, objection, push_abilities,
-};
+use super::words::{Description, SDP, answer_to_options, busy_dialog, misuse, not_allowed, objection};
 use crate::event::DialogEventKind;
 use siprtc_core::sip::{Method, SipRequest, SipResponse, TxEnd, TxId};
 use siprtc_core::{Cause, Result};
@@ -69,27 +67,32 @@ impl Call {
         let (Ok(from), Ok(cseq)) = (request.headers.from(), request.headers.cseq()) else {
             return self.respond(scope, tx, request.response(400));
         };
-        let Some(dialog) = self.dialog(from.tag().unwrap_or_default()) else {
+        let tag = from.tag().unwrap_or_default();
+        let Some(dialog) = self.dialog(tag) else {
             return self.respond(scope, tx, request.response(481));
         };
         if !dialog.take_sequence(cseq.sequence) {
             let response = busy_dialog(scope, &request);
             return self.respond(scope, tx, response);
         }
-        if let Some(response) = objection(&request) {
+        self.dialog_is_known(scope, tag);
+        let abilities = scope.abilities();
+        if let Some(response) = objection(abilities, &request) {
             return self.respond(scope, tx, response);
         }
         match request.method {
             Method::Bye => self.peer_hangs_up(scope, tx, &request),
-            // RFC 6086: an INFO of no package that we know is accepted and means nothing to us.
-            Method::Info => self.respond(scope, tx, request.response(200)),
-            Method::Invite | Method::Update => self.peer_refreshes(scope, tx, request),
-            Method::Options => self.respond(scope, tx, abilities(&request)),
+            Method::Info => self.informed(scope, tx, &request, tag),
+            Method::Invite | Method::Update => {
+                self.hear_abilities(scope, tag, &request.headers);
+                self.peer_refreshes(scope, tx, request);
+            }
+            Method::Options => self.respond(scope, tx, answer_to_options(abilities, &request)),
             _ => self.respond(scope, tx, not_allowed(&request)),
         }
     }
 
-    fn dialog(&mut self, remote_tag: &str) -> Option<&mut Dialog> {
+    pub(super) fn dialog(&mut self, remote_tag: &str) -> Option<&mut Dialog> {
         let dialog = match &mut self.phase {
             Phase::Calling(calling) => return calling.dialog(remote_tag),
             Phase::Closing(dialog) => dialog,
@@ -205,7 +208,9 @@ impl Call {
         scope.timers.cancel(id, Timer::OfferPatience);
         let mut response = theirs.request.response(200).with_body(SDP, sdp);
         response.headers.push("Contact", &scope.config.account.contact);
-        push_abilities(&mut response.headers);
+        scope
+            .abilities()
+            .push_answering(&theirs.request, &mut response.headers);
         if let Phase::Established(session) = &mut self.phase {
             // RFC 6141 section 4: the target changes with the 2xx.
             session.dialog.refresh_target(&theirs.request.headers);
@@ -304,6 +309,8 @@ impl Call {
         if self.is_ending() {
             return self.send_bye(scope);
         }
+        let tag = from.tag().unwrap_or_default();
+        self.hear_abilities(scope, tag, &ack.headers);
         let sdp = if unacked.offered {
             Description::of(&ack.headers, &ack.body).sdp()
         } else {
@@ -314,6 +321,7 @@ impl Call {
             false => DialogEventKind::OfferConfirmed { sdp },
         };
         self.tell(scope, kind);
+        self.dialog_is_known(scope, tag);
     }
 
     pub(super) fn ack_missing(&mut self, scope: &mut Scope) {

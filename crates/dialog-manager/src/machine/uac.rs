@@ -6,7 +6,7 @@ use super::dialog::Dialog;
 use super::end::{Circumstances, End};
 use super::session::Session;
 use super::timers::Timer;
-use super::words::{SDP, is_one_line, misuse, push_abilities, sdp_of};
+use super::words::{SDP, is_one_line, misuse, sdp_of};
 use super::{Output, Scope};
 use crate::event::{DialogEventKind, DialogTag};
 use crate::message::Invite;
@@ -14,19 +14,22 @@ use siprtc_core::sip::{CSeq, Headers, Method, NameAddr, SipRequest, SipResponse,
 use siprtc_core::{Cause, Result};
 
 /// Header fields that are ours to write.
-const OWN: [&str; 18] = [
+const OWN: [&str; 21] = [
     "Allow",
     "Authorization",
     "CSeq",
     "Call-ID",
     "Contact",
+    "Content-Disposition",
     "Content-Encoding",
     "Content-Length",
     "Content-Type",
     "From",
+    "Info-Package",
     "Max-Forwards",
     "Proxy-Authorization",
     "Record-Route",
+    "Recv-Info",
     "Require",
     "Route",
     "Supported",
@@ -138,6 +141,7 @@ impl Call {
         let Some(dialog) = self.early_dialog(tx, response) else {
             return;
         };
+        self.hear_abilities(scope, &dialog.0, &response.headers);
         let kind = DialogEventKind::Ringing {
             dialog,
             status: response.status,
@@ -190,6 +194,8 @@ impl Call {
         client.finished = true;
         scope.push(Output::SendAck { call, request, route });
         let first = matches!(&self.phase, Phase::Calling(calling) if calling.tx == tx);
+        // The CSeq goes on where the early dialog stood, after its INFOs.
+        dialog.continue_after(self.infos.last_sequence(&tag));
         if !first {
             return self.bye(scope, &mut dialog, Purpose::ForkBye);
         }
@@ -210,6 +216,7 @@ impl Call {
             // The 200 and our CANCEL crossed: the call exists, and nobody wants it any more.
             return self.send_bye(scope);
         }
+        self.hear_abilities(scope, &tag.0, &response.headers);
         self.tell(
             scope,
             DialogEventKind::Answered {
@@ -265,6 +272,7 @@ impl Call {
         calling.tx = tx;
         calling.provisional = false;
         calling.early.clear();
+        self.infos.begin_anew();
         scope.timers.cancel(self.id, Timer::NoAnswer);
     }
 
@@ -355,7 +363,7 @@ fn initial_invite(scope: &Scope, message: &Invite, sip_call_id: &str, local_tag:
         },
     );
     request.headers.push("Contact", &account.contact);
-    push_abilities(&mut request.headers);
+    scope.abilities().push(&mut request.headers);
     for (name, value) in message.headers.iter() {
         request.headers.push(name.clone(), value);
     }

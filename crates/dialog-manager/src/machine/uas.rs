@@ -6,7 +6,7 @@ use super::dialog::Dialog;
 use super::end::End;
 use super::session::{Session, Unacked};
 use super::timers::Timer;
-use super::words::{Description, SDP, misuse, push_abilities};
+use super::words::{Description, SDP, misuse};
 use crate::event::DialogEventKind;
 use siprtc_core::sip::{SipRequest, SipResponse, TxId};
 use siprtc_core::{CallId, Cause, Result};
@@ -14,6 +14,10 @@ use std::time::Duration;
 
 /// RFC 3261 section 13.3.1.1: a provisional answer every minute keeps a proxy from cancelling.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often a caller's silence doubles the interval of an 18x that it must hear of, as RFC 3262 section 3 does it: T1, 2*T1
+/// ... 32*T1.
+const MAX_DOUBLINGS: u32 = 5;
 
 /// An INVITE that we have not answered finally.
 pub(super) struct Inviting {
@@ -23,6 +27,8 @@ pub(super) struct Inviting {
     /// The caller's Expires runs out before our own patience.
     pub(super) expires: bool,
     progress: Option<SipResponse>,
+    /// The 18x goes out again and again, in this interval, until the caller shows that it has it (RFC 8840 section 4.3.2).
+    insistence: Option<Duration>,
     /// The INVITE had no offer: our 200 has it.
     offerless: bool,
 }
@@ -49,6 +55,7 @@ impl Call {
             dialog: Dialog::of_callee(invite, &local_tag)?,
             expires: expires.is_some_and(|expires| expires < no_answer),
             progress: None,
+            insistence: None,
             offerless: offer.is_none(),
         };
         let phase = Phase::Inviting(Box::new(inviting));
@@ -77,6 +84,8 @@ impl Call {
                 offer,
             },
         );
+        let tag = call.caller_tag.clone();
+        call.hear_abilities(scope, &tag, &invite.headers);
         Ok(call)
     }
 
@@ -92,29 +101,58 @@ impl Call {
         if let Some(sdp) = answer {
             response = response.with_body(SDP, sdp);
         }
+        let insistence = self.progress_is_owed(scope).then_some(scope.config.timers.t1);
         let Phase::Inviting(inviting) = &mut self.phase else {
             return Ok(());
         };
+        scope
+            .abilities()
+            .push_early(&inviting.request, &mut response.headers);
         inviting.progress = Some(response.clone());
+        inviting.insistence = insistence;
         scope.respond(Some(self.id), inviting.tx, response);
-        scope.set_timer(self.id, Timer::ProgressRefresh, PROGRESS_INTERVAL);
+        scope.set_timer(
+            self.id,
+            Timer::ProgressRefresh,
+            insistence.unwrap_or(PROGRESS_INTERVAL),
+        );
         Ok(())
     }
 
     pub(super) fn refresh_progress(&mut self, scope: &mut Scope) {
-        let Phase::Inviting(inviting) = &self.phase else {
+        let Phase::Inviting(inviting) = &mut self.phase else {
             return;
         };
         let Some(response) = inviting.progress.clone() else {
             return;
         };
         scope.respond(Some(self.id), inviting.tx, response);
-        scope.set_timer(self.id, Timer::ProgressRefresh, PROGRESS_INTERVAL);
+        let longest = scope.config.timers.t1 * 2_u32.pow(MAX_DOUBLINGS);
+        let doubled = inviting.insistence.map(|interval| interval * 2);
+        inviting.insistence = doubled.filter(|interval| *interval <= longest);
+        scope.set_timer(
+            self.id,
+            Timer::ProgressRefresh,
+            inviting.insistence.unwrap_or(PROGRESS_INTERVAL),
+        );
+    }
+
+    /// The caller has our 18x: it need not be repeated but for proxies.
+    pub(super) fn progress_is_heard(&mut self, scope: &mut Scope) {
+        if let Phase::Inviting(inviting) = &mut self.phase
+            && inviting.insistence.take().is_some()
+        {
+            scope.set_timer(self.id, Timer::ProgressRefresh, PROGRESS_INTERVAL);
+        }
     }
 
     pub(super) fn accept(&mut self, scope: &mut Scope, sdp: String) -> Result<()> {
         let mut response = self.answer_to_invite(scope, 200, "accept")?.with_body(SDP, sdp);
-        push_abilities(&mut response.headers);
+        if let Phase::Inviting(inviting) = &self.phase {
+            scope
+                .abilities()
+                .push_answering(&inviting.request, &mut response.headers);
+        }
         let inviting = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Inviting(inviting) => inviting,
             other => {

@@ -8,8 +8,10 @@ use siprtc_core::{Error, Fault};
 pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
 /// The one body that is understood.
 pub(super) const SDP: &str = "application/sdp";
-/// Extensions (option-tags) that are understood: none. The header field says so (RFC 3261 section 20.37).
-pub(super) const SUPPORTED: &[&str] = &[];
+/// The option-tag and the Info Package of trickle ICE (RFC 8840 section 10).
+pub(super) const TRICKLE_ICE: &str = "trickle-ice";
+/// The body of its INFOs.
+pub(super) const SDPFRAG: &str = "application/trickle-ice-sdpfrag";
 /// Longest wait that a 500 asks of a second INVITE, in seconds (RFC 3261 section 14.2).
 const MAX_RETRY_AFTER: u64 = 10;
 
@@ -20,6 +22,61 @@ pub(super) fn misuse(operation: &'static str, message: impl Into<String>) -> Err
 /// A stack's error without its advice, for a sentence.
 pub(super) fn told(error: &Error) -> String {
     error.to_string()
+}
+
+/// What we say that we can.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Abilities {
+    trickle_ice: bool,
+}
+
+impl Scope {
+    pub(super) fn abilities(&self) -> Abilities {
+        Abilities {
+            trickle_ice: self.config.trickle_ice,
+        }
+    }
+}
+
+impl Abilities {
+    /// Extensions (option-tags) that are understood. The header field says so (RFC 3261 section 20.37).
+    pub(super) fn supported(self) -> &'static [&'static str] {
+        if self.trickle_ice { &[TRICKLE_ICE] } else { &[] }
+    }
+
+    /// The Info Packages that we take.
+    pub(super) fn packages(self) -> &'static [&'static str] {
+        self.supported()
+    }
+
+    /// For an INVITE.
+    pub(super) fn push(self, headers: &mut Headers) {
+        headers.push("Allow", ALLOW);
+        self.push_extensions(headers);
+        if !self.packages().is_empty() {
+            headers.push("Recv-Info", self.packages().join(", "));
+        }
+    }
+
+    /// For a 2xx to an INVITE or UPDATE.
+    pub(super) fn push_answering(self, request: &SipRequest, headers: &mut Headers) {
+        headers.push("Allow", ALLOW);
+        self.push_early(request, headers);
+    }
+
+    /// For an 18x: what lets the caller trickle. Recv-Info answers Recv-Info (RFC 6086 section 5.2.2).
+    pub(super) fn push_early(self, request: &SipRequest, headers: &mut Headers) {
+        self.push_extensions(headers);
+        if !self.packages().is_empty() && request.headers.contains("Recv-Info") {
+            headers.push("Recv-Info", self.packages().join(", "));
+        }
+    }
+
+    fn push_extensions(self, headers: &mut Headers) {
+        if !self.supported().is_empty() {
+            headers.push("Supported", self.supported().join(", "));
+        }
+    }
 }
 
 /// A message's session description.
@@ -72,7 +129,7 @@ fn is_optional(headers: &Headers) -> bool {
 }
 
 /// What is wrong with a request before anybody looks at its meaning (RFC 3261 section 8.2).
-pub(super) fn objection(request: &SipRequest) -> Option<SipResponse> {
+pub(super) fn objection(abilities: Abilities, request: &SipRequest) -> Option<SipResponse> {
     // RFC 3261 section 8.2.2.1.
     if request.uri.as_sip().is_none() {
         return Some(request.response(416));
@@ -81,7 +138,13 @@ pub(super) fn objection(request: &SipRequest) -> Option<SipResponse> {
         .headers
         .items("Require")
         .into_iter()
-        .filter(|tag| !tag.is_empty() && !SUPPORTED.iter().any(|known| known.eq_ignore_ascii_case(tag)))
+        .filter(|tag| !tag.is_empty())
+        .filter(|tag| {
+            !abilities
+                .supported()
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(tag))
+        })
         .collect();
     if !unknown.is_empty() {
         let mut response = request.response(420);
@@ -90,7 +153,7 @@ pub(super) fn objection(request: &SipRequest) -> Option<SipResponse> {
     }
     let with_session = matches!(request.method, Method::Invite | Method::Update);
     if with_session && Description::of(&request.headers, &request.body) == Description::Foreign {
-        return Some(unsupported_body(request));
+        return Some(unsupported_body(request, SDP));
     }
     // RFC 3261 section 21.4.7: an answer of ours has a description.
     if request.method == Method::Invite && !accepts_sdp(&request.headers) {
@@ -115,9 +178,9 @@ fn accepts_sdp(headers: &Headers) -> bool {
             .any(|item| [SDP, "application/*", "*/*"].contains(&range(item).as_str()))
 }
 
-fn unsupported_body(request: &SipRequest) -> SipResponse {
+pub(super) fn unsupported_body(request: &SipRequest, wanted: &str) -> SipResponse {
     let mut response = request.response(415);
-    response.headers.push("Accept", SDP);
+    response.headers.push("Accept", wanted);
     // RFC 3261 section 8.2.3: say what was wrong, the type or its encoding.
     if request.headers.contains("Content-Encoding") {
         response.headers.push("Accept-Encoding", "identity");
@@ -125,19 +188,14 @@ fn unsupported_body(request: &SipRequest) -> SipResponse {
     response
 }
 
-pub(super) fn push_abilities(headers: &mut Headers) {
-    headers.push("Allow", ALLOW);
-    if !SUPPORTED.is_empty() {
-        headers.push("Supported", SUPPORTED.join(", "));
-    }
-}
-
 /// A 200 to OPTIONS: what an INVITE would find (RFC 3261 section 11.2).
-pub(super) fn abilities(request: &SipRequest) -> SipResponse {
+pub(super) fn answer_to_options(abilities: Abilities, request: &SipRequest) -> SipResponse {
     let mut response = request.response(200);
     response.headers.push("Allow", ALLOW);
     response.headers.push("Accept", SDP);
-    response.headers.push("Supported", SUPPORTED.join(", "));
+    response
+        .headers
+        .push("Supported", abilities.supported().join(", "));
     response
 }
 
@@ -159,6 +217,12 @@ pub(super) fn busy_dialog(scope: &mut Scope, request: &SipRequest) -> SipRespons
         .headers
         .push("Retry-After", scope.pick(0..=MAX_RETRY_AFTER));
     response
+}
+
+/// RFC 3261 section 25.1.
+pub(super) fn is_token(text: &str) -> bool {
+    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_fine)
 }
 
 /// Text for a header field: a line break in it would become another header field.

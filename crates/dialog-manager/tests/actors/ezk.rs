@@ -8,7 +8,7 @@ use siprtc_dialog_manager::*;
 use std::sync::Arc;
 use std::time::Duration;
 
-async fn stack(late: &Late) -> Arc<dyn SipStack> {
+pub(crate) async fn stack(late: &Late) -> Arc<dyn SipStack> {
     let bind = "127.0.0.1:0".parse().unwrap();
     let listeners = vec![ListenerConfig {
         transport: Transport::Udp,

@@ -4,4 +4,5 @@
 
 mod ezk;
 mod phone;
+mod trickle;
 mod wire;

@@ -115,12 +115,19 @@ pub(crate) fn sink(late: &Late) -> Arc<dyn EventSink> {
 }
 
 pub(crate) fn phone(name: &str, stack: Arc<dyn SipStack>, late: &Late, max_calls: usize) -> Phone {
+    phone_as(name, stack, late, |config| config.max_calls = max_calls)
+}
+
+pub(crate) fn phone_as(
+    name: &str,
+    stack: Arc<dyn SipStack>,
+    late: &Late,
+    change: impl FnOnce(&mut DialogConfig),
+) -> Phone {
     let contact = SipUri::from_addr(stack.listeners()[0].advertised).with_user(name);
     let aor = format!("sip:{name}@example.com").parse().unwrap();
-    let config = DialogConfig {
-        max_calls,
-        ..DialogConfig::new(Account::new(aor, NameAddr::new(contact)))
-    };
+    let mut config = DialogConfig::new(Account::new(aor, NameAddr::new(contact)));
+    change(&mut config);
     let (sender, events) = mpsc::channel(256);
     let listener = Listener(sender).start();
     let recipient = listener.clone().recipient();

@@ -138,6 +138,19 @@ impl Bench {
         }
     }
 
+    /// What the peer of `tag` can: its option-tag, and whether it takes INFOs.
+    #[track_caller]
+    pub fn supports(&mut self, tag: &str) -> (bool, bool) {
+        match self.event() {
+            DialogEventKind::PeerSupports {
+                dialog,
+                option_tag,
+                info,
+            } if dialog.0 == tag => (option_tag, info),
+            other => panic!("expected PeerSupports of {tag}, got {other:?}"),
+        }
+    }
+
     #[track_caller]
     pub fn silent(&mut self) {
         assert!(

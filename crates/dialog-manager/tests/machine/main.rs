@@ -9,5 +9,7 @@ mod caller;
 mod challenges;
 mod flows;
 mod in_dialog;
+mod info;
 mod offers;
 mod random;
+mod trickle;

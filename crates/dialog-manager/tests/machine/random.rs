@@ -1,6 +1,7 @@
 //! Anything, in any order: never a panic, and every call ends exactly once, with its last event.
 
 use crate::bench::*;
+use crate::trickle::{as_trickle, trickle};
 use proptest::prelude::*;
 use siprtc_core::CallId;
 use siprtc_core::sip::*;
@@ -16,6 +17,7 @@ enum Step {
         which: usize,
     },
     Command {
+        /// See [`command`].
         what: usize,
         which: usize,
     },
@@ -52,12 +54,12 @@ fn step() -> impl Strategy<Value = Step> {
     let which = || 0..1000_usize;
     prop_oneof![
         which().prop_map(|which| Step::AckArrives { which }),
-        (0..8_usize, which()).prop_map(|(what, which)| Step::Command { what, which }),
-        (0..8_usize, which()).prop_map(|(what, which)| Step::Command { what, which }),
+        (0..9_usize, which()).prop_map(|(what, which)| Step::Command { what, which }),
+        (0..9_usize, which()).prop_map(|(what, which)| Step::Command { what, which }),
         Just(Step::Invite),
         (which(), 0..4_usize).prop_map(|(which, how)| Step::Lost { which, how }),
         (0..4_usize).prop_map(|number| Step::PeerInvites { number }),
-        (0..6_usize, 1..20_u32, which()).prop_map(|(method, sequence, which)| Step::PeerRequests {
+        (0..7_usize, 1..20_u32, which()).prop_map(|(method, sequence, which)| Step::PeerRequests {
             method,
             sequence,
             which
@@ -81,6 +83,8 @@ struct Seen {
     callees: HashSet<CallId>,
     ended: HashMap<CallId, usize>,
     out: Vec<(TxId, SipRequest)>,
+    /// The last CSeq by Call-ID, our tag and the peer's.
+    sequences: HashMap<[String; 3], u32>,
     arrived: Vec<TxId>,
     responses: Vec<SipResponse>,
 }
@@ -94,6 +98,7 @@ impl Seen {
                     call, tx, request, ..
                 } => {
                     self.begun.insert(call);
+                    self.sequence_rises(&request);
                     self.out.push((tx, request));
                 }
                 Output::Respond { call, response, .. } => {
@@ -127,6 +132,20 @@ impl Seen {
         }
     }
 
+    /// RFC 3261 section 12.2.1.1, in each dialog of ours.
+    fn sequence_rises(&mut self, request: &SipRequest) {
+        let headers = &request.headers;
+        let tag = |party: NameAddr| party.tag().unwrap_or_default().to_owned();
+        let (ours, theirs) = (tag(headers.from().unwrap()), tag(headers.to().unwrap()));
+        let dialog = [headers.call_id().unwrap().to_owned(), ours, theirs];
+        let sequence = headers.cseq().unwrap().sequence;
+        let before = self.sequences.insert(dialog, sequence);
+        assert!(
+            before.is_none_or(|before| before < sequence),
+            "CSeq {before:?}, then {sequence}"
+        );
+    }
+
     fn call(&self, bench: &Bench, which: usize) -> CallId {
         let alive: Vec<_> = bench.machine.calls().collect();
         alive
@@ -156,13 +175,19 @@ fn take(bench: &mut Bench, seen: &mut Seen, step: Step) {
         Step::PeerInvites { number } => {
             let mut invite = peer_invite();
             invite.headers.set("Call-ID", format!("call-{number}"));
+            if number > 0 {
+                invite.headers.push("Supported", "trickle-ice");
+            }
             seen.arrived.push(bench.request(invite));
         }
         Step::Answer { status, tag, which } => {
             let Some((tx, request)) = pick(&seen.out, which) else {
                 return;
             };
-            let mut answer = response(&request, status, ["one", "two", "three"][tag]);
+            let mut answer = response(&request, status, &tag_of(&request, tag));
+            if status % 2 == 0 {
+                answer.headers.push("Supported", "trickle-ice");
+            }
             if status == 401 {
                 answer
                     .headers
@@ -199,14 +224,15 @@ fn take(bench: &mut Bench, seen: &mut Seen, step: Step) {
                 Method::Info,
                 Method::Options,
                 Method::Refer,
+                Method::Info,
             ];
             let Some(request) = peers_request(seen, methods[method].clone(), sequence, which) else {
                 return;
             };
-            let request = if method < 3 {
-                request.with_body("application/sdp", OFFER)
-            } else {
-                request
+            let request = match method {
+                0..3 => request.with_body("application/sdp", OFFER),
+                6 => as_trickle(request),
+                _ => request,
             };
             seen.arrived.push(bench.request(request));
         }
@@ -226,13 +252,19 @@ fn take(bench: &mut Bench, seen: &mut Seen, step: Step) {
     }
 }
 
+/// A fork's tag. A dialog is made by one INVITE: the same callee takes another tag for the next one.
+fn tag_of(request: &SipRequest, fork: usize) -> String {
+    let sequence = request.headers.cseq().unwrap().sequence;
+    format!("{}-{sequence}", ["one", "two", "three"][fork])
+}
+
 /// A request of a peer in some dialog that exists or existed.
 fn peers_request(seen: &Seen, method: Method, sequence: u32, which: usize) -> Option<SipRequest> {
     if which.is_multiple_of(2) {
         let (_, invite) = pick(&seen.out, which / 2)?;
         return Some(callee_request(
             &invite,
-            ["one", "two"][sequence as usize % 2],
+            &tag_of(&invite, sequence as usize % 2),
             method,
             sequence,
         ));
@@ -256,7 +288,8 @@ fn command(bench: &mut Bench, call: CallId, what: usize) {
             call,
             answer: Some(sdp),
         }),
-        _ => Input::Ring(Ring { call, answer: None }),
+        7 => Input::Ring(Ring { call, answer: None }),
+        _ => Input::SendInfo(trickle(call, "a=ice-ufrag:u")),
     };
     // A command in the wrong state is refused, and that is all.
     let _ = bench.give(input);
@@ -267,7 +300,7 @@ proptest! {
 
     #[test]
     fn every_call_ends_exactly_once_whatever_happens(steps in prop::collection::vec(step(), 1..80)) {
-        let mut bench = Bench::new();
+        let mut bench = Bench::with(DialogConfig { trickle_ice: true, ..config() });
         let mut seen = Seen::default();
         for step in steps {
             take(&mut bench, &mut seen, step);

@@ -209,6 +209,8 @@ impl Call {
         use DialogEventKind as K;
         Some(match kind {
             K::Started { .. } | K::Trying => return None,
+            // They come to who says that it trickles alone, and the gateway's candidates are complete in its descriptions.
+            K::Info { .. } | K::InfoRefused { .. } | K::PeerSupports { .. } => return None,
             K::Incoming { from, to, offer, .. } => {
                 self.parties = Some((from, to));
                 with_sdp(offer, On::Invited, On::InvitedOfferless)

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::{
-    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
-    RTCPeerConnectionState, RTCSessionDescription,
+    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceCandidateInit,
+    RTCIceGatheringState, RTCPeerConnectionState, RTCSessionDescription,
 };
 use webrtc::runtime::{Receiver, Sender, channel, default_runtime};
 
@@ -164,6 +164,16 @@ impl Engine {
             .set_remote_description(answer)
             .await
             .map_err(|error| error.to_string())
+    }
+
+    /// Takes a candidate of the m-line `mid` (the value of its `a=candidate` line), found late.
+    pub async fn trickled(&self, mid: &str, candidate: &str) {
+        let init = RTCIceCandidateInit {
+            candidate: format!("candidate:{candidate}"),
+            sdp_mid: Some(mid.to_owned()),
+            ..RTCIceCandidateInit::default()
+        };
+        self.peer.add_ice_candidate(init).await.unwrap();
     }
 
     async fn local(&mut self) -> String {
