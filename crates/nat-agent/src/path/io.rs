@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use siprtc_core::Result;
 use siprtc_core::ice::{Candidate, IceParameters, IcePath, PathEventSink, PathStats};
+use socket2::SockRef;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -231,7 +232,9 @@ impl Path {
 impl Inner {
     fn send(&mut self, base: usize, to: SocketAddr, data: &[u8]) {
         let sent = match self.sockets.get(base) {
-            Some(socket) => socket.try_send_to(data, to),
+            // Past tokio, which knows of a new socket only from its next look at all of them on that it can be written: the
+            // first requests, on which a call waits, would be dropped.
+            Some(socket) => SockRef::from(&**socket).send_to(data, &to.into()),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         if let Err(error) = sent {

@@ -94,7 +94,9 @@ impl World {
     fn introduce(&mut self, of: usize, whom: usize) {
         let parameters = self.ends[of].machine.parameters();
         let candidates = self.ends[of].machine.tell_candidates();
-        let learnt = self.ends[whom].machine.set_remote(self.now, &parameters, &candidates);
+        let learnt = self.ends[whom]
+            .machine
+            .set_remote(self.now, &parameters, &candidates);
         learnt.unwrap();
         self.drain(whom);
     }
@@ -216,11 +218,16 @@ fn a_thousand_candidates_of_the_peers_are_thirty_two() {
     let candidates: Vec<Candidate> = (0..1_000)
         .map(|number| {
             let port = 10_000 + number;
-            format!("1 1 udp 2130706431 203.0.113.9 {port} typ host").parse().unwrap()
+            format!("1 1 udp 2130706431 203.0.113.9 {port} typ host")
+                .parse()
+                .unwrap()
         })
         .collect();
     let now = world.now;
-    world.ends[0].machine.set_remote(now, &parameters, &candidates).unwrap();
+    world.ends[0]
+        .machine
+        .set_remote(now, &parameters, &candidates)
+        .unwrap();
     assert_eq!(world.ends[0].machine.current.remote.len(), 32);
     assert_eq!(world.ends[0].machine.current.refused, 968);
 }
@@ -231,7 +238,10 @@ fn credentials_that_are_none_are_the_peers_fault() {
     let mut parameters = world.ends[1].machine.parameters();
     parameters.pwd = "short".to_owned();
     let now = world.now;
-    let error = world.ends[0].machine.set_remote(now, &parameters, &[]).unwrap_err();
+    let error = world.ends[0]
+        .machine
+        .set_remote(now, &parameters, &[])
+        .unwrap_err();
     assert_eq!(error.fault(), Fault::PeerMisbehaved);
 }
 
@@ -259,8 +269,14 @@ fn addresses_that_are_gone_are_not_offered_after_a_restart() {
     let now = world.now;
     let machine = &mut world.ends[0].machine;
     machine.add_base(now, "192.0.2.7:5000".parse().unwrap());
-    machine.restart(now, &|addr| addr.ip().to_string() == "192.0.2.7").unwrap();
-    let told: Vec<String> = machine.tell_candidates().into_iter().map(|told| told.host).collect();
+    machine
+        .restart(now, &|addr| addr.ip().to_string() == "192.0.2.7")
+        .unwrap();
+    let told: Vec<String> = machine
+        .tell_candidates()
+        .into_iter()
+        .map(|told| told.host)
+        .collect();
     assert_eq!(told, ["192.0.2.7"]);
 }
 
