@@ -28,6 +28,19 @@ pub(crate) struct Received {
     pub(crate) truncated: bool,
 }
 
+/// A UDP socket that does not block, and its family.
+pub(crate) struct Port {
+    pub(crate) socket: UdpSocket,
+    is_v6: bool,
+}
+
+impl Port {
+    pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
+        let is_v6 = socket.local_addr()?.is_ipv6();
+        Ok(Port { socket, is_v6 })
+    }
+}
+
 /// Receives.
 pub(crate) struct Receiver {
     buffers: Vec<Buffer>,
@@ -48,9 +61,9 @@ impl Receiver {
     }
 
     /// Receives what waits at a socket, `most` datagrams at most. Fewer than `most`: the socket is empty.
-    pub(crate) fn receive(&mut self, socket: &UdpSocket, is_v6: bool, most: usize) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, port: &Port, most: usize) -> io::Result<usize> {
         self.received.clear();
-        let headers = if is_v6 { &mut self.v6 } else { &mut self.v4 };
+        let headers = if port.is_v6 { &mut self.v6 } else { &mut self.v4 };
         // One small allocation for the whole batch.
         let mut slices: Vec<[IoSliceMut<'_>; 1]> = Vec::with_capacity(most);
         for buffer in self.buffers.iter_mut().take(most) {
@@ -58,7 +71,7 @@ impl Receiver {
             slices.push([IoSliceMut::new(&mut buffer[HEADROOM..HEADROOM + MOST_PAYLOAD])]);
         }
         let results = recvmmsg(
-            socket.as_raw_fd(),
+            port.socket.as_raw_fd(),
             headers,
             slices.iter_mut(),
             MsgFlags::MSG_DONTWAIT,
@@ -134,7 +147,7 @@ impl Sender {
     }
 
     /// Sends everything; how many the system did not take.
-    pub(crate) fn flush(&mut self, socket: &UdpSocket) -> usize {
+    pub(crate) fn flush(&mut self, port: &Port) -> usize {
         let (mut at, mut lost) = (0, 0);
         let all = self.addresses.len();
         while at < all {
@@ -149,7 +162,7 @@ impl Sender {
                 .collect();
             let addresses = self.addresses.get(at..all).unwrap_or_default();
             let sent = sendmmsg(
-                socket.as_raw_fd(),
+                port.socket.as_raw_fd(),
                 &mut self.headers,
                 slices.iter(),
                 addresses,
@@ -173,11 +186,11 @@ impl Sender {
 mod tests {
     use super::*;
 
-    fn pair(ip: &str) -> (UdpSocket, UdpSocket) {
+    fn pair(ip: &str) -> (Port, Port) {
         let socket = || {
             let socket = UdpSocket::bind(format!("{ip}:0")).unwrap();
             socket.set_nonblocking(true).unwrap();
-            socket
+            Port::new(socket).unwrap()
         };
         (socket(), socket())
     }
@@ -186,7 +199,7 @@ mod tests {
     fn what_a_sender_sends_a_receiver_receives_in_order_with_its_source() {
         let (mut receiver, mut sender) = (Receiver::new(), Sender::new());
         // IPv4 first: its headers must not be used for IPv6.
-        for (ip, is_v6) in [("127.0.0.1", false), ("[::1]", true)] {
+        for ip in ["127.0.0.1", "[::1]"] {
             let (here, there) = pair(ip);
             let mut spare = buffer();
             for octet in 0..BATCH {
@@ -194,21 +207,21 @@ mod tests {
                 sender.push(
                     &mut spare,
                     HEADROOM..HEADROOM + 1 + octet,
-                    there.local_addr().unwrap(),
+                    there.socket.local_addr().unwrap(),
                 );
             }
             assert!(sender.is_full());
             assert_eq!(sender.flush(&here), 0);
             assert!(sender.is_empty());
-            assert_eq!(receiver.receive(&there, is_v6, BATCH).unwrap(), BATCH);
+            assert_eq!(receiver.receive(&there, BATCH).unwrap(), BATCH);
             for octet in 0..BATCH {
                 let (received, buffer) = receiver.take(octet).unwrap();
-                assert_eq!(received.from, here.local_addr().unwrap());
+                assert_eq!(received.from, here.socket.local_addr().unwrap());
                 assert_eq!((received.length, buffer[HEADROOM]), (1 + octet, octet as u8));
                 assert!(!received.truncated);
             }
             assert!(receiver.take(BATCH).is_none());
-            let empty = receiver.receive(&there, is_v6, BATCH).unwrap_err();
+            let empty = receiver.receive(&there, BATCH).unwrap_err();
             assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
         }
     }
@@ -220,10 +233,14 @@ mod tests {
         let mut spare = buffer();
         for to in ["[::1]:9", "127.0.0.1:0"] {
             sender.push(&mut spare, HEADROOM..HEADROOM + 1, to.parse().unwrap());
-            sender.push(&mut spare, HEADROOM..HEADROOM + 1, there.local_addr().unwrap());
+            sender.push(
+                &mut spare,
+                HEADROOM..HEADROOM + 1,
+                there.socket.local_addr().unwrap(),
+            );
         }
         assert_eq!(sender.flush(&here), 2);
         let mut receiver = Receiver::new();
-        assert_eq!(receiver.receive(&there, false, BATCH).unwrap(), 2);
+        assert_eq!(receiver.receive(&there, BATCH).unwrap(), 2);
     }
 }

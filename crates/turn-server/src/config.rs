@@ -316,7 +316,7 @@ mod tests {
             |c| c.relays.clear(),
             |c| c.relays.push(c.relays[0]),
             |c| c.relays[0].bind = IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            |c| c.ports = 9..=8,
+            |c| c.ports = RangeInclusive::new(9, 8),
             |c| c.realm.clear(),
             |c| c.limits.allocations = 0,
         ];

@@ -159,7 +159,10 @@ mod tests {
                 .local_addr()
                 .unwrap()
                 .port();
-            assert!((50_001..=60_000).contains(&port) && port % 2 == 0, "{port}");
+            assert!(
+                (50_001..=60_000).contains(&port) && port.is_multiple_of(2),
+                "{port}"
+            );
         }
         assert_ne!(
             relay(LOCALHOST, &(0..=0), false)

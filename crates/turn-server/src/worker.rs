@@ -3,7 +3,7 @@
 mod connections;
 
 use self::connections::SWEEP;
-use crate::batch::{BATCH, Receiver, Sender};
+use crate::batch::{BATCH, Port, Receiver, Sender};
 use crate::connection::{CHUNK, Connection};
 use crate::machine::{Flow, Machine, Now, Output, Verdict};
 use crate::meter::{Counters, Dropped};
@@ -93,7 +93,7 @@ pub(crate) struct Worker {
 /// Where clients are listened to.
 #[derive(Default)]
 pub(crate) struct Sockets {
-    udp: Vec<UdpSocket>,
+    udp: Vec<Port>,
     tcp: Vec<Accepting>,
 }
 
@@ -111,7 +111,7 @@ impl Sockets {
                 let socket = UdpSocket::from(socket);
                 let token = Place::Udp(self.udp.len()).token();
                 registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
-                self.udp.push(socket);
+                self.udp.push(Port::new(socket)?);
             }
             Transport::Tcp | Transport::Tls => {
                 let mut listener = TcpListener::from_std(socket.into());
@@ -146,6 +146,7 @@ impl Worker {
             sender_of: 0,
             scratch: vec![0; CHUNK].into_boxed_slice(),
             again: Vec::new(),
+            later: Vec::new(),
             swept: clock(),
         }
         .run();
@@ -158,11 +159,11 @@ struct Running {
     stop: Arc<AtomicBool>,
     machine: Machine,
     counters: Arc<Counters>,
-    udp: Vec<UdpSocket>,
+    udp: Vec<Port>,
     tcp: Vec<Accepting>,
     tls: Option<Arc<ServerConfig>>,
     ports: RelayPorts,
-    relays: Vec<Option<UdpSocket>>,
+    relays: Vec<Option<Port>>,
     connections: HashMap<u64, Connection>,
     most_connections: usize,
     last_connection: u64,
@@ -173,6 +174,8 @@ struct Running {
     scratch: Box<[u8]>,
     /// Sockets that had more than their turn.
     again: Vec<Token>,
+    /// Listeners that the system gave no connection from, to be asked again at the next sweep.
+    later: Vec<Token>,
     swept: Instant,
 }
 
@@ -212,7 +215,8 @@ impl Running {
             return Some(Duration::ZERO);
         }
         let end = self.machine.next();
-        let sweep = (!self.connections.is_empty()).then(|| self.swept + SWEEP);
+        let idle = self.connections.is_empty() && self.later.is_empty();
+        let sweep = (!idle).then(|| self.swept + SWEEP);
         let next = end.into_iter().chain(sweep).min()?;
         Some(next.saturating_duration_since(clock()))
     }
@@ -230,9 +234,8 @@ impl Running {
     /// Clients' datagrams.
     fn datagrams(&mut self, now: Now, index: usize) {
         for _ in 0..TURNS {
-            let Some(socket) = self.udp.get(index) else { return };
-            let is_v6 = matches!(socket.local_addr(), Ok(SocketAddr::V6(_)));
-            let Ok(count) = self.receiver.receive(socket, is_v6, BATCH) else {
+            let Some(port) = self.udp.get(index) else { return };
+            let Ok(count) = self.receiver.receive(port, BATCH) else {
                 return;
             };
             for datagram in 0..count {
@@ -268,11 +271,10 @@ impl Running {
     /// Peers' datagrams at a relayed port.
     fn relayed_port(&mut self, now: Now, relay: usize) {
         for _ in 0..TURNS {
-            let Some(Some(socket)) = self.relays.get(relay) else {
+            let Some(Some(port)) = self.relays.get(relay) else {
                 return;
             };
-            let is_v6 = matches!(socket.local_addr(), Ok(SocketAddr::V6(_)));
-            let Ok(count) = self.receiver.receive(socket, is_v6, RELAY_BATCH) else {
+            let Ok(count) = self.receiver.receive(port, RELAY_BATCH) else {
                 return;
             };
             for datagram in 0..count {
@@ -356,7 +358,7 @@ impl Running {
             self.relays.resize_with(relay + 1, || None);
         }
         if let Some(place) = self.relays.get_mut(relay) {
-            *place = Some(socket);
+            *place = Some(Port::new(socket)?);
         }
         Ok(address)
     }
@@ -371,8 +373,8 @@ impl Running {
                 self.sent(id, sent);
             }
             None => {
-                let socket = self.udp.get(flow.socket as usize);
-                if socket.is_none_or(|socket| socket.send_to(message, flow.client).is_err()) {
+                let port = self.udp.get(flow.socket as usize);
+                if port.is_none_or(|port| port.socket.send_to(message, flow.client).is_err()) {
                     self.counters.dropped(Dropped::Congested);
                 }
             }
@@ -388,24 +390,18 @@ impl Running {
     }
 }
 
-fn to_peer(
-    relays: &[Option<UdpSocket>],
-    counters: &Counters,
-    relay: usize,
-    peer: SocketAddr,
-    payload: &[u8],
-) {
-    let socket = relays.get(relay).and_then(Option::as_ref);
-    if socket.is_none_or(|socket| socket.send_to(payload, peer).is_err()) {
+fn to_peer(relays: &[Option<Port>], counters: &Counters, relay: usize, peer: SocketAddr, payload: &[u8]) {
+    let port = relays.get(relay).and_then(Option::as_ref);
+    if port.is_none_or(|port| port.socket.send_to(payload, peer).is_err()) {
         counters.dropped(Dropped::Congested);
     }
 }
 
-fn flush(udp: &[UdpSocket], sender: &mut Sender, index: usize, counters: &Counters) {
+fn flush(udp: &[Port], sender: &mut Sender, index: usize, counters: &Counters) {
     if sender.is_empty() {
         return;
     }
-    let lost = udp.get(index).map_or(0, |socket| sender.flush(socket));
+    let lost = udp.get(index).map_or(0, |port| sender.flush(port));
     for _ in 0..lost {
         counters.dropped(Dropped::Congested);
     }

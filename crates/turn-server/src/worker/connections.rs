@@ -25,10 +25,12 @@ impl Running {
             let (stream, client) = match accepting.listener.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // A client that is gone already.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    // No descriptor is left, or the client is gone already. Readiness is told once: come again.
-                    tracing::debug!(%error, "accept");
-                    break;
+                    // No descriptor is left. Readiness was told once, so nobody will tell it again.
+                    tracing::warn!(%error, "a connection cannot be taken");
+                    return self.later.push(Place::Tcp(index).token());
                 }
             };
             let tls = accepting.tls;
@@ -127,6 +129,7 @@ impl Running {
             return;
         }
         self.swept = now.instant;
+        self.again.append(&mut self.later);
         let idle = |connection: &Connection| {
             now.instant >= connection.heard + IDLE && !self.machine.holds(&connection.flow)
         };
