@@ -10,19 +10,29 @@ const MAX_FILE: u64 = 4 << 20;
 
 /// The files' contents. Whether they are certificates is for whoever uses them to say.
 pub(crate) fn read(settings: &TlsSettings) -> Result<TlsConfig> {
-    let certificate = file("certificate", &settings.certificate)?;
-    let identity = match (certificate, file("key", &settings.key)?) {
-        (Some(chain), Some(key)) => Some(TlsIdentity { chain, key }),
-        (None, None) => None,
-        (Some(_), None) => return Err(alone("certificate", "key")),
-        (None, Some(_)) => return Err(alone("key", "certificate")),
-    };
     Ok(TlsConfig {
-        ca: file("ca", &settings.ca)?,
-        identity,
-        client_ca: file("client_ca", &settings.client_ca)?,
+        ca: file("sip.tls.ca", &settings.ca)?,
+        identity: identity("sip.tls", &settings.certificate, &settings.key)?,
+        client_ca: file("sip.tls.client_ca", &settings.client_ca)?,
         verify: settings.verify,
     })
+}
+
+/// The certificate and the key of `section`, both or neither.
+pub(crate) fn identity(section: &str, certificate: &str, key: &str) -> Result<Option<TlsIdentity>> {
+    let alone = |given: &str, missing: &str| {
+        Err(broken(format!(
+            "{section}.{given} is given and {section}.{missing} is not"
+        ))
+        .advice("give both, or neither"))
+    };
+    let chain = file(&format!("{section}.certificate"), certificate)?;
+    match (chain, file(&format!("{section}.key"), key)?) {
+        (Some(chain), Some(key)) => Ok(Some(TlsIdentity { chain, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => alone("certificate", "key"),
+        (None, Some(_)) => alone("key", "certificate"),
+    }
 }
 
 fn file(key: &str, path: &str) -> Result<Option<Bytes>> {
@@ -30,29 +40,24 @@ fn file(key: &str, path: &str) -> Result<Option<Bytes>> {
         return Ok(None);
     }
     let unreadable = |error: std::io::Error| {
-        broken(format!("sip.tls.{key}: {path} cannot be read"))
+        broken(format!("{key}: {path} cannot be read"))
             .caused_by(error)
             .advice("check the path, which is relative to the working directory, and the file's permissions")
     };
     if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_FILE {
         return Err(
-            broken(format!("sip.tls.{key}: {path} is longer than {MAX_FILE} octets"))
-                .advice("give a PEM file"),
+            broken(format!("{key}: {path} is longer than {MAX_FILE} octets")).advice("give a PEM file")
         );
     }
     let content = std::fs::read(path).map_err(unreadable)?;
     if !content.windows(PEM.len()).any(|window| window == PEM) {
-        return Err(broken(format!("sip.tls.{key}: {path} is no PEM file"))
+        return Err(broken(format!("{key}: {path} is no PEM file"))
             .advice("convert it (openssl x509 -inform der ...): it begins with -----BEGIN"));
     }
     Ok(Some(content.into()))
 }
 
 const PEM: &[u8] = b"-----BEGIN ";
-
-fn alone(given: &str, missing: &str) -> Error {
-    broken(format!("sip.tls.{given} is given and sip.tls.{missing} is not")).advice("give both, or neither")
-}
 
 fn broken(message: String) -> Error {
     Error::new(Fault::ConfigInvalid, "read certificates", message)
