@@ -20,6 +20,29 @@ pub(crate) fn failed(operation: &'static str, what: impl Into<String>) -> Error 
     Error::new(Fault::Backend, operation, what)
 }
 
+/// Where the peers of one measurement write; removed at its end, unless `SIPRTC_BENCHES_KEEP` is set.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("siprtc-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).map_err(|error| failed("measure", "no folder").caused_by(error))?;
+        Ok(Folder(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if std::env::var_os("SIPRTC_BENCHES_KEEP").is_none() {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+}
+
 /// A program that is told to end when this is dropped; also when this process dies.
 pub(crate) struct Program {
     child: Child,
@@ -42,6 +65,11 @@ impl Program {
         let child = start()
             .map_err(|error| failed("start a peer", format!("{program} does not start")).caused_by(error))?;
         Ok(Program { child, log })
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until its log has `text`.

@@ -1,12 +1,12 @@
 //! siprtc and baresip call in turns, through the same Kamailio, under the same capture.
 
 use crate::capture::{self, Datagram};
-use crate::children::{self, ADDRESS, Baresip, DOMAIN, PASSWORD, failed};
+use crate::children::{self, ADDRESS, Baresip, DOMAIN, Folder, PASSWORD, failed};
 use crate::figure::{Figure, Series};
 use siprtc::gateway::MediaPlan;
 use siprtc::{Config, Endpoint};
 use siprtc_core::Result;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Calls of each.
@@ -22,25 +22,6 @@ type Span = (u64, u64);
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or_default()
-}
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("siprtc-contest-{}", std::process::id()));
-        std::fs::create_dir_all(&path)
-            .map_err(|error| failed("hold the contest", "no folder").caused_by(error))?;
-        Ok(Folder(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if std::env::var_os("SIPRTC_BENCHES_KEEP").is_none() {
-            drop(std::fs::remove_dir_all(&self.0));
-        }
-    }
 }
 
 async fn siprtc(name: &str) -> Result<Endpoint> {
@@ -141,8 +122,8 @@ impl Times {
 }
 
 pub(crate) async fn run() -> Result<Vec<Figure>> {
-    let folder = Folder::new()?;
-    let (calls, datagrams) = hold(&folder.0).await?;
+    let folder = Folder::new("contest")?;
+    let (calls, datagrams) = hold(folder.path()).await?;
     let ours = Times::of(&calls.siprtc, &datagrams);
     let theirs = Times::of(&calls.baresip, &datagrams);
     if theirs.dial.len() == 0 {

@@ -17,15 +17,17 @@ mod soak;
 mod stacks;
 mod timing;
 mod transactions;
+mod turn;
+mod turn_client;
 
 use figure::Figure;
 use siprtc_core::{Error, Fault, Result};
 use std::process::{Command, ExitCode, Stdio};
 
 /// In the order of the table.
-const WHATS: [&str; 7] = ["words", "setup", "load", "idle", "soak", "stacks", "dial"];
+const WHATS: [&str; 8] = ["words", "setup", "load", "idle", "soak", "stacks", "turn", "dial"];
 const USAGE: &str =
-    "siprtc-benches words | setup | load | idle | soak | stacks | dial | all [--write] [--json]";
+    "siprtc-benches words | setup | load | idle | soak | stacks | turn | dial | all [--write] [--json]";
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 /// The stacks have a page of their own.
 const STACKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/stacks-figures.md");
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         "all" => all(),
         "dial" => dial::apart(),
         "callee" => inside_callee(words.get(1).map_or("", String::as_str)),
+        "relay" => turn::serve(words.get(1).map_or("", String::as_str)),
         what => inside(what),
     };
     match measured.and_then(|figures| tell(&figures, &load, has("--json"), has("--write"))) {
@@ -78,6 +81,7 @@ fn inside(what: &str) -> Result<Vec<Figure>> {
             "setup" => setup::run().await,
             "soak" => soak::run().await,
             "stacks" => stacks::run().await,
+            "turn" => turn::run().await,
             "words" => timing::run().await,
             other => {
                 Err(Error::new(Fault::ApiMisuse, "measure", format!("{other:?} is not known")).advice(USAGE))

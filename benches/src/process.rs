@@ -2,8 +2,8 @@
 
 use std::fs;
 
-fn status(key: &str) -> u64 {
-    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+fn status(process: &str, key: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix(key))
@@ -17,11 +17,29 @@ fn status(key: &str) -> u64 {
 
 /// Resident memory in kB.
 pub(crate) fn resident_kb() -> f64 {
-    status("VmRSS") as f64
+    status("self", "VmRSS") as f64
+}
+
+/// Of another process.
+pub(crate) fn resident_kb_of(id: u32) -> f64 {
+    status(&id.to_string(), "VmRSS") as f64
+}
+
+/// Processor time of another process's threads so far, in ms, by the scheduler's clock.
+pub(crate) fn processor_ms_of(id: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{id}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let nanoseconds = threads.filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    nanoseconds.sum::<u64>() as f64 / 1e6
 }
 
 pub(crate) fn threads() -> f64 {
-    status("Threads") as f64
+    status("self", "Threads") as f64
 }
 
 pub(crate) fn descriptors() -> f64 {

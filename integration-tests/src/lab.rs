@@ -14,6 +14,8 @@ use std::time::Duration;
 pub const REALM: &str = "siprtc.test";
 /// Everybody's password.
 pub const PASSWORD: &str = "secret";
+/// What coturn shares with those who make credentials for it.
+const SECRET: &str = "restsecret";
 /// The longest a server may take to start on a busy machine.
 const START: Duration = Duration::from_secs(20);
 
@@ -119,6 +121,25 @@ impl Phone {
             format!("[{{ url = \"turn:{server}:3478\", username = \"alice\", password = \"{PASSWORD}\" }}]");
         self
     }
+
+    /// With the lab's coturn as its TURN server over this: `udp`, `tcp`, `tls`; or over UDP with its `secret`.
+    #[must_use]
+    pub fn with_turn_over(mut self, lab: &Lab, way: &str) -> Self {
+        let server = lab.server;
+        let (url, who) = match way {
+            "secret" => (format!("turn:{server}:3478"), format!("secret = \"{SECRET}\"")),
+            "tls" => (
+                format!("turns:{server}:5349"),
+                format!("password = \"{PASSWORD}\""),
+            ),
+            way => (
+                format!("turn:{server}:3478?transport={way}"),
+                format!("password = \"{PASSWORD}\""),
+            ),
+        };
+        self.ice_servers = format!("[{{ url = \"{url}\", username = \"alice\", {who} }}]");
+        self.set("ice.tls.ca", lab.file(certificates::CA))
+    }
 }
 
 impl Lab {
@@ -187,20 +208,46 @@ impl Lab {
         self
     }
 
-    /// Starts coturn, with alice and bob in it.
+    /// Starts coturn over UDP, TCP and TLS, with alice and bob in it.
     #[must_use]
-    pub fn with_coturn(mut self) -> Self {
+    pub fn with_coturn(self) -> Self {
+        let users = ["alice", "bob"].map(|user| format!("--user={user}:{PASSWORD}"));
+        self.with_coturn_that(&[&["--lt-cred-mech".to_owned()][..], &users].concat())
+    }
+
+    /// Starts coturn with a secret that it shares with whoever makes credentials (TURN's REST API).
+    #[must_use]
+    pub fn with_coturn_of_a_secret(self) -> Self {
+        // It opens a database in any case and fails without its tables, which are empty: its own tool makes them.
+        let database = self.folder.join("coturn.sqlite");
+        let made = self
+            .place
+            .command("turnadmin")
+            .args(["-s", SECRET, "-r", REALM, "-b"])
+            .arg(database)
+            .output();
+        assert!(
+            made.as_ref().is_ok_and(|made| made.status.success()),
+            "turnadmin: {made:?}"
+        );
+        self.with_coturn_that(&[
+            "--use-auth-secret".to_owned(),
+            format!("--static-auth-secret={SECRET}"),
+        ])
+    }
+
+    fn with_coturn_that(mut self, who: &[String]) -> Self {
         let server = self.server.to_string();
+        if !self.folder.join(certificates::KEY).exists() {
+            certificates::write(&self.folder, self.server);
+        }
         let mut command = self.place.command("turnserver");
         command
+            .args(["-n", "--fingerprint", "--no-cli", "--no-dtls", "--no-rfc5780"])
+            .args(who)
             .args([
-                "-n",
-                "--lt-cred-mech",
-                "--fingerprint",
-                "--no-cli",
-                "--no-tls",
-                "--no-dtls",
-                "--no-rfc5780",
+                format!("--cert={}", self.file(certificates::CHAIN)),
+                format!("--pkey={}", self.file(certificates::KEY)),
             ])
             .args([
                 "--no-multicast-peers",
@@ -213,10 +260,11 @@ impl Lab {
                 format!("--relay-ip={server}"),
                 format!("--realm={REALM}"),
             ])
-            .args(["--listening-port=3478", "--min-port=49160", "--max-port=49400"])
             .args([
-                format!("--user=alice:{PASSWORD}"),
-                format!("--user=bob:{PASSWORD}"),
+                "--listening-port=3478",
+                "--tls-listening-port=5349",
+                "--min-port=49160",
+                "--max-port=49400",
             ])
             .arg(format!(
                 "--userdb={}",

@@ -136,6 +136,65 @@ fn with_the_relay_policy_all_media_goes_through_coturn_on_both_sides() {
     );
 }
 
+/// Each over coturn in another way, through a relay and nothing else.
+fn relayed_over(way: &str, agent: &str) {
+    let story = format!("relay-{way}-{agent}");
+    let lab = Lab::on_loopback(&story).with_kamailio();
+    let lab = match way {
+        "secret" => lab.with_coturn_of_a_secret(),
+        _ => lab.with_coturn(),
+    };
+    let relayed = |user: &str| {
+        let phone = Phone::of(user).with_turn_over(&lab, way);
+        phone.set("ice.policy", "relay").set("ice.agent", agent)
+    };
+    let (alice, bob) = call(&lab, &relayed("alice"), &relayed("bob"));
+    assert_eq!(candidates(&alice), ("relay", "relay"));
+    assert_eq!(candidates(&bob), ("relay", "relay"));
+}
+
+#[test]
+fn media_goes_through_coturn_over_tcp() {
+    relayed_over("tcp", "is");
+}
+
+#[test]
+fn media_goes_through_coturn_over_tls() {
+    relayed_over("tls", "is");
+}
+
+#[test]
+fn media_goes_through_coturn_with_credentials_made_from_a_secret() {
+    relayed_over("secret", "is");
+}
+
+#[test]
+fn another_agent_goes_through_coturn_over_udp_and_tcp() {
+    relayed_over("udp", "rtc");
+    relayed_over("tcp", "rtc");
+}
+
+#[test]
+fn the_engines_own_agent_goes_through_coturn_over_udp() {
+    relayed_over("udp", "builtin");
+}
+
+#[test]
+fn every_agent_calls_every_other_through_the_same_kamailio() {
+    let lab = Lab::on_loopback("agents").with_kamailio();
+    for (caller, callee) in [
+        ("is", "rtc"),
+        ("rtc", "ezk"),
+        ("ezk", "builtin"),
+        ("builtin", "is"),
+    ] {
+        let phone = |user: &str, agent: &str| Phone::of(user).set("ice.agent", agent);
+        let (alice, bob) = call(&lab, &phone("alice", caller), &phone("bob", callee));
+        assert_eq!(candidates(&alice), ("host", "host"), "{caller} calls {callee}");
+        assert_eq!(candidates(&bob).0, "host", "{caller} calls {callee}");
+    }
+}
+
 #[test]
 fn a_phone_that_hides_behind_a_relay_talks_with_one_that_does_not() {
     let lab = Lab::on_loopback("half-relay").with_kamailio().with_coturn();

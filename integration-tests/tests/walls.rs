@@ -150,10 +150,13 @@ fn the_ground_of_the_sip_plugins_names_core_and_itself_only() {
 }
 
 #[test]
-fn the_testkit_and_the_home_server_know_only_core() {
-    for room in ["siprtc-testkit", "siprtc-home-server"] {
+fn the_testkit_and_the_servers_know_only_core_and_relaying() {
+    for room in ["siprtc-testkit", "siprtc-turn-server"] {
         may_not(room, |name| is_ours(name) && name != "siprtc-core");
     }
+    may_not("siprtc-home-server", |name| {
+        is_backend(name) || (is_ours(name) && name != "siprtc-core" && name != "siprtc-turn-server")
+    });
 }
 
 #[test]
@@ -179,7 +182,12 @@ fn every_crate_is_one_of_the_rooms() {
     ]
     .into_iter();
     let known = known
-        .chain(["siprtc-home-server", "siprtc-integration-tests", "siprtc-testkit"])
+        .chain([
+            "siprtc-home-server",
+            "siprtc-integration-tests",
+            "siprtc-testkit",
+            "siprtc-turn-server",
+        ])
         .chain(ACTORS)
         .chain(SIP_GROUND);
     let known: BTreeSet<String> = known.map(str::to_owned).chain(plugins()).collect();

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Ice,
     /// Run the conformance scenarios on every SIP stack of this build, and on every pair of them
     Stacks(StacksArgs),
+    /// STUN and TURN for others, over UDP, TCP and TLS
+    Turn,
 }
 
 /// What a call plays and records.
@@ -187,11 +189,16 @@ impl Args {
         }
         match self.verbose {
             0 => {}
-            1 => layers = layers.set("log.filter", "info,ezk_sip_core=error,rtc=error,webrtc=error"),
+            1 => {
+                layers = layers.set(
+                    "log.filter",
+                    "info,ezk_sip_core=error,rtc=error,stun_types=error,webrtc=error",
+                )
+            }
             2 => {
                 layers = layers.set(
                     "log.filter",
-                    "debug,ezk_sip_core=info,h2=info,rtc=info,webrtc=info",
+                    "debug,ezk_sip_core=info,h2=info,rtc=info,stun_types=info,webrtc=info",
                 )
             }
             _ => layers = layers.set("log.filter", "trace,h2=info"),

@@ -9,3 +9,4 @@ pub(crate) mod register;
 pub(crate) mod serve_home;
 pub(crate) mod stacks;
 mod talk;
+pub(crate) mod turn;

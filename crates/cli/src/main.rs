@@ -50,6 +50,7 @@ async fn run(args: Args, output: &Output) -> Exit {
         Command::ServeHome => commands::serve_home::run(&config, output).await,
         Command::Ice => commands::ice::run(output).await,
         Command::Stacks(stacks) => commands::stacks::run(stacks, output).await,
+        Command::Turn => commands::turn::run(&config, output).await,
     };
     // The exporters flush over the network: not on a thread that drives it.
     drop(tokio::task::spawn_blocking(move || drop(telemetry)).await);

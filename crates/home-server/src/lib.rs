@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod challenger;
 mod config;
 mod context;
 mod gate;

@@ -54,7 +54,7 @@ impl HomeServer {
     pub async fn start(config: HomeConfig, factory: Arc<dyn SipStackFactory>) -> Result<HomeServer> {
         config.validate()?;
         let turn = match config.turn {
-            Some(turn) => Some(TurnServer::start(turn, &config.realm, config.users.clone()).await?),
+            Some(turn) => Some(TurnServer::start(turn, &config.realm, &config.users)?),
             None => None,
         };
         let (events, queue) = mpsc::channel(EVENT_QUEUE);

@@ -35,6 +35,7 @@ pub struct Config {
     pub media: MediaConfig,
     pub sip: SipConfig,
     pub telemetry: TelemetryConfig,
+    pub turn: TurnSettings,
 }
 
 /// `[account]`: whose telephone this is.
@@ -85,7 +86,7 @@ pub struct HomeConfig {
     pub max_expires_s: u32,
 }
 
-/// `[[home.users]]`: who may register at the embedded server.
+/// `[[home.users]]`, `[[turn.users]]`: who may register at the embedded server, and who may relay.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "config/default.toml documents every key")]
@@ -196,6 +197,36 @@ pub struct TelemetryConfig {
     pub otlp_endpoint: String,
     pub service_name: String,
     pub interval_s: u64,
+}
+
+/// `[turn]`: STUN and TURN for others.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml documents every key")]
+pub struct TurnSettings {
+    pub listen: Vec<String>,
+    #[serde(deserialize_with = "one_or_many")]
+    pub relay: Vec<String>,
+    pub min_port: u16,
+    pub max_port: u16,
+    pub realm: String,
+    pub users: Vec<UserConfig>,
+    #[serde(deserialize_with = "one_or_many")]
+    pub secrets: Vec<String>,
+    pub certificate: String,
+    pub key: String,
+    #[serde(deserialize_with = "one_or_many")]
+    pub allow_peers: Vec<String>,
+    #[serde(deserialize_with = "one_or_many")]
+    pub deny_peers: Vec<String>,
+    pub max_allocations: usize,
+    pub max_allocations_per_user: usize,
+    pub max_permissions: usize,
+    pub max_connections: usize,
+    pub max_challenges_per_s: u32,
+    pub max_lifetime_s: u64,
+    pub nonce_s: u64,
+    pub workers: usize,
 }
 
 impl Config {

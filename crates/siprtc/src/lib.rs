@@ -10,6 +10,7 @@ mod report;
 mod stage;
 pub mod telemetry;
 mod tls_files;
+pub mod turn;
 pub mod wiretap;
 
 pub use config::{Config, Layers};

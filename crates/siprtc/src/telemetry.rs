@@ -11,6 +11,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use siprtc_core::{Error, Fault, Result};
 use siprtc_gateway::Ending;
 use siprtc_media_session::SessionStats;
+use siprtc_turn_server::{Meter as TurnMeter, Traffic};
 use std::io::IsTerminal;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -219,4 +220,66 @@ impl Instruments {
     pub(crate) fn registration(&self, result: &'static str) {
         self.registrations.add(1, &[KeyValue::new("result", result)]);
     }
+}
+
+/// Exports a TURN server's figures for as long as the process lives; they are read whenever metrics are exported.
+pub fn observe_turn(turn: TurnMeter) {
+    let meter = global::meter("siprtc");
+    let read = turn.clone();
+    meter
+        .u64_observable_gauge("siprtc.turn.allocations")
+        .with_description("Allocations that live")
+        .with_callback(move |observer| observer.observe(read.snapshot().allocations, &[]))
+        .build();
+    let read = turn.clone();
+    meter
+        .u64_observable_counter("siprtc.turn.allocated")
+        .with_description("Allocations made")
+        .with_callback(move |observer| observer.observe(read.snapshot().allocated, &[]))
+        .build();
+    let read = turn.clone();
+    meter
+        .u64_observable_gauge("siprtc.turn.connections")
+        .with_description("TCP and TLS connections that are open")
+        .with_callback(move |observer| observer.observe(read.snapshot().connections, &[]))
+        .build();
+    let read = turn.clone();
+    meter
+        .u64_observable_counter("siprtc.turn.refused")
+        .with_description("Error responses, by code")
+        .with_callback(move |observer| {
+            for (code, count) in read.snapshot().refused {
+                observer.observe(count, &[KeyValue::new("code", i64::from(code))]);
+            }
+        })
+        .build();
+    let read = turn.clone();
+    meter
+        .u64_observable_counter("siprtc.turn.dropped")
+        .with_description("Packets and messages dropped without an answer, by reason")
+        .with_callback(move |observer| {
+            for (why, count) in read.snapshot().dropped {
+                observer.observe(count, &[KeyValue::new("reason", why.as_str())]);
+            }
+        })
+        .build();
+    relayed(&turn, "siprtc.turn.packets", "{packet}", |traffic| {
+        traffic.packets
+    });
+    relayed(&turn, "siprtc.turn.octets", "By", |traffic| traffic.octets);
+}
+
+fn relayed(turn: &TurnMeter, name: &'static str, unit: &'static str, of: fn(Traffic) -> u64) {
+    let read = turn.clone();
+    global::meter("siprtc")
+        .u64_observable_counter(name)
+        .with_unit(unit)
+        .with_description("Relayed application data, by direction")
+        .with_callback(move |observer| {
+            let figures = read.snapshot();
+            for (direction, traffic) in [("to_peers", figures.to_peers), ("to_clients", figures.to_clients)] {
+                observer.observe(of(traffic), &[KeyValue::new("direction", direction)]);
+            }
+        })
+        .build();
 }

@@ -10,16 +10,9 @@ const MAX_FILE: u64 = 4 << 20;
 
 /// The files' contents. Whether they are certificates is for whoever uses them to say.
 pub(crate) fn read(settings: &TlsSettings) -> Result<TlsConfig> {
-    let certificate = file("sip.tls.certificate", &settings.certificate)?;
-    let identity = match (certificate, file("sip.tls.key", &settings.key)?) {
-        (Some(chain), Some(key)) => Some(TlsIdentity { chain, key }),
-        (None, None) => None,
-        (Some(_), None) => return Err(alone("certificate", "key")),
-        (None, Some(_)) => return Err(alone("key", "certificate")),
-    };
     Ok(TlsConfig {
         ca: file("sip.tls.ca", &settings.ca)?,
-        identity,
+        identity: identity("sip.tls", &settings.certificate, &settings.key)?,
         client_ca: file("sip.tls.client_ca", &settings.client_ca)?,
         verify: settings.verify,
     })
@@ -32,6 +25,23 @@ pub(crate) fn authorities(section: &str, ca: &str, verify: bool) -> Result<TlsCo
         verify,
         ..TlsConfig::default()
     })
+}
+
+/// The certificate and the key of `section`, both or neither.
+pub(crate) fn identity(section: &str, certificate: &str, key: &str) -> Result<Option<TlsIdentity>> {
+    let alone = |given: &str, missing: &str| {
+        Err(broken(format!(
+            "{section}.{given} is given and {section}.{missing} is not"
+        ))
+        .advice("give both, or neither"))
+    };
+    let chain = file(&format!("{section}.certificate"), certificate)?;
+    match (chain, file(&format!("{section}.key"), key)?) {
+        (Some(chain), Some(key)) => Ok(Some(TlsIdentity { chain, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => alone("certificate", "key"),
+        (None, Some(_)) => alone("key", "certificate"),
+    }
 }
 
 fn file(key: &str, path: &str) -> Result<Option<Bytes>> {
@@ -57,10 +67,6 @@ fn file(key: &str, path: &str) -> Result<Option<Bytes>> {
 }
 
 const PEM: &[u8] = b"-----BEGIN ";
-
-fn alone(given: &str, missing: &str) -> Error {
-    broken(format!("sip.tls.{given} is given and sip.tls.{missing} is not")).advice("give both, or neither")
-}
 
 fn broken(message: String) -> Error {
     Error::new(Fault::ConfigInvalid, "read certificates", message)

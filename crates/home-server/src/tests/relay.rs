@@ -18,9 +18,7 @@ async fn server(max_allocations: usize) -> TurnServer {
         max_allocations,
         ..TurnConfig::on(SocketAddr::from(([127, 0, 0, 1], 0)))
     };
-    TurnServer::start(config, REALM, Users::named([("alice", "secret")]))
-        .await
-        .expect("a TURN server")
+    TurnServer::start(config, REALM, &Users::named([("alice", "secret")])).expect("a TURN server")
 }
 
 async fn client(server: &TurnServer, password: &str) -> Client {
