@@ -192,7 +192,7 @@ impl Args {
             1 => {
                 layers = layers.set(
                     "log.filter",
-                    "info,ezk_sip_core=error,rtc=error,stun_types=error,webrtc=error",
+                    "info,ezk_sip_core=error,rtc=error,stun_types=error,stun_proto=off,turn_client_proto=error,webrtc=error",
                 )
             }
             2 => {

@@ -202,6 +202,11 @@ impl Relay {
 
     /// From now on with four octets of overhead instead of thirty-six: RFC 8656 section 12.
     pub(super) fn bind(&mut self, now: Instant, peer: SocketAddr) {
+        // RFC 8656 section 12.5 pads ChannelData over a stream to four octets; turn-types 0.7.3 neither pads what it sends nor
+        // skips the padding of what comes, and both ends lose their place. Indications are of whole words.
+        if self.way == Way::Stream {
+            return;
+        }
         let clock = self.clock(now);
         if let Some(client) = &mut self.client {
             // A binding that is there already is as good; without one, Send indications carry on.
