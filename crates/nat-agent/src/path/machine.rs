@@ -285,7 +285,7 @@ impl Machine {
     fn tick_relay(&mut self, now: Instant, at: usize) {
         let before = self.relays[at].standing;
         for data in self.relays[at].poll(now) {
-            self.to_server(at, data);
+            self.send_to_server(at, data);
         }
         let relay = &mut self.relays[at];
         let (Standing::Allocated(addr), true) = (relay.standing, relay.standing != before) else {
@@ -306,7 +306,7 @@ impl Machine {
         let asked = relay.poll(now);
         self.add_local(now, LocalCandidate::Relayed { base }, addr);
         for data in asked {
-            self.to_server(at, data);
+            self.send_to_server(at, data);
         }
     }
 
@@ -438,7 +438,7 @@ impl Machine {
     pub(super) fn close(&mut self, now: Instant) {
         for relay in 0..self.relays.len() {
             for data in self.relays[relay].give_back(now) {
-                self.to_server(relay, data);
+                self.send_to_server(relay, data);
             }
         }
         self.become_state(IceState::Closed);

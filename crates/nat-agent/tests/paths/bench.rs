@@ -143,11 +143,11 @@ impl End {
     /// The last one told.
     pub(crate) fn state(&self) -> Option<IceState> {
         let events = self.events.lock();
-        let states = events.iter().filter_map(|event| match event {
+        let last = events.iter().rev().find_map(|event| match event {
             PathEvent::State(state) => Some(*state),
             _ => None,
         });
-        states.last().or(Some(IceState::Connected))
+        last.or(Some(IceState::Connected))
     }
 }
 

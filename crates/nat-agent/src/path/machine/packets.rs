@@ -38,11 +38,11 @@ impl Machine {
         };
         let wrapped = at.wrap(now, to, data);
         for data in wrapped.into_iter().chain(at.poll(now)) {
-            self.to_server(relay, data);
+            self.send_to_server(relay, data);
         }
     }
 
-    pub(super) fn to_server(&mut self, relay: usize, data: Vec<u8>) {
+    pub(super) fn send_to_server(&mut self, relay: usize, data: Vec<u8>) {
         let output = match (self.relays[relay].way, self.relays[relay].server) {
             (Way::Socket(base), to) => Output::Send { base, to, data },
             (Way::Stream, _) => Output::Stream { relay, data },
@@ -95,15 +95,15 @@ impl Machine {
             _ => return true,
         };
         if let Some(whole) = &relayed.whole {
-            self.from_peer(now, local, whole.peer, whole.data(), deliver);
+            self.hear_peer(now, local, whole.peer, whole.data(), deliver);
         }
         for piece in &relayed.pieced {
-            self.from_peer(now, local, piece.peer, piece.data(), deliver);
+            self.hear_peer(now, local, piece.peer, piece.data(), deliver);
         }
         true
     }
 
-    fn from_peer(
+    fn hear_peer(
         &mut self,
         now: Instant,
         local: SocketAddr,

@@ -42,11 +42,10 @@ impl End {
     }
 
     fn last_state(&self) -> Option<IceState> {
-        let states = self.events.iter().filter_map(|event| match event {
+        self.events.iter().rev().find_map(|event| match event {
             PathEvent::State(state) => Some(*state),
             _ => None,
-        });
-        states.last()
+        })
     }
 }
 
@@ -65,7 +64,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let ends = [
             End::new(now, IceRole::Controlling, "caller", "192.0.2.1:5000"),
             End::new(now, IceRole::Controlled, "callee", "198.51.100.1:5000"),
