@@ -11,6 +11,7 @@ mod house;
 mod idle;
 mod load;
 mod page;
+mod paths;
 mod process;
 mod setup;
 mod soak;
@@ -25,9 +26,10 @@ use siprtc_core::{Error, Fault, Result};
 use std::process::{Command, ExitCode, Stdio};
 
 /// In the order of the table.
-const WHATS: [&str; 8] = ["words", "setup", "load", "idle", "soak", "stacks", "turn", "dial"];
-const USAGE: &str =
-    "siprtc-benches words | setup | load | idle | soak | stacks | turn | dial | all [--write] [--json]";
+const WHATS: [&str; 9] = [
+    "words", "setup", "load", "idle", "soak", "stacks", "paths", "turn", "dial",
+];
+const USAGE: &str = "siprtc-benches words | setup | load | idle | soak | stacks | paths | turn | dial | all [--write] [--json]";
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 /// The stacks have a page of their own.
 const STACKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/stacks-figures.md");
@@ -78,6 +80,7 @@ fn inside(what: &str) -> Result<Vec<Figure>> {
             "home" => idle::serve().await,
             "idle" => idle::run().await,
             "load" => load::run().await,
+            "paths" => paths::run().await,
             "setup" => setup::run().await,
             "soak" => soak::run().await,
             "stacks" => stacks::run().await,

@@ -4,6 +4,7 @@ use crate::machine::{Call, Step};
 use crate::messages::MediaPlan;
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
+use siprtc_core::ice::PairEnd;
 use siprtc_core::media::{Codec, NegotiatedAudio, SdpKind};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
@@ -16,6 +17,8 @@ pub(crate) struct Entry {
     pub(crate) call: Call,
     pub(crate) media: MediaPlan,
     pub(crate) session: Option<(SessionId, Addr<MediaSession>)>,
+    /// Our end of the pair that carries the media.
+    pub(crate) local: Option<PairEnd>,
     pub(crate) timer: Option<SpawnHandle>,
     pub(crate) span: tracing::Span,
 }
@@ -34,6 +37,7 @@ impl Entry {
             call: Call::new(id),
             media,
             session: None,
+            local: None,
             timer: None,
             span,
         }

@@ -41,7 +41,10 @@ pub(crate) struct Driver {
     lookups: JoinSet<(usize, Result<SocketAddr, String>)>,
     replies: HashMap<u64, Reply>,
     next_id: u64,
+    /// As told.
     addresses: Vec<IpAddr>,
+    /// At the last look.
+    seen: Vec<IpAddr>,
 }
 
 impl Driver {
@@ -67,6 +70,7 @@ impl Driver {
             replies: HashMap::new(),
             next_id: 0,
             addresses,
+            seen: Vec::new(),
         };
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -97,10 +101,14 @@ impl Driver {
     /// Whether the interfaces are what they were.
     fn look(&mut self) {
         let addresses = host_addresses(&self.config.interfaces).unwrap_or_default();
-        if addresses != self.addresses {
+        // Without any there is nothing to be done but to wait; and routes come after addresses: what is told has lasted from
+        // one look to the next.
+        let is_new = !addresses.is_empty() && addresses != self.addresses;
+        if is_new && addresses == self.seen {
             self.addresses.clone_from(&addresses);
-            self.tell(NatEvent::AddressesChanged(addresses));
+            self.tell(NatEvent::AddressesChanged(addresses.clone()));
         }
+        self.seen = addresses;
     }
 
     async fn call(&mut self, reply: Reply) {

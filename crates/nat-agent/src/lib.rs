@@ -107,7 +107,8 @@ pub struct CallPlan {
 #[derive(Clone, Debug, Eq, Message, PartialEq)]
 #[rtype(result = "()")]
 pub enum NatEvent {
-    /// An interface came or went, or an address changed: what calls may use from now on. Empty: none is left.
+    /// An interface came or went, or an address changed: what calls may use from now on, for a second at
+    /// least.
     AddressesChanged(Vec<IpAddr>),
     /// It does not answer, refuses us, or has no address.
     ServerDown(ServerReport),

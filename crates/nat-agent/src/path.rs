@@ -88,7 +88,10 @@ impl IcePaths for Paths {
         for addr in &config.bind {
             match options.ports.bind(addr.ip()) {
                 Ok(socket) => sockets.push(socket),
-                Err(error) => refused = Some(error),
+                Err(error) => {
+                    tracing::warn!(%error, "an address is left out");
+                    refused = Some(error);
+                }
             }
         }
         if let (true, Some(error)) = (sockets.is_empty(), refused) {

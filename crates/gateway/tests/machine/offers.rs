@@ -162,3 +162,34 @@ fn a_late_word_about_our_200_does_not_disturb_the_next_offer() {
     assert_eq!(bench.answer_made(), ["200 re ours-3"]);
     stands(bench);
 }
+
+#[test]
+fn a_silent_path_has_ice_begin_anew_inside_the_call() {
+    let mut bench = Bench::calling();
+    assert_eq!(bench.on(Input::PathBroken), ["restart ICE", "offer"]);
+    // While that goes on, silence is no news.
+    assert_eq!(bench.on(Input::PathBroken), NOBODY);
+    assert_eq!(bench.offer_made(), ["re-INVITE ours-2"]);
+    assert_eq!(bench.on(Input::PathBroken), NOBODY);
+    let answer = K::OfferAnswered {
+        sdp: Some("theirs-2".into()),
+    };
+    assert_eq!(bench.dialog(answer), ["apply theirs-2 to ours-2"]);
+    assert_eq!(bench.step(Step::AnswerApplied), NOBODY);
+    stands(bench);
+}
+
+#[test]
+fn a_peer_that_refuses_to_begin_anew_keeps_the_call_as_it_was() {
+    let mut bench = Bench::calling();
+    bench.on(Input::PathBroken);
+    bench.offer_made();
+    assert_eq!(bench.dialog(K::OfferRejected { status: 488 }), ["undo"]);
+    stands(bench);
+}
+
+#[test]
+fn before_the_call_stands_a_silent_path_means_nothing() {
+    let mut bench = Bench::accepting();
+    assert_eq!(bench.on(Input::PathBroken), NOBODY);
+}
