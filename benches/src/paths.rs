@@ -270,20 +270,15 @@ async fn bare(datagram: &[u8]) -> Result<f64> {
 }
 
 /// Percent of a core that [`IDLE`] connected paths take.
-async fn idle(paths: &Arc<dyn IcePaths>) -> Result<(f64, f64)> {
-    let before = process::resident_kb();
+async fn idle(paths: &Arc<dyn IcePaths>) -> Result<f64> {
     let mut ends = Vec::new();
     for _ in 0..IDLE / 2 {
         ends.extend(connected(paths).await?);
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let each = (process::resident_kb() - before) / IDLE as f64;
     let began = process::processor_ms();
     tokio::time::sleep(REST).await;
-    Ok((
-        (process::processor_ms() - began) / REST.as_millis() as f64 * 100.0,
-        each,
-    ))
+    Ok((process::processor_ms() - began) / REST.as_millis() as f64 * 100.0)
 }
 
 pub(crate) async fn run() -> Result<Vec<Figure>> {
@@ -305,7 +300,7 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
                 "{DATAGRAMS} of {OCTETS} octets on loopback, {AT_ONCE} under way"
             )),
         );
-        let (percent, each) = idle(&paths).await?;
+        let percent = idle(&paths).await?;
         figures.push(
             Figure::new(
                 "paths",
@@ -319,7 +314,6 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
                 REST.as_secs()
             )),
         );
-        figures.push(Figure::new("paths", named("resident memory a path"), each, "kB"));
     }
     Ok(figures)
 }
