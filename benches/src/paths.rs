@@ -1,5 +1,6 @@
 //! ICE agents side by side: how soon there is a pair, what a path costs a packet, and what a thousand of them cost idle.
 
+use crate::children;
 use crate::figure::{Figure, Series};
 use crate::process;
 use siprtc::nat_agent::{NatConfig, paths};
@@ -8,7 +9,7 @@ use siprtc_core::ice::{IceAgentFactory, IceConfig, IcePath, IcePaths, IceRole, P
 use siprtc_core::media::{
     Codec, MediaEngine, MediaEvent, MediaPeer, PacketSink, PeerConfig, RtpPacket, SdpKind,
 };
-use siprtc_core::{Error, Fault, Result};
+use siprtc_core::{Error, Result};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +36,8 @@ impl PacketSink for Nowhere {
     fn push(&self, _: RtpPacket) {}
 }
 
-fn failed(what: &'static str) -> Error {
-    Error::new(Fault::Backend, "measure paths", what)
+fn failed(what: &str) -> Error {
+    children::failed("measure paths", what)
 }
 
 fn of(agent: &Arc<dyn IceAgentFactory>) -> Option<Arc<dyn IcePaths>> {

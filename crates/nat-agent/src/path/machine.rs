@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// A path that finds no pair for so long has failed (RFC 8445 section 8.1.2 leaves it open): agents differ, this does not.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The shortest time between two calls of an agent's: one that names the past again and again must not keep its reader.
+const LEAST: Duration = Duration::from_millis(1);
 /// Datagrams that wait for a pair to be selected: a DTLS flight and its repetition. The oldest is dropped for one more.
 const MOST_HELD: usize = 16;
 /// Addresses that datagrams are taken from: those with which a check has succeeded.
@@ -333,7 +335,7 @@ impl Machine {
                 _ => {}
             }
         }
-        generation.due = generation.agent.poll_timeout(now);
+        generation.due = generation.agent.poll_timeout(now).map(|at| at.max(now + LEAST));
         for datagram in sendings {
             self.send_from(now, datagram.local, datagram.remote, datagram.data);
         }
