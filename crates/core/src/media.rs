@@ -4,7 +4,7 @@
 //! (`media-session`). Packets never pass a mailbox: inbound ones go to a [`PacketSink`] that never blocks, outbound
 //! ones straight to [`MediaPeer::send`].
 
-use crate::ice::{CandidatePair, IceConfig, IceState};
+use crate::ice::{Candidate, CandidatePair, IceConfig, IceState};
 use crate::{Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -199,12 +199,17 @@ pub trait PacketSink: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum MediaEvent {
+    /// Gathered after [`MediaPeer::set_local`] had returned: to be told to the peer if it takes trickled candidates (RFC
+    /// 8838). May come for candidates that the description has already.
+    Candidate(Candidate),
     /// The peer is closed; nothing follows.
     Closed,
     /// DTLS is up: media can flow.
     Connected,
     /// The path failed, or the DTLS handshake did; the text says which.
     Failed(String),
+    /// Gathering is complete, after [`MediaPeer::set_local`] had returned without waiting for it.
+    Gathered,
     /// ICE changed.
     Ice(IceState),
     /// This pair carries media from now on.
@@ -293,8 +298,9 @@ pub trait MediaPeer: Send + Sync + 'static {
     /// is [`MediaPeer::set_direction`]'s, narrowed by the offer's.
     async fn create_answer(&self) -> Result<String>;
 
-    /// Sets our description, gathers, and returns it complete with candidates, or with those that were there when
-    /// the gathering budget ended.
+    /// Sets our description, gathers, and returns it complete with candidates, and `a=end-of-candidates` (RFC 8840 section
+    /// 8); or with those that were there when the gathering budget ended, without it. What is found after that comes as
+    /// [`MediaEvent::Candidate`].
     async fn set_local(&self, kind: SdpKind, sdp: &str) -> Result<String>;
 
     /// Sets the peer's description.
@@ -311,6 +317,14 @@ pub trait MediaPeer: Send + Sync + 'static {
     /// New ICE credentials at the next offer (RFC 9429 section 4.1.8).
     async fn restart_ice(&self) -> Result<()> {
         Err(unsupported("restart ICE"))
+    }
+
+    /// A candidate that the peer found after its description (RFC 8838). One that is known already does no harm.
+    ///
+    /// Errors: no remote description is set.
+    async fn add_candidate(&self, candidate: &Candidate) -> Result<()> {
+        let _ = candidate;
+        Err(unsupported("add candidate"))
     }
 
     /// Sends a packet; waits only for the engine's own bounded queue. Sequence numbers go up for ever: starting anew

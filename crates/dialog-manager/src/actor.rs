@@ -5,8 +5,8 @@ use crate::event::{DialogEvent, DialogEventKind};
 use crate::lanes::{Lane, Lanes, perform};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
-    Accept, AcceptOffer, FromStack, Hangup, Invite, Reach, Reinvite, Reject, RejectOffer, Ring, SendInfo,
-    Terminate,
+    Accept, AcceptOffer, FromStack, Hangup, Invite, MeasureInvite, Reach, Reinvite, Reject, RejectOffer,
+    Ring, SendInfo, Terminate,
 };
 use actix::prelude::*;
 use siprtc_core::sip::{SipStack, TxOwner};
@@ -246,6 +246,14 @@ impl Handler<Terminate> for DialogManager {
 
     fn handle(&mut self, _: Terminate, ctx: &mut Context<Self>) -> Self::Result {
         self.drive(ctx, Input::Terminate)
+    }
+}
+
+impl Handler<MeasureInvite> for DialogManager {
+    type Result = Option<usize>;
+
+    fn handle(&mut self, message: MeasureInvite, _: &mut Context<Self>) -> Self::Result {
+        self.machine.measure_invite(&message)
     }
 }
 

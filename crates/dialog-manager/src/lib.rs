@@ -11,6 +11,6 @@ pub use actor::DialogManager;
 pub use config::{Account, DialogConfig};
 pub use event::{DialogEvent, DialogEventKind, DialogTag, Side};
 pub use message::{
-    Accept, AcceptOffer, FromStack, Hangup, Invite, Reach, Reinvite, Reject, RejectOffer, Ring, SendInfo,
-    Terminate,
+    Accept, AcceptOffer, FromStack, Hangup, Invite, MeasureInvite, Reach, Reinvite, Reject, RejectOffer,
+    Ring, SendInfo, Terminate,
 };

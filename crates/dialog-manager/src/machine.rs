@@ -26,7 +26,7 @@ mod words;
 use crate::config::DialogConfig;
 use crate::event::DialogEvent;
 use crate::message::{
-    Accept, AcceptOffer, Hangup, Invite, Reach, Reinvite, Reject, RejectOffer, Ring, SendInfo,
+    Accept, AcceptOffer, Hangup, Invite, MeasureInvite, Reach, Reinvite, Reject, RejectOffer, Ring, SendInfo,
 };
 use call::Call;
 use ledger::Ledger;
@@ -242,6 +242,11 @@ impl Machine {
     /// A call's SIP Call-ID, for logs.
     pub fn sip_call_id(&self, call: CallId) -> Option<&str> {
         self.calls.get(&call).map(|call| call.sip_call_id.as_str())
+    }
+
+    /// See [`MeasureInvite`].
+    pub fn measure_invite(&self, message: &MeasureInvite) -> Option<usize> {
+        uac::room_for_description(&self.scope, message)
     }
 
     fn command(

@@ -118,6 +118,19 @@ pub struct SendInfo {
     pub body: String,
 }
 
+/// How long the description in an INVITE may be for the INVITE to fit into a datagram. `None`: it goes over a connection, or
+/// as its URI says and that says so.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Option<usize>")]
+pub struct MeasureInvite {
+    /// As in [`Invite`].
+    pub target: Uri,
+    /// As in [`Invite`].
+    pub headers: Headers,
+    /// How long a datagram may be, in octets.
+    pub datagram: usize,
+}
+
 /// Hangs up everything and refuses every call from now on: the program ends.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<(), Error>")]

@@ -39,10 +39,10 @@ pub struct Gateway {
 
 /// The actors around the hub.
 #[derive(Clone)]
-struct House {
-    dialogs: Addr<DialogManager>,
+pub(crate) struct House {
+    pub(crate) dialogs: Addr<DialogManager>,
     registrar: Addr<RegistrarClient>,
-    translator: Addr<SdpTranslator>,
+    pub(crate) translator: Addr<SdpTranslator>,
     nat: Addr<NatAgent>,
 }
 
@@ -88,7 +88,7 @@ impl Gateway {
                 max_calls: self.config.max_calls,
                 answer_options: true,
                 no_answer: self.config.no_answer,
-                trickle_ice: false,
+                trickle_ice: self.config.trickle != Trickle::Off,
             },
             self.stack.clone(),
             DIALOGS,

@@ -1,15 +1,18 @@
 //! What the gateway keeps of a call beside its machine, and the steps of its media peer.
 
+use crate::actor::House;
 use crate::machine::{Call, Step};
-use crate::messages::MediaPlan;
+use crate::messages::{MediaPlan, Trickle};
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use siprtc_core::ice::PairEnd;
 use siprtc_core::media::{Codec, NegotiatedAudio, SdpKind};
 use siprtc_core::{CallId, Error, Fault, Result};
+use siprtc_dialog_manager::MeasureInvite;
 use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
 use siprtc_sdp_translator::{
-    AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, SipForm, ToSip, ToWebrtc, check_answer,
+    AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, SipForm, ToSip, ToWebrtc, Trickle as SdpTrickle,
+    check_answer, says_end_of_candidates, says_trickle,
 };
 
 /// One call's belongings.
@@ -121,14 +124,35 @@ fn shortest(codecs: &[Codec], lines: usize) -> String {
     sdp
 }
 
-/// `createOffer`, gathering, and the SDP for the wire.
-pub(crate) async fn make_offer(session: Addr<MediaSession>, translator: Addr<SdpTranslator>) -> Result<Done> {
+/// What a description says of candidates to come. One that is not complete says so to everybody: the peer's answer tells
+/// whether it takes them.
+fn trickled(policy: Trickle, sdp: &str) -> SdpTrickle {
+    match policy {
+        Trickle::Off => SdpTrickle::None,
+        _ if says_end_of_candidates(sdp) => SdpTrickle::Half,
+        _ => SdpTrickle::Full,
+    }
+}
+
+/// `createOffer`, gathering, and the SDP for the wire, cut to `room` if it goes over UDP.
+pub(crate) async fn make_offer(
+    session: Addr<MediaSession>,
+    house: House,
+    policy: Trickle,
+    room: Option<MeasureInvite>,
+) -> Result<Done> {
     let sdp = ask(&session, CreateOffer).await?;
+    let octets = match room {
+        Some(room) => house.dialogs.send(room).await.ok().flatten(),
+        None => None,
+    };
+    let trickle = trickled(policy, &sdp);
+    let translator = house.translator;
     let wire = ask(
         &translator,
         ToSip {
             sdp,
-            form: SipForm::default(),
+            form: SipForm { octets, trickle },
         },
     )
     .await?;
@@ -141,15 +165,23 @@ pub(crate) async fn make_answer(
     translator: Addr<SdpTranslator>,
     offer: String,
     codecs: Vec<Codec>,
+    policy: Trickle,
 ) -> Result<Done> {
     let sdp = read_offer(&translator, offer.clone(), &codecs).await?;
     let sdp = ask(&session, AnswerOffer { sdp }).await?;
+    let trickle = match says_trickle(&offer) {
+        true => trickled(policy, &sdp),
+        false => SdpTrickle::None,
+    };
     let wire = ask(
         &translator,
         AnswerToSip {
             offer: offer.clone(),
             answer: sdp,
-            form: SipForm::default(),
+            form: SipForm {
+                trickle,
+                ..SipForm::default()
+            },
         },
     )
     .await?

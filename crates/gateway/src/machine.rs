@@ -5,16 +5,20 @@
 //! [`Call::poll_timeout`].**
 
 mod hear;
+mod trickle;
 mod words;
 
-use crate::table::{Do, Jsep, Sip, lookup, patience};
+use crate::table::{Do, Jsep, On, Sip, lookup, patience};
 use hear::{Heard, Why};
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{CallId, Cause, Error, Fault};
 use siprtc_dialog_manager::{DialogTag, Side};
+use siprtc_sdp_translator::says_trickle;
 use std::collections::VecDeque;
 use std::time::Instant;
+use trickle::Trickle;
 
+pub(crate) use hear::TRICKLE_ICE;
 pub use words::{Command, Ending, Epoch, Input, Output, Step, Told};
 
 /// One call.
@@ -40,6 +44,7 @@ pub struct Call {
     /// The application knows that both descriptions are set: there is a session to fall back on.
     confirmed: bool,
     deadline: Option<Instant>,
+    trickle: Trickle,
     outputs: VecDeque<Output>,
 }
 
@@ -63,6 +68,7 @@ impl Call {
             accepted: false,
             confirmed: false,
             deadline: None,
+            trickle: Trickle::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -70,6 +76,11 @@ impl Call {
     /// Its states, for logs and tests.
     pub fn state(&self) -> (Sip, Jsep) {
         (self.sip, self.jsep)
+    }
+
+    /// Whom it calls; `None` for a call that came in.
+    pub(crate) fn target(&self) -> Option<&Uri> {
+        self.target.as_ref()
     }
 
     /// Whether the result of this step would still mean something.
@@ -80,10 +91,38 @@ impl Call {
     /// Takes what happened. An input that means nothing in this state changes nothing; `false` says so, for the
     /// application's own commands become an error then.
     pub fn handle(&mut self, now: Instant, input: Input) -> bool {
-        let Some(heard) = self.hear(input) else {
-            return true;
+        let taken = match self.hear(input) {
+            Some(heard) => self.take(now, heard),
+            None => true,
         };
-        self.take(now, heard)
+        self.trickle(now);
+        taken
+    }
+
+    /// Whether INFOs may bring the peer what is gathered later: then nobody has to wait for it.
+    pub fn may_trickle(&self) -> bool {
+        match (&self.target, &self.theirs) {
+            (Some(_), _) => true,
+            (None, Some(theirs)) => self.trickle.is_taken() && says_trickle(theirs),
+            (None, None) => false,
+        }
+    }
+
+    /// Candidates of either side that the other does not know yet.
+    fn trickle(&mut self, now: Instant) {
+        if self.is_ending() {
+            return;
+        }
+        let new = self.trickle.new_candidates();
+        if !new.is_empty() {
+            self.outputs.push_back(Output::AddCandidates(new));
+        }
+        if let Some(fragment) = self.trickle.news() {
+            self.outputs.push_back(Output::SendCandidates(fragment));
+        }
+        if self.state() == (Sip::Confirmed, Jsep::Stable) && self.trickle.takes_offer() {
+            self.take(now, On::CandidatesUntold.into());
+        }
     }
 
     /// The next thing to do.
@@ -118,6 +157,7 @@ impl Call {
         let reads = |action: &Do| matches!(action, Do::ApplyAnswer | Do::MakeAnswer | Do::Screen);
         if sdp.is_some() && actions.iter().any(reads) {
             self.theirs = sdp;
+            self.trickle.unsettle();
             self.early = dialog;
         }
         if matches!(next.0, Sip::Ending | Sip::Ended) && self.ending.is_none() {
@@ -206,9 +246,13 @@ impl Call {
             Do::RefusePending => Output::RefuseOffer(491),
             Do::ReplaceMedia => {
                 self.early = None;
+                self.trickle.restart();
                 Output::ReplaceMedia
             }
-            Do::RestartIce => Output::RestartIce,
+            Do::RestartIce => {
+                self.trickle.restart();
+                Output::RestartIce
+            }
             Do::Ring => Output::Ring,
             Do::Screen => {
                 let offer = theirs();
@@ -217,7 +261,10 @@ impl Call {
                     offer,
                 }
             }
-            Do::UndoOffer => Output::UndoOffer,
+            Do::UndoOffer => {
+                self.trickle.undo();
+                Output::UndoOffer
+            }
             Do::TellAccepted | Do::TellConfirmed | Do::TellEnded | Do::TellIncoming | Do::TellProgress => {
                 Output::Tell(self.told(action)?)
             }

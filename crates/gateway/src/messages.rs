@@ -94,6 +94,25 @@ pub struct GatewayConfig {
     pub ptime: u32,
     /// Interfaces, servers and budgets.
     pub nat: NatConfig,
+    /// What becomes of candidates that are found after their description.
+    pub trickle: Trickle,
+    /// Most octets of an INVITE that goes over UDP: the description loses what the peer misses least until it fits. `None`:
+    /// it keeps everything.
+    pub datagram: Option<usize>,
+}
+
+/// What becomes of candidates that are found after their description (RFC 8838, RFC 8840).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Trickle {
+    /// A description waits for no candidate at all where the peer may take them in INFOs: calls go out at once, and a
+    /// peer that does not trickle gets a new offer.
+    Full,
+    /// A description waits for candidates as long as the gathering budget says; peers that trickle are told the rest in
+    /// INFOs, others in a new offer if nothing works without it.
+    #[default]
+    Half,
+    /// The same without INFOs, and without a word of them in SIP and SDP.
+    Off,
 }
 
 /// What a call plays and where what it hears goes.

@@ -100,6 +100,8 @@ words! {
         AnsweredElsewhere,
         /// A 2xx of the early dialog whose answer is applied already.
         AnsweredSame,
+        /// Candidates came after their description, nothing works without them, and the peer takes no INFOs.
+        CandidatesUntold,
         /// The dialog manager refuses a command: the two would disagree about the call from now on.
         CommandFailed,
         /// The peer's ACK arrived, without SDP.
@@ -326,6 +328,8 @@ pub const TABLE: &[Row] = &[
     // Dialog, DTLS and SRTP stay; ICE begins anew with what there is of addresses now. The old pair stays in use until
     // another is found, and should the peer refuse, it is as before: a path that stays silent ends the call by itself.
     row(Sip::Confirmed, Jsep::Stable, On::PathBroken, (Sip::Confirmed, Jsep::MakingOffer), &[Do::RestartIce, Do::MakeOffer]),
+    // The same credentials with more candidates: no restart (RFC 8839 section 4.4.1.1.1).
+    row(Sip::Confirmed, Jsep::Stable, On::CandidatesUntold, (Sip::Confirmed, Jsep::MakingOffer), &[Do::MakeOffer]),
     row(Sip::Confirmed, Jsep::MakingOffer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer]),
     row(Sip::ReInviting, Jsep::HaveLocalOffer, On::ReAnswered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
     row(Sip::ReInviting, Jsep::HaveLocalOffer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer]),

@@ -4,8 +4,8 @@ use crate::events::Events;
 use crate::machine::{Input, Machine, Output, Request, Ticket};
 use crate::work::Work;
 use crate::{
-    AcceptAnswer, AnswerOffer, Begin, Close, CreateOffer, RestartIce, Rollback, SendDtmf, SessionConfig,
-    SessionEvent, SessionId, SessionStats, SetDirection, Snapshot,
+    AcceptAnswer, AddCandidates, AnswerOffer, Begin, Close, CreateOffer, RestartIce, Rollback, SendDtmf,
+    SessionConfig, SessionEvent, SessionId, SessionStats, SetDirection, Snapshot,
 };
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use actix::{ActorContext, fut};
@@ -201,6 +201,16 @@ impl Handler<SetDirection> for MediaSession {
     fn handle(&mut self, message: SetDirection, ctx: &mut Self::Context) -> Self::Result {
         self.ask(ctx, Request::SetDirection, move |work| {
             Box::pin(work.set_direction(message.direction))
+        })
+    }
+}
+
+impl Handler<AddCandidates> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: AddCandidates, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::AddCandidates, move |work| {
+            Box::pin(async move { work.add_candidates(&message.candidates).await })
         })
     }
 }

@@ -26,6 +26,6 @@ mod work;
 pub use actor::MediaSession;
 pub use config::{AudioSink, AudioSource, SessionConfig, Sink, Source};
 pub use messages::{
-    AcceptAnswer, AnswerOffer, Begin, Close, CreateOffer, RestartIce, Rollback, SendDtmf, SessionEvent,
-    SessionEventKind, SessionId, SessionStats, SetDirection, Snapshot,
+    AcceptAnswer, AddCandidates, AnswerOffer, Begin, Close, CreateOffer, RestartIce, Rollback, SendDtmf,
+    SessionEvent, SessionEventKind, SessionId, SessionStats, SetDirection, Snapshot,
 };

@@ -14,6 +14,7 @@ pub(crate) const MAX_WAITING: usize = 16;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Request {
     AcceptAnswer(SdpKind),
+    AddCandidates,
     AnswerOffer,
     Begin,
     Close,
@@ -134,6 +135,7 @@ impl Machine {
             }
             Request::RestartIce => self.signalling == Stable,
             Request::Rollback => matches!(self.signalling, HaveLocalOffer | HaveRemotePranswer),
+            Request::AddCandidates => !matches!(self.signalling, Closed | New),
             Request::Close | Request::SetDirection | Request::Snapshot => self.signalling != Closed,
         };
         if allowed {
@@ -171,6 +173,7 @@ impl Machine {
 fn misuse(request: Request, what: String) -> Error {
     let operation = match request {
         Request::AcceptAnswer(_) => "accept answer",
+        Request::AddCandidates => "add candidates",
         Request::AnswerOffer => "answer offer",
         Request::Begin => "begin audio",
         Request::Close => "close media session",
@@ -289,6 +292,7 @@ mod tests {
             ANSWER,
             PRANSWER,
             Request::AcceptAnswer(SdpKind::Offer),
+            Request::AddCandidates,
             Request::AnswerOffer,
             Request::Begin,
             Request::Close,

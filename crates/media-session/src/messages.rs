@@ -1,7 +1,7 @@
 //! What a session is told, and what it tells.
 
 use actix::Message;
-use siprtc_core::ice::CandidatePair;
+use siprtc_core::ice::{Candidate, CandidatePair};
 use siprtc_core::media::{Codec, Direction, MediaEvent, NegotiatedAudio, SdpKind, TransportStats};
 use siprtc_core::{CallId, Error, Result};
 use std::fmt;
@@ -89,6 +89,16 @@ pub struct SetDirection {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<()>")]
 pub struct RestartIce;
+
+/// Candidates of the peer's that came after its description (RFC 8838). To be sent once that description is set.
+///
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) before the first negotiation, and whatever the engine says.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct AddCandidates {
+    /// Those that are new.
+    pub candidates: Vec<Candidate>,
+}
 
 /// Takes our pending offer back (RFC 9429 section 4.1.10.2).
 #[derive(Debug, Message)]

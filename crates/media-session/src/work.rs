@@ -10,6 +10,7 @@ use crate::receive::Received;
 use crate::source::Feed;
 use crate::{SessionStats, Source};
 use parking_lot::Mutex;
+use siprtc_core::ice::Candidate;
 use siprtc_core::media::{
     Direction, MediaEventSink, MediaPeer, NegotiatedAudio, PacketSink, PeerConfig, SdpKind, TransportStats,
 };
@@ -80,6 +81,16 @@ impl Work {
         step("set direction", peer.set_direction(self.config.direction)).await?;
         let answer = step("create answer", peer.create_answer()).await?;
         step("set local answer", peer.set_local(SdpKind::Answer, &answer)).await
+    }
+
+    /// One that the engine refuses does not keep the others out.
+    pub(crate) async fn add_candidates(&mut self, candidates: &[Candidate]) -> Result<()> {
+        let peer = self.existing_peer()?;
+        let mut result = Ok(());
+        for candidate in candidates {
+            result = result.and(step("add candidate", peer.add_candidate(candidate)).await);
+        }
+        result
     }
 
     pub(crate) async fn begin(&mut self, audio: NegotiatedAudio) -> Result<()> {

@@ -224,6 +224,33 @@ impl SdpFrag {
         }
     }
 
+    /// The same with what was found since: `candidates` of the first m-line, those that it does not have yet. The m-lines of a
+    /// BUNDLE group share the first one's (RFC 8843 section 10.1).
+    #[must_use]
+    pub fn with(&self, candidates: &[Candidate], is_complete: bool) -> SdpFrag {
+        let mut frag = self.clone();
+        let Some(first) = frag.media.first_mut() else {
+            return frag;
+        };
+        let mut known: Vec<Candidate> = first
+            .candidates
+            .iter()
+            .filter_map(|line| line.parse().ok())
+            .collect();
+        for candidate in candidates {
+            if known.len() < MAX_CANDIDATES && !known.iter().any(|other| is_same(other, candidate)) {
+                first.candidates.push(candidate.to_string());
+                known.push(candidate.clone());
+            }
+        }
+        if is_complete && !frag.is_complete() {
+            frag.media
+                .iter_mut()
+                .for_each(|media| media.end_of_candidates = true);
+        }
+        frag
+    }
+
     fn read<'s, 'a: 's>(session: &Section<'a>, media: impl Iterator<Item = &'s Section<'a>>) -> Result<Self> {
         let mut frag = SdpFrag {
             credentials: IceCredentials::of(session)?,

@@ -134,6 +134,7 @@ pub struct SipConfig {
     pub dns_timeout_ms: u64,
     pub dns_ipv6: String,
     pub udp_limit: usize,
+    pub invite_diet: bool,
     pub tls: TlsSettings,
 }
 

@@ -95,6 +95,8 @@ impl Endpoint {
             codecs: config.media.codecs()?,
             ptime: config.media.ptime_ms,
             nat: plan.nat,
+            trickle: config.ice.trickle()?,
+            datagram: config.sip.invite_diet.then_some(config.sip.udp_limit),
         };
         let (arrivals_in, arrivals) = mpsc::channel(crate::desk::RINGING);
         let (registration_in, registration) = watch::channel(Registration::None);

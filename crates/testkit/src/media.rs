@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use siprtc_core::ice::{CandidateKind, CandidatePair, IceState, PairEnd};
+use siprtc_core::ice::{Candidate, CandidateKind, CandidatePair, IceState, PairEnd};
 use siprtc_core::media::{
     Codec, Direction, IceMode, MediaEngine, MediaEvent, MediaPeer, PeerConfig, RtpPacket, SdpKind,
     TransportStats,
@@ -79,6 +79,7 @@ impl FakeNetwork {
         Arc::new(FakeEngine {
             network: Arc::clone(self),
             refusal: Mutex::default(),
+            late: Mutex::default(),
         })
     }
 
@@ -124,9 +125,59 @@ impl FakeNetwork {
 pub struct FakeEngine {
     network: Arc<FakeNetwork>,
     refusal: Mutex<Option<String>>,
+    late: Mutex<Late>,
+}
+
+/// Candidates after descriptions.
+#[derive(Default)]
+struct Late {
+    is_incomplete: bool,
+    needs: Option<u16>,
+    peers: Vec<Weak<FakePeer>>,
 }
 
 impl FakeEngine {
+    /// From now on descriptions do not say that their candidates are complete, until [`FakeEngine::finish_gathering`].
+    pub fn gather_late(&self) {
+        self.late.lock().is_incomplete = true;
+    }
+
+    /// Peers made from now on connect only once they know of a candidate of the peer's with this port.
+    pub fn need_candidate(&self, port: u16) {
+        self.late.lock().needs = Some(port);
+    }
+
+    /// Every open peer finds a candidate.
+    pub fn find(&self, candidate: &Candidate) {
+        for peer in self.open() {
+            peer.state.lock().found.push(candidate.clone());
+            peer.config.events.emit(MediaEvent::Candidate(candidate.clone()));
+        }
+    }
+
+    /// Every open peer has found all its candidates.
+    pub fn finish_gathering(&self) {
+        self.late.lock().is_incomplete = false;
+        for peer in self.open() {
+            peer.state.lock().is_incomplete = false;
+            peer.config.events.emit(MediaEvent::Gathered);
+        }
+    }
+
+    /// The candidates that its open peers were told after descriptions.
+    pub fn added(&self) -> Vec<Candidate> {
+        let added = |peer: Arc<FakePeer>| peer.state.lock().added.clone();
+        self.open().into_iter().flat_map(added).collect()
+    }
+
+    fn open(&self) -> Vec<Arc<FakePeer>> {
+        let peers: Vec<_> = self.late.lock().peers.iter().filter_map(Weak::upgrade).collect();
+        peers
+            .into_iter()
+            .filter(|peer| !peer.state.lock().closed)
+            .collect()
+    }
+
     /// The next peer cannot be created, for this reason.
     pub fn refuse_next_peer(&self, why: impl Into<String>) {
         *self.refusal.lock() = Some(why.into());
@@ -157,6 +208,14 @@ impl MediaEngine for FakeEngine {
             wire: Mutex::new(Some(wire)),
             state: Mutex::new(State::default()),
         });
+        let mut late = self.late.lock();
+        late.peers.retain(|peer| peer.strong_count() > 0);
+        late.peers.push(Arc::downgrade(&peer));
+        {
+            let mut state = peer.state.lock();
+            (state.is_incomplete, state.needs) = (late.is_incomplete, late.needs);
+        }
+        drop(late);
         self.network.peers.lock().insert(id, Arc::downgrade(&peer));
         Ok(peer)
     }
@@ -188,6 +247,12 @@ struct State {
     remote: Option<u64>,
     connected: bool,
     closed: bool,
+    /// Descriptions do not say that their candidates are complete.
+    is_incomplete: bool,
+    found: Vec<Candidate>,
+    added: Vec<Candidate>,
+    needs: Option<u16>,
+    has_needed: bool,
     sent: (u64, u64),
     received: (u64, u64),
 }
@@ -212,9 +277,15 @@ impl FakePeer {
         let _ = write!(
             sdp,
             "a=setup:{setup}\r\na=mid:0\r\na=ice-ufrag:fake{}x{}\r\na=ice-pwd:fakefakefakefakefakefake\r\na=rtcp-mux\r\n\
-             a=candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host\r\na=end-of-candidates\r\n",
+             a=candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host\r\n",
             self.id, state.generation,
         );
+        for candidate in &state.found {
+            let _ = write!(sdp, "a=candidate:{candidate}\r\n");
+        }
+        if !state.is_incomplete {
+            sdp.push_str("a=end-of-candidates\r\n");
+        }
         for codec in codecs {
             let channels = if *codec == Codec::Opus { "/2" } else { "" };
             let _ = write!(
@@ -233,7 +304,8 @@ impl FakePeer {
 
     fn connect(&self) {
         let mut state = self.state.lock();
-        if state.connected || state.closed || !state.local_set || state.remote.is_none() {
+        let lacks = state.needs.is_some() && !state.has_needed;
+        if state.connected || state.closed || !state.local_set || state.remote.is_none() || lacks {
             return;
         }
         state.connected = true;
@@ -322,6 +394,8 @@ impl MediaPeer for FakePeer {
                 return Err(misuse("set remote description", "an answer without an offer"));
             }
             state.remote = Some(remote);
+            let needed = |port: u16| sdp.contains(&format!(" {port} typ "));
+            state.has_needed |= state.needs.is_some_and(needed);
             match kind {
                 SdpKind::Answer => state.pending = None,
                 SdpKind::Offer => state.remote_offer = Some(sdp.to_owned()),
@@ -346,6 +420,19 @@ impl MediaPeer for FakePeer {
 
     async fn restart_ice(&self) -> Result<()> {
         self.state.lock().generation += 1;
+        Ok(())
+    }
+
+    async fn add_candidate(&self, candidate: &Candidate) -> Result<()> {
+        {
+            let mut state = self.state.lock();
+            if state.remote.is_none() {
+                return Err(misuse("add candidate", "no remote description is set"));
+            }
+            state.has_needed |= state.needs == Some(candidate.port);
+            state.added.push(candidate.clone());
+        }
+        self.connect();
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionEventHandler, RTCIceConnectionState, RTCIceGatheringState,
-    RTCPeerConnectionState,
+    RTCPeerConnectionIceEvent, RTCPeerConnectionState,
 };
 
 /// From ICE's success on. RFC 6347 section 4.2.4 sends the first flight again after 1, 3 and 7 seconds.
@@ -125,6 +125,8 @@ impl Shared {
     /// What the path under the connection says.
     pub(crate) fn path_changed(self: &Arc<Self>, event: PathEvent) {
         match event {
+            PathEvent::Candidate(candidate) => self.emit(MediaEvent::Candidate(candidate)),
+            PathEvent::Gathered => self.emit(MediaEvent::Gathered),
             PathEvent::Selected(pair) => self.emit(MediaEvent::Selected(pair)),
             PathEvent::State(state) => {
                 self.ice_changed(state);
@@ -188,6 +190,26 @@ impl PeerConnectionEventHandler for Callbacks {
     async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
         if state == RTCIceGatheringState::Complete {
             self.0.gathered.send_modify(|count| *count += 1);
+            if self.0.shim.get().is_none() {
+                self.0.emit(MediaEvent::Gathered);
+            }
+        }
+    }
+
+    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        if self.0.shim.get().is_some() {
+            return;
+        }
+        // A candidate that cannot be written or read is one less.
+        let Ok(init) = event.candidate.to_json() else {
+            return;
+        };
+        let value = init
+            .candidate
+            .strip_prefix("candidate:")
+            .unwrap_or(&init.candidate);
+        if let Ok(candidate) = value.parse() {
+            self.0.emit(MediaEvent::Candidate(candidate));
         }
     }
 

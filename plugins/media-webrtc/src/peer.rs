@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
-use webrtc::peer_connection::{PeerConnection, RTCSessionDescription};
+use webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit, RTCSessionDescription};
 use webrtc::rtp_transceiver::RtpTransceiver;
 
 /// Host candidates come from the connection's own task: even without a budget that much is waited for.
@@ -278,6 +278,24 @@ impl MediaPeer for Peer {
             .restart_ice()
             .await
             .map_err(|error| failed(Fault::Backend, OPERATION, error))
+    }
+
+    async fn add_candidate(&self, candidate: &Candidate) -> Result<()> {
+        const OPERATION: &str = "add candidate";
+        self.check_open(OPERATION)?;
+        if let Some(shim) = self.shim() {
+            shim.path.add_remote(candidate);
+            return Ok(());
+        }
+        let init = RTCIceCandidateInit {
+            candidate: format!("candidate:{candidate}"),
+            sdp_mline_index: Some(0),
+            ..Default::default()
+        };
+        self.connection
+            .add_ice_candidate(init)
+            .await
+            .map_err(|error| failed(Fault::PeerMisbehaved, OPERATION, error))
     }
 
     async fn send(&self, packet: RtpPacket) -> Result<()> {

@@ -72,7 +72,7 @@ impl Shim {
             sdp,
             &self.path.parameters(),
             candidates.unwrap_or_default(),
-            candidates.is_some(),
+            candidates.is_some() && self.path.is_gathered(),
         )
     }
 

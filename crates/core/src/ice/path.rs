@@ -19,6 +19,8 @@ use std::time::Duration;
 pub enum PathEvent {
     /// Gathered after [`IcePath::gather`] had returned: to be told to the peer if it takes trickled candidates (RFC 8838).
     Candidate(Candidate),
+    /// Gathering is complete, after [`IcePath::gather`] had returned without waiting for it (RFC 8838 section 13).
+    Gathered,
     /// This pair carries the datagrams from now on. May come again: the last one counts.
     Selected(CandidatePair),
     /// Connectivity changed.
@@ -79,6 +81,9 @@ pub trait IcePath: Send + Sync + 'static {
 
     /// Waits until gathering is complete, at most for what is left of its budget; what to tell the peer.
     async fn gather(&self) -> Vec<Candidate>;
+
+    /// Whether every server has answered or been given up: no [`PathEvent::Candidate`] follows.
+    fn is_gathered(&self) -> bool;
 
     /// The peer's credentials and candidates: checks begin. Credentials that differ from the last ones are a restart of
     /// the peer's (RFC 8445 section 9): unless [`IcePath::restart`] came before it, our own credentials change too.

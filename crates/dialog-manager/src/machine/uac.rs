@@ -9,9 +9,9 @@ use super::timers::Timer;
 use super::words::{SDP, is_one_line, misuse, sdp_of};
 use super::{Output, Scope};
 use crate::event::{DialogEventKind, DialogTag};
-use crate::message::Invite;
+use crate::message::{Invite, MeasureInvite};
 use siprtc_core::sip::{CSeq, Headers, Method, NameAddr, SipRequest, SipResponse, TxEnd, TxId, Uri};
-use siprtc_core::{Cause, Result};
+use siprtc_core::{CallId, Cause, Result};
 
 /// Header fields that are ours to write.
 const OWN: [&str; 21] = [
@@ -345,6 +345,39 @@ impl Call {
         self.phase = Phase::Over;
         self.end(scope, end);
     }
+}
+
+/// What a stack adds: Via, Max-Forwards, User-Agent, Content-Length.
+const ADDED: usize = 200;
+/// `Content-Type: application/sdp`.
+const CONTENT_TYPE: usize = 31;
+/// A Call-ID and a tag of ours.
+const CALL_ID: &str = "00000000000000000000000000000000";
+const TAG: &str = "0000000000000000";
+
+/// How many octets of the datagram are left beside the header fields.
+pub(super) fn room_for_description(scope: &Scope, message: &MeasureInvite) -> Option<usize> {
+    let invite = Invite {
+        call: CallId::fresh(),
+        target: message.target.clone(),
+        offer: String::new(),
+        headers: message.headers.clone(),
+    };
+    let request = initial_invite(scope, &invite, CALL_ID, TAG);
+    if !scope.is_datagram(&request) {
+        return None;
+    }
+    let line = request.method.as_str().len() + request.uri.to_string().len() + " SIP/2.0\r\n ".len();
+    let headers: usize = request
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
+        .sum();
+    Some(
+        message
+            .datagram
+            .saturating_sub(line + headers + CONTENT_TYPE + ADDED + 2),
+    )
 }
 
 fn initial_invite(scope: &Scope, message: &Invite, sip_call_id: &str, local_tag: &str) -> SipRequest {

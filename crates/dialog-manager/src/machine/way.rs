@@ -2,7 +2,7 @@
 //! request itself says.
 
 use super::Scope;
-use siprtc_core::sip::{Flow, FlowId, Route, SipRequest};
+use siprtc_core::sip::{Flow, FlowId, Route, SipRequest, SipUri, Transport, Uri};
 use siprtc_core::{Error, Fault, Result};
 
 /// The registered flows that are left, best first; `None` when requests do not have to go over one.
@@ -49,6 +49,23 @@ impl Scope {
         let route = outbound.map_or_else(Route::by_request, Route::via);
         route.refuse_downgrade(request)?;
         Ok((route, place))
+    }
+}
+
+impl Scope {
+    /// Whether a request outside a dialog goes over UDP, as far as its way says; where a name is still to be looked up, it
+    /// may.
+    pub(super) fn is_datagram(&self, request: &SipRequest) -> bool {
+        if self.flows.are_used() {
+            let flow = self.flows.first_for(request);
+            return flow.is_some_and(|flow| flow.transport == Transport::Udp);
+        }
+        let over = |uri: &SipUri| uri.hop_transport() == Transport::Udp;
+        match (&self.config.account.outbound, &request.uri) {
+            (Some(outbound), _) => over(outbound),
+            (None, Uri::Sip(uri)) => over(uri),
+            (None, Uri::Other(_)) => false,
+        }
     }
 }
 

@@ -67,10 +67,20 @@ impl Handler<SessionEvent> for Gateway {
                 self.input(ctx, id, Input::MediaLost(text));
                 return;
             }
+            SessionEventKind::Media(MediaEvent::Candidate(candidate)) => {
+                self.input(ctx, id, Input::Candidate(candidate));
+                return;
+            }
+            SessionEventKind::Media(MediaEvent::Gathered) => {
+                self.input(ctx, id, Input::Gathered);
+                return;
+            }
             SessionEventKind::Media(MediaEvent::Connected) => CallEventKind::Connected,
             SessionEventKind::Media(MediaEvent::Ice(state)) => {
-                if state == IceState::Disconnected {
-                    self.input(ctx, id, Input::PathBroken);
+                match state {
+                    IceState::Connected => _ = self.input(ctx, id, Input::PathUp),
+                    IceState::Disconnected => _ = self.input(ctx, id, Input::PathBroken),
+                    _ => {}
                 }
                 CallEventKind::Ice(state)
             }

@@ -2,7 +2,7 @@
 
 use super::{Gateway, House};
 use crate::calls::{self, Done, ask};
-use crate::machine::{Command, Epoch, Input, Output, Told};
+use crate::machine::{Command, Epoch, Input, Output, TRICKLE_ICE, Told};
 use crate::messages::*;
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
@@ -12,7 +12,11 @@ use siprtc_dialog_manager::{self as dialog, DialogManager};
 use siprtc_media_session::{self as media, MediaSession};
 use siprtc_nat_agent::{CallPlan, PlanCall};
 use std::future::Future;
+use std::time::Duration;
 use tracing::Instrument;
+
+/// The body of an INFO with candidates (RFC 8840 section 9).
+const SDPFRAG: &str = "application/trickle-ice-sdpfrag";
 
 impl Gateway {
     /// Gives an input to a call and does all that it asks for. `false`: the call is unknown, or it means nothing now.
@@ -53,6 +57,17 @@ impl Gateway {
             Output::AcceptOffer(sdp) => {
                 self.command(ctx, id, C::AcceptOffer, dialog::AcceptOffer { call: id, sdp });
             }
+            Output::AddCandidates(candidates) => {
+                if let Some((_, session)) = self.calls.get(&id).and_then(|entry| entry.session.clone()) {
+                    let added = session.send(media::AddCandidates { candidates });
+                    let told = async move {
+                        if let Ok(Err(error)) = added.await {
+                            tracing::warn!(call_id = %id, %error, "candidates of the peer's are not used");
+                        }
+                    };
+                    ctx.spawn(told.into_actor(self));
+                }
+            }
             Output::ApplyAnswer { epoch, offer, answer } => self.step(ctx, id, epoch, |session, house| {
                 calls::apply_answer(session, house.translator, offer, answer)
             }),
@@ -76,14 +91,17 @@ impl Gateway {
                 );
             }
             Output::MakeAnswer { epoch, offer } => {
-                let codecs = self.config.codecs.clone();
-                self.step(ctx, id, epoch, |session, house| {
-                    calls::make_answer(session, house.translator, offer, codecs)
+                let (codecs, trickle) = (self.config.codecs.clone(), self.config.trickle);
+                self.step(ctx, id, epoch, move |session, house| {
+                    calls::make_answer(session, house.translator, offer, codecs, trickle)
                 });
             }
-            Output::MakeOffer { epoch } => self.step(ctx, id, epoch, |session, house| {
-                calls::make_offer(session, house.translator)
-            }),
+            Output::MakeOffer { epoch } => {
+                let (trickle, room) = (self.config.trickle, self.room(id));
+                self.step(ctx, id, epoch, move |session, house| {
+                    calls::make_offer(session, house, trickle, room)
+                });
+            }
             Output::ReInvite(offer) => {
                 self.command(ctx, id, C::ReInvite, dialog::Reinvite { call: id, offer });
             }
@@ -124,6 +142,17 @@ impl Gateway {
                 }
                 Err(error) => self.stepped(ctx, id, epoch, Err(error)),
             },
+            Output::SendCandidates(body) => self.command(
+                ctx,
+                id,
+                C::SendCandidates,
+                dialog::SendInfo {
+                    call: id,
+                    package: TRICKLE_ICE.to_owned(),
+                    content_type: SDPFRAG.to_owned(),
+                    body,
+                },
+            ),
             Output::Tell(told) => self.tell_told(id, told),
             Output::UndoOffer => {
                 if let Some((_, session)) = self.calls.get(&id).and_then(|entry| entry.session.clone()) {
@@ -242,16 +271,20 @@ impl Gateway {
         plan: CallPlan,
     ) -> Result<Addr<MediaSession>> {
         let config = &self.config;
+        let mut ice = plan.ice;
         let entry = self
             .calls
             .get_mut(&id)
             .ok_or_else(|| Error::new(Fault::ApiMisuse, "open a media peer", "the call is over already"))?;
+        if config.trickle == Trickle::Full && entry.call.may_trickle() {
+            ice.gather_budget = Duration::ZERO;
+        }
         let session = MediaSession::new(
             media::SessionConfig {
                 call: id,
                 engine: config.engine.clone(),
                 runtime: config.runtime.clone(),
-                ice: plan.ice,
+                ice,
                 codecs: config.codecs.clone(),
                 source: entry.media.source.clone(),
                 sink: entry.media.sink.clone(),
@@ -264,6 +297,15 @@ impl Gateway {
         let session = session.start();
         entry.session = Some((session_id, session.clone()));
         Ok(session)
+    }
+
+    /// For whom an offer has to fit into a datagram.
+    fn room(&self, id: CallId) -> Option<dialog::MeasureInvite> {
+        Some(dialog::MeasureInvite {
+            target: self.calls.get(&id)?.call.target()?.clone(),
+            headers: Headers::new(),
+            datagram: self.config.datagram?,
+        })
     }
 
     fn take_session(&mut self, id: CallId) -> Option<Addr<MediaSession>> {

@@ -1,12 +1,16 @@
 //! Names the table's event for each input, with the data that comes along.
 
-use super::{Call, Command, Input, Step};
+use super::{Call, Command, Input, Output, Step};
 use crate::table::{Jsep, On, Sip};
 use siprtc_core::{Cause, Error, Fault};
 use siprtc_dialog_manager::{DialogEventKind, DialogTag, Side};
+use siprtc_sdp_translator::SdpFrag;
 
 /// Most characters of an error's message that go into a Reason header field: a BYE should fit a datagram.
 const MAX_REASON: usize = 120;
+
+/// The Info Package of candidates (RFC 8840 section 10).
+pub(crate) const TRICKLE_ICE: &str = "trickle-ice";
 
 /// An event, and what is kept of it if the table has a row.
 #[derive(Debug)]
@@ -97,12 +101,20 @@ impl Call {
         Some(match input {
             Input::Answer if self.theirs.is_none() => On::AnswerOfferless.into(),
             Input::Answer => On::Answer.into(),
+            Input::Candidate(candidate) => {
+                self.trickle.found(candidate);
+                return None;
+            }
             Input::CommandFailed(command, error) => return self.hear_refusal(command, &error),
             Input::Dial { target } => {
                 self.target = Some(target);
                 On::Dial.into()
             }
             Input::Dialog(kind) => return self.hear_dialog(kind),
+            Input::Gathered => {
+                self.trickle.complete();
+                return None;
+            }
             Input::GiveUp => {
                 let why = Why::new(Cause::TimedOut, Side::Local)
                     .saying("after both sides had offered at once, the peer's own offer never came");
@@ -139,6 +151,10 @@ impl Call {
                 }
             }
             Input::PathBroken => On::PathBroken.into(),
+            Input::PathUp => {
+                self.trickle.is_up();
+                return None;
+            }
             Input::Refuse { status } => {
                 let why = Why {
                     refusal: Some(status),
@@ -157,18 +173,41 @@ impl Call {
 
     fn hear_step(&mut self, step: Step) -> Heard {
         match step {
-            Step::AnswerApplied => On::AnswerApplied,
+            Step::AnswerApplied => {
+                self.settle();
+                On::AnswerApplied
+            }
             Step::AnswerMade(sdp) => {
+                self.trickle.describe(&sdp);
+                self.settle();
                 self.ours = Some(sdp);
                 On::AnswerMade
             }
             Step::OfferMade(sdp) => {
+                self.trickle.describe(&sdp);
                 self.ours = Some(sdp);
                 On::OfferMade
             }
             Step::ScreenPassed => On::ScreenPassed,
         }
         .into()
+    }
+
+    fn settle(&mut self) {
+        if let Some(theirs) = &self.theirs {
+            self.trickle.settle(theirs);
+        }
+    }
+
+    /// A fragment of candidates. One that cannot be read costs candidates and no call.
+    fn hear_info(&mut self, dialog: &DialogTag, package: &str, body: &str) {
+        match body.parse::<SdpFrag>() {
+            _ if package != TRICKLE_ICE => {}
+            Ok(frag) => self.trickle.hear(dialog, frag),
+            Err(error) => {
+                tracing::warn!(call_id = %self.id, %error, "candidates of the peer's are passed over")
+            }
+        }
     }
 
     /// A step failed. While something is offered anew, what was agreed before goes on (RFC 3261 section 14.1).
@@ -198,6 +237,8 @@ impl Call {
             Command::ReInvite => On::ReGlare.into(),
             // Whatever was to be refused is gone: just as well.
             Command::RefuseOffer => return None,
+            // Nobody takes them any more.
+            Command::SendCandidates => return None,
             _ => Heard {
                 why: why(),
                 ..On::CommandFailed.into()
@@ -209,14 +250,33 @@ impl Call {
         use DialogEventKind as K;
         Some(match kind {
             K::Started { .. } | K::Trying => return None,
-            // They come to who says that it trickles alone, and the gateway's candidates are complete in its descriptions.
-            K::Info { .. } | K::InfoRefused { .. } | K::PeerSupports { .. } => return None,
+            K::Info {
+                dialog,
+                package,
+                body,
+                ..
+            } => {
+                self.hear_info(&dialog, &package, &body);
+                return None;
+            }
+            K::InfoRefused { dialog, status, .. } => {
+                tracing::info!(call_id = %self.id, status, "the peer takes no candidates in INFOs");
+                self.trickle.refused(&dialog);
+                return None;
+            }
+            K::PeerSupports { dialog, info, .. } => {
+                self.trickle.supports(dialog, info);
+                return None;
+            }
             K::Incoming { from, to, offer, .. } => {
                 self.parties = Some((from, to));
                 with_sdp(offer, On::Invited, On::InvitedOfferless)
             }
             K::Ringing { dialog, status, sdp } => {
                 self.progress = (status, sdp.is_some());
+                if let Some(fragment) = self.trickle.rings(&dialog) {
+                    self.outputs.push_back(Output::SendCandidates(fragment));
+                }
                 Heard {
                     dialog: Some(dialog),
                     ..with_sdp(sdp, On::EarlyAnswer, On::Ringing)

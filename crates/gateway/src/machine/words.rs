@@ -1,5 +1,6 @@
 //! What goes into a call's machine and what comes out.
 
+use siprtc_core::ice::Candidate;
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{Cause, Error};
 use siprtc_dialog_manager::{DialogEventKind, Side};
@@ -18,6 +19,8 @@ pub struct Epoch(pub(super) u32);
 pub enum Input {
     /// The application answers.
     Answer,
+    /// The media peer found a candidate after its description was made.
+    Candidate(Candidate),
     /// The dialog manager refuses a command, or is gone.
     CommandFailed(Command, Error),
     /// The application dials.
@@ -27,6 +30,8 @@ pub enum Input {
     },
     /// The dialog manager speaks.
     Dialog(DialogEventKind),
+    /// The media peer has found all candidates, after its description was made.
+    Gathered,
     /// Nobody can wait for this call any longer: whatever it waits for took too long.
     GiveUp,
     /// The application ends the call.
@@ -37,6 +42,8 @@ pub enum Input {
     MediaLost(String),
     /// The media path is silent, or this machine's addresses have changed.
     PathBroken,
+    /// A pair was found.
+    PathUp,
     /// The application refuses the call.
     Refuse {
         /// 400 to 699.
@@ -65,6 +72,8 @@ pub enum Command {
     RefuseOffer,
     /// [`Output::Ring`].
     Ring,
+    /// [`Output::SendCandidates`].
+    SendCandidates,
 }
 
 /// The result of a step.
@@ -91,6 +100,8 @@ pub enum Output {
     Accept(String),
     /// 200 to the peer's re-INVITE.
     AcceptOffer(String),
+    /// Candidates of the peer's that the media peer does not know yet.
+    AddCandidates(Vec<Candidate>),
     /// Translate and set the peer's answer to our offer; then [`Step::AnswerApplied`].
     ApplyAnswer {
         /// For the result.
@@ -147,6 +158,8 @@ pub enum Output {
         /// What the peer offers.
         offer: String,
     },
+    /// INFO with our candidates, as the body of a `trickle-ice` package.
+    SendCandidates(String),
     /// Tell the application.
     Tell(Told),
     /// Roll the media peer's offer back, if it holds one.

@@ -6,7 +6,7 @@ use siprtc_core::sip::{NameAddr, SipStack, SipUri, TimerConfig};
 use siprtc_core::{CallId, Result};
 use siprtc_gateway::{
     Account, Answer, CallEvent, CallEventKind, Dial, Ending, Gateway, GatewayConfig, GatewayEvent, Hangup,
-    MediaPlan, Router,
+    MediaPlan, Router, Trickle,
 };
 use siprtc_nat_agent::{InterfaceFilter, NatConfig};
 use siprtc_testkit::media::{FakeEngine, FakeNetwork, Impairment};
@@ -46,6 +46,7 @@ pub(crate) struct Setup {
     pub(crate) bob: Vec<Codec>,
     /// Alice's and Bob's.
     pub(crate) max_calls: [usize; 2],
+    pub(crate) trickle: [Trickle; 2],
 }
 
 impl Default for Setup {
@@ -54,6 +55,7 @@ impl Default for Setup {
             alice: Codec::ALL.to_vec(),
             bob: Codec::ALL.to_vec(),
             max_calls: [8, 8],
+            trickle: [Trickle::Half; 2],
         }
     }
 }
@@ -76,9 +78,10 @@ pub(crate) fn set_up<F: Future>(setup: Setup, scenario: impl FnOnce(Phone, Phone
             of_alice,
             &network,
             setup.alice,
-            setup.max_calls[0],
+            (setup.max_calls[0], setup.trickle[0]),
         );
-        let bob = Phone::new("bob", bob, of_bob, &network, setup.bob, setup.max_calls[1]);
+        let of_setup = (setup.max_calls[1], setup.trickle[1]);
+        let bob = Phone::new("bob", bob, of_bob, &network, setup.bob, of_setup);
         // Both have begun: their routers know them.
         tokio::task::yield_now().await;
         scenario(alice, bob).await
@@ -94,7 +97,14 @@ pub(crate) fn alone<F: Future>(
         let (router, sink) = (Arc::new(Router::new()), RecordingSink::new());
         let (alice, bob) = Wire::pair(router.clone(), sink.clone());
         let network = FakeNetwork::new(Impairment::default());
-        let alice = Phone::new("alice", alice, router, &network, Codec::ALL.to_vec(), 8);
+        let alice = Phone::new(
+            "alice",
+            alice,
+            router,
+            &network,
+            Codec::ALL.to_vec(),
+            (8, Trickle::Half),
+        );
         tokio::task::yield_now().await;
         scenario(alice, bob, sink).await
     })
@@ -107,7 +117,7 @@ impl Phone {
         router: Arc<Router>,
         network: &Arc<FakeNetwork>,
         codecs: Vec<Codec>,
-        max_calls: usize,
+        (max_calls, trickle): (usize, Trickle),
     ) -> Self {
         let (sender, events) = mpsc::channel(4096);
         let engine = network.engine();
@@ -127,6 +137,8 @@ impl Phone {
                 },
                 ..NatConfig::default()
             },
+            trickle,
+            datagram: None,
         };
         let listener = Listener(sender).start().recipient();
         let gateway = Gateway::new(config, stack.clone(), router, listener).start();

@@ -4,6 +4,7 @@
 
 mod bench;
 mod raw;
+mod trickle;
 
 use bench::*;
 use siprtc_core::media::Codec;

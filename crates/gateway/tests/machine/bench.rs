@@ -8,9 +8,26 @@ use siprtc_dialog_manager::{DialogEventKind as K, DialogTag, Side};
 use siprtc_gateway::Ending;
 use siprtc_gateway::machine::{Call, Command, Epoch, Input, Output, Step, Told};
 use siprtc_gateway::table::{Jsep, Sip};
+use siprtc_sdp_translator::SdpFrag;
 use std::time::{Duration, Instant};
 
 pub(crate) const NOBODY: [&str; 0] = [];
+
+/// The ports of the candidates in an INFO, and whether they are all.
+fn info(body: &str) -> String {
+    let frag: SdpFrag = body.parse().expect("we write what we can read");
+    let ports: Vec<&str> = frag
+        .media()
+        .iter()
+        .flat_map(|media| media.candidates())
+        .filter_map(|line| line.split(' ').nth(5))
+        .collect();
+    format!(
+        "{}{}",
+        ports.join(" "),
+        if frag.is_complete() { " all" } else { "" }
+    )
+}
 
 pub(crate) struct Bench {
     pub(crate) call: Call,
@@ -66,6 +83,10 @@ impl Bench {
 
     fn short(&mut self, output: Output) -> String {
         match output {
+            Output::AddCandidates(candidates) => {
+                let told: Vec<String> = candidates.iter().map(|one| one.port.to_string()).collect();
+                format!("add {}", told.join(" "))
+            }
             Output::Accept(sdp) => format!("200 {sdp}"),
             Output::AcceptOffer(sdp) => format!("200 re {sdp}"),
             Output::ApplyAnswer { epoch, offer, answer } => {
@@ -95,6 +116,7 @@ impl Bench {
                 self.epoch = epoch;
                 format!("screen {offer}")
             }
+            Output::SendCandidates(body) => format!("INFO {}", info(&body)),
             Output::Tell(told) => self.told(told),
             Output::UndoOffer => "undo".into(),
         }

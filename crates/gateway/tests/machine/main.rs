@@ -8,3 +8,4 @@ mod caller;
 mod ends;
 mod offers;
 mod random;
+mod trickle;

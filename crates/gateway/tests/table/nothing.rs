@@ -77,7 +77,7 @@ pub(crate) const NOTHING: &[Nothing] = &[
     // The beginning and the end.
     never(&[
         On::AcceptFailed, On::Answer, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::Answered,
-        On::AnsweredElsewhere, On::AnsweredSame, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer,
+        On::AnsweredElsewhere, On::AnsweredSame, On::CandidatesUntold, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer,
         On::DialogEnded, On::EarlyAnswer, On::Hangup, On::MediaClosed, On::MediaError, On::MediaLost, On::OfferFailed,
         On::OfferMade, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::PathBroken, On::ReAnswered, On::ReConfirmed,
         On::ReConfirmedWithAnswer, On::ReGlare, On::ReRefused, On::Refuse, On::Ringing, On::ScreenPassed, On::TookTooLong,
@@ -94,7 +94,7 @@ pub(crate) const NOTHING: &[Nothing] = &[
         "what this state waits for has its own limit"),
     ignored(&[
         On::AcceptFailed, On::Answer, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::Answered,
-        On::AnsweredElsewhere, On::AnsweredSame, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer, On::Dial,
+        On::AnsweredElsewhere, On::AnsweredSame, On::CandidatesUntold, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer, On::Dial,
         On::EarlyAnswer, On::Hangup, On::Invited, On::InvitedOfferless, On::MediaError, On::MediaLost, On::OfferFailed,
         On::OfferMade, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::PathBroken, On::ReAnswered, On::ReConfirmed,
         On::ReConfirmedWithAnswer, On::ReGlare, On::ReRefused, On::Refuse, On::Ringing, On::ScreenPassed,
@@ -159,6 +159,9 @@ pub(crate) const NOTHING: &[Nothing] = &[
     // The path.
     ignored(&[On::PathBroken], "all but Confirmed, Stable", |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Confirmed, Stable),
         "the first negotiation is not over, or another runs: it brings new candidates, or the path says again that it is silent"),
+
+    never(&[On::CandidatesUntold], "all but Confirmed, Stable", |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Confirmed, Stable),
+        "it is kept until the negotiation that runs is over"),
 
     // re-INVITEs of ours.
     never(&[On::ReAnswered, On::ReRefused], "all but ReInviting, HaveLocalOffer",

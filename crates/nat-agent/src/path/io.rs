@@ -9,7 +9,7 @@ use super::stream::{self, Streams};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use siprtc_core::Result;
-use siprtc_core::ice::{Candidate, IceParameters, IcePath, PathEventSink, PathStats};
+use siprtc_core::ice::{Candidate, IceParameters, IcePath, PathEvent, PathEventSink, PathStats};
 use socket2::SockRef;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -96,8 +96,9 @@ impl Path {
                 Output::Stream { relay, data } => inner.stream(relay, data),
             }
         }
-        if inner.machine.is_gathered() != *self.gathered.borrow() {
-            self.gathered.send_replace(inner.machine.is_gathered());
+        let is_gathered = inner.machine.is_gathered();
+        if is_gathered != self.gathered.send_replace(is_gathered) && is_gathered && inner.machine.is_told() {
+            self.events.emit(PathEvent::Gathered);
         }
         if let Some(reader) = inner.reader.take() {
             reader.wake();
@@ -277,6 +278,10 @@ impl IcePath for Path {
             tracing::debug!("gathering goes on; the SDP has what is there");
         }
         self.inner.lock().machine.tell_candidates()
+    }
+
+    fn is_gathered(&self) -> bool {
+        self.inner.lock().machine.is_gathered()
     }
 
     fn set_remote(&self, parameters: &IceParameters, candidates: &[Candidate]) -> Result<()> {

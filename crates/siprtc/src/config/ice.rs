@@ -4,6 +4,7 @@ use super::invalid;
 use serde::Deserialize;
 use siprtc_core::Result;
 use siprtc_core::ice::{IcePolicy, IceServer, IceServerKind, IceServerTransport};
+use siprtc_gateway::Trickle;
 
 /// `[ice]`: what a call can be reached by.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,6 +22,7 @@ pub struct IceSettings {
     pub probe_timeout_ms: u64,
     pub probe_interval_s: u64,
     pub gather_budget_ms: u64,
+    pub trickle: String,
     pub ports: Vec<u16>,
     pub tls: IceTlsSettings,
 }
@@ -109,6 +111,16 @@ impl IceServerConfig {
 }
 
 impl IceSettings {
+    pub(crate) fn trickle(&self) -> Result<Trickle> {
+        match self.trickle.as_str() {
+            "full" => Ok(Trickle::Full),
+            "half" => Ok(Trickle::Half),
+            "off" => Ok(Trickle::Off),
+            other => Err(invalid(format!("ice.trickle = {other:?} is not known"))
+                .advice("choose one of: half, full, off")),
+        }
+    }
+
     pub(crate) fn policy(&self) -> Result<IcePolicy> {
         match self.policy.as_str() {
             "all" => Ok(IcePolicy::All),

@@ -65,6 +65,11 @@ impl Machine {
         self.reflexive.is_over() && self.relays.iter().all(|relay| relay.standing != Standing::Asking)
     }
 
+    /// Whether a description was made of what there was.
+    pub(in crate::path) fn is_told(&self) -> bool {
+        self.is_told
+    }
+
     /// What the peer is told; whatever is gathered later comes as [`PathEvent::Candidate`].
     pub(in crate::path) fn tell_candidates(&mut self) -> Vec<Candidate> {
         self.is_told = true;

@@ -1,0 +1,201 @@
+//! Candidates that come after their description (RFC 8838): which of them the peer is told, and how.
+//!
+//! A peer that takes INFOs of the package `trickle-ice` (RFC 8840) gets them as INFOs. Any other gets them with a new offer,
+//! once all are there, if no pair was found without them.
+
+use siprtc_core::ice::Candidate;
+use siprtc_dialog_manager::DialogTag;
+use siprtc_sdp_translator::{SdpFrag, says_trickle};
+
+/// Most candidates of ours that come late. **Policy when full**: later ones are not told.
+const MOST_LATE: usize = 64;
+/// Most dialogs of a call, as many forks as the dialog manager knows. **Policy when full**: what others say is not heard.
+const MOST_DIALOGS: usize = 16;
+
+/// What a dialog's peer has said.
+#[derive(Debug)]
+struct Peer {
+    dialog: DialogTag,
+    /// It takes INFOs.
+    takes: bool,
+    /// It has sent a provisional answer, and our INFO tells it that the dialog stands (RFC 8840 section 4.3).
+    is_told: bool,
+    /// Its latest fragment, which repeats all that went before.
+    heard: Option<SdpFrag>,
+}
+
+/// The candidates of one call.
+#[derive(Debug, Default)]
+pub(super) struct Trickle {
+    /// Of our latest description; `None` when it says nothing of ICE.
+    ours: Option<SdpFrag>,
+    /// Whether that description says that we trickle.
+    is_offered: bool,
+    /// Of the last description that was settled: what holds if the latest is taken back.
+    settled: Option<(SdpFrag, bool)>,
+    /// Found since.
+    late: Vec<Candidate>,
+    is_complete: bool,
+    /// What the peer knows of us.
+    told: Option<SdpFrag>,
+    /// How many of `late` a new offer was made for already.
+    offered_for: usize,
+    peers: Vec<Peer>,
+    /// What the media peer knows of the peer; `None` until the peer's description is set.
+    applied: Option<(SdpFrag, String)>,
+    is_up: bool,
+}
+
+impl Trickle {
+    /// The media peer found one more.
+    pub(super) fn found(&mut self, candidate: Candidate) {
+        if self.late.len() < MOST_LATE {
+            self.late.push(candidate);
+        }
+    }
+
+    /// The media peer has found all.
+    pub(super) fn complete(&mut self) {
+        self.is_complete = true;
+    }
+
+    /// A pair was found.
+    pub(super) fn is_up(&mut self) {
+        self.is_up = true;
+    }
+
+    /// A description of ours goes out.
+    pub(super) fn describe(&mut self, ours: &str) {
+        self.ours = SdpFrag::of(ours).ok();
+        self.is_offered = says_trickle(ours);
+        self.told = self.ours.clone();
+    }
+
+    /// Both descriptions are set in the media peer.
+    pub(super) fn settle(&mut self, theirs: &str) {
+        self.settled = self.ours.clone().map(|ours| (ours, self.is_offered));
+        self.applied = SdpFrag::of(theirs).ok().map(|frag| (frag, theirs.to_owned()));
+    }
+
+    /// Another description of the peer's is about to be set: what the peer trickles from now on may belong to it.
+    pub(super) fn unsettle(&mut self) {
+        self.applied = None;
+    }
+
+    /// Our description is taken back.
+    pub(super) fn undo(&mut self) {
+        if let Some((ours, is_offered)) = self.settled.clone() {
+            (self.told, self.ours, self.is_offered) = (Some(ours.clone()), Some(ours), is_offered);
+        }
+    }
+
+    /// ICE begins anew, or the media peer does.
+    pub(super) fn restart(&mut self) {
+        self.late.clear();
+        self.offered_for = 0;
+        (self.is_complete, self.is_up) = (false, false);
+    }
+
+    /// The dialog manager says what a dialog's peer can.
+    pub(super) fn supports(&mut self, dialog: DialogTag, takes: bool) {
+        if let Some(peer) = self.peer(&dialog) {
+            peer.takes = takes;
+        } else if self.peers.len() < MOST_DIALOGS {
+            self.peers.push(Peer {
+                dialog,
+                takes,
+                is_told: false,
+                heard: None,
+            });
+        }
+    }
+
+    /// An INFO came to nothing.
+    pub(super) fn refused(&mut self, dialog: &DialogTag) {
+        if let Some(peer) = self.peer(dialog) {
+            peer.takes = false;
+            // Whatever it was told, it may not know.
+            self.told = self.ours.clone();
+        }
+    }
+
+    /// Whether any peer takes INFOs.
+    pub(super) fn is_taken(&self) -> bool {
+        self.peers.iter().any(|peer| peer.takes)
+    }
+
+    /// A provisional answer made the dialog known to us; the INFO that tells its peer so, if one is owed.
+    pub(super) fn rings(&mut self, dialog: &DialogTag) -> Option<String> {
+        let is_offered = self.is_offered;
+        let peer = self.peer(dialog)?;
+        if !is_offered || !peer.takes || std::mem::replace(&mut peer.is_told, true) {
+            return None;
+        }
+        self.info()
+    }
+
+    /// A fragment of the peer's.
+    pub(super) fn hear(&mut self, dialog: &DialogTag, frag: SdpFrag) {
+        if let Some(peer) = self.peer(dialog) {
+            peer.heard = Some(frag);
+        }
+    }
+
+    /// The peer's candidates that the media peer does not know yet.
+    pub(super) fn new_candidates(&mut self) -> Vec<Candidate> {
+        let Some((known, theirs)) = &mut self.applied else {
+            return Vec::new();
+        };
+        let mut new = Vec::new();
+        for peer in &mut self.peers {
+            // What belongs to another description than the one that is set comes too early, or too late.
+            let Some(frag) = peer.heard.take_if(|frag| frag.belongs_to(theirs)) else {
+                continue;
+            };
+            let beyond = frag.beyond(known);
+            let lines = beyond.media().iter().flat_map(|media| media.candidates());
+            let found: Vec<Candidate> = lines.filter_map(|line| line.parse().ok()).collect();
+            if !found.is_empty() {
+                *known = known.with(&found, false);
+                new.extend(found);
+            }
+        }
+        new
+    }
+
+    /// The INFO that tells the peer what it does not know yet.
+    pub(super) fn news(&mut self) -> Option<String> {
+        let is_news = self.is_offered && self.is_taken() && self.now() != self.told;
+        is_news.then(|| self.info()).flatten()
+    }
+
+    /// Nothing but a new offer tells the peer of what was found, and nothing works without it.
+    pub(super) fn takes_offer(&mut self) -> bool {
+        let takes_infos = self.is_offered && self.is_taken();
+        let (Some(now), Some(told)) = (self.now(), &self.told) else {
+            return false;
+        };
+        let beyond = now.beyond(told);
+        let is_new = beyond.media().iter().any(|media| !media.candidates().is_empty());
+        let owed =
+            self.is_complete && !self.is_up && !takes_infos && is_new && self.late.len() > self.offered_for;
+        if owed {
+            // Once for each, whatever becomes of the offer.
+            self.offered_for = self.late.len();
+        }
+        owed
+    }
+
+    fn info(&mut self) -> Option<String> {
+        self.told = self.now();
+        self.told.as_ref().map(ToString::to_string)
+    }
+
+    fn now(&self) -> Option<SdpFrag> {
+        Some(self.ours.as_ref()?.with(&self.late, self.is_complete))
+    }
+
+    fn peer(&mut self, dialog: &DialogTag) -> Option<&mut Peer> {
+        self.peers.iter_mut().find(|peer| peer.dialog == *dialog)
+    }
+}
