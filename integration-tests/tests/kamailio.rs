@@ -195,6 +195,43 @@ fn every_agent_calls_every_other_through_the_same_kamailio() {
     }
 }
 
+/// The INFOs that went through the registrar, each with what was logged after it.
+fn infos(lab: &Lab) -> Vec<String> {
+    let log = lab.registrar().log();
+    log.split("SDP of INFO:").skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn two_phones_that_trickle_wait_for_no_relay_and_tell_each_other_of_it_in_infos() {
+    let lab = Lab::on_loopback("trickle").with_kamailio().with_coturn();
+    // Nothing but what comes late can carry the call.
+    let trickling = |user: &str| {
+        let phone = Phone::of(user).with_turn(&lab);
+        phone.set("ice.policy", "relay").set("ice.trickle", "full")
+    };
+    let (alice, bob) = call(&lab, &trickling("alice"), &trickling("bob"));
+    assert_eq!(candidates(&alice), ("relay", "relay"));
+    assert_eq!(candidates(&bob), ("relay", "relay"));
+    let (infos, with_relays) = requests(&lab, "INFO", "typ relay");
+    assert!(
+        infos >= 2 && with_relays >= 2,
+        "{infos} INFOs, {with_relays} with relays"
+    );
+}
+
+#[test]
+fn a_phone_that_trickles_offers_anew_to_one_that_does_not() {
+    let lab = Lab::on_loopback("no-trickle").with_kamailio().with_coturn();
+    let phone = |user: &str, trickle: &str| {
+        let phone = Phone::of(user).with_turn(&lab);
+        phone.set("ice.policy", "relay").set("ice.trickle", trickle)
+    };
+    let (alice, bob) = call(&lab, &phone("alice", "full"), &phone("bob", "off"));
+    assert_eq!(candidates(&alice), ("relay", "relay"));
+    assert_eq!(candidates(&bob), ("relay", "relay"));
+    assert_eq!(infos(&lab), [""; 0]);
+}
+
 #[test]
 fn a_phone_that_hides_behind_a_relay_talks_with_one_that_does_not() {
     let lab = Lab::on_loopback("half-relay").with_kamailio().with_coturn();

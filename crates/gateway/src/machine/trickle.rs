@@ -49,7 +49,7 @@ pub(super) struct Trickle {
 impl Trickle {
     /// The media peer found one more.
     pub(super) fn found(&mut self, candidate: Candidate) {
-        if self.late.len() < MOST_LATE {
+        if self.late.len() < MOST_LATE && !self.late.contains(&candidate) {
             self.late.push(candidate);
         }
     }
@@ -91,6 +91,8 @@ impl Trickle {
 
     /// ICE begins anew, or the media peer does.
     pub(super) fn restart(&mut self) {
+        // Nothing is told until there is a description to tell it of.
+        (self.ours, self.told) = (None, None);
         self.late.clear();
         self.offered_for = 0;
         (self.is_complete, self.is_up) = (false, false);

@@ -241,8 +241,9 @@ fn nobody_answers_for_ever() {
     between(|mut alice, mut bob| async move {
         alice.dial(&bob).await;
         bob.incoming().await;
-        assert_eq!(bob.over().await.unwrap_err().cause, Cause::NoAnswer);
-        alice.over().await.unwrap_err();
+        // Both run out of patience in the same moment: whoever is first ends it.
+        let causes = [bob.over().await, alice.over().await].map(|over| over.unwrap_err().cause);
+        assert!(causes.contains(&Cause::NoAnswer), "{causes:?}");
     });
 }
 
