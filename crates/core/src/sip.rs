@@ -468,6 +468,11 @@ pub trait SipStack: Send + Sync + 'static {
     /// [`TxEnd::Transport`]. Nothing on UDP. Needs [`Feature::FlowControl`].
     async fn close_flow(&self, flow: FlowId) -> Result<()>;
 
+    /// This host's addresses are not what they were: whoever watches them says so. The system's routes are asked anew, and
+    /// connections from an address that is gone are closed at once, where retransmission would take minutes to notice:
+    /// [`StackEvent::FlowDown`] follows. Needs [`Feature::AddressChanges`].
+    fn addresses_changed(&self) {}
+
     /// Stops listening, gives running transactions `grace` to end, then closes every flow and ends every task.
     async fn shutdown(&self, grace: Duration);
 }

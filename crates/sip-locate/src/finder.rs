@@ -114,6 +114,10 @@ impl Finder {
         self.dead.lock().insert(Instant::now(), target, time);
     }
 
+    pub(crate) fn forget_dead(&self) {
+        *self.dead.lock() = Dead::default();
+    }
+
     pub(crate) fn is_alive(&self, target: Target) {
         self.dead.lock().remove(target);
     }

@@ -308,6 +308,12 @@ impl SipStack for Located {
         self.stack.close_flow(flow).await
     }
 
+    fn addresses_changed(&self) {
+        // What was not reached from the old ones says nothing of the new ones.
+        self.finder.forget_dead();
+        self.stack.addresses_changed();
+    }
+
     async fn shutdown(&self, grace: Duration) {
         self.core.failover.lock().close();
         self.stack.shutdown(grace).await;

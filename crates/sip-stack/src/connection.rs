@@ -10,7 +10,7 @@ use siprtc_core::sip::{Flow, FlowId, Transport};
 use siprtc_core::{Error, Fault};
 use std::collections::{HashMap, VecDeque};
 use std::error::Error as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
 use tokio::sync::Notify;
@@ -333,6 +333,19 @@ impl Connections {
         }
     }
 
+    /// Closes those from addresses for which `is_gone` holds: nothing that is sent from there arrives, and the system
+    /// would repeat it for minutes. One that is still opening has its own limit.
+    pub(crate) fn close_from(&self, is_gone: impl Fn(IpAddr) -> bool) {
+        let mut asked = HashMap::new();
+        for connection in self.all() {
+            let Some(flow) = connection.flow() else { continue };
+            let local = flow.local.ip();
+            if *asked.entry(local).or_insert_with(|| is_gone(local)) {
+                connection.close(&format!("this host has its address {local} no more"));
+            }
+        }
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
         self.table.lock().by_id.values().cloned().collect()
     }
@@ -426,6 +439,24 @@ mod tests {
         assert!(reach(&table, Some("a.example"), false).1);
         table.remove(&accepted);
         assert!(reach(&table, Some("192.0.2.1"), false).1);
+    }
+
+    #[test]
+    fn connections_from_an_address_that_is_gone_are_closed_and_no_others() {
+        let table = Connections::new(10);
+        let [gone, here, opening] = [1, 2, 3].map(|port| {
+            let remote = SocketAddr::new(remote().ip(), port);
+            table.accept(Transport::Tcp, remote).unwrap()
+        });
+        let [old, new] = ["192.0.2.7:1", "192.0.2.8:1"].map(|local| local.parse::<SocketAddr>().unwrap());
+        gone.opened(old).unwrap();
+        here.opened(new).unwrap();
+        table.close_from(|ip| ip == old.ip());
+        let why = |connection: &Connection| connection.orders(Waker::noop(), &mut VecDeque::new()).close;
+        assert!(why(&gone).is_some_and(|why| why.contains("192.0.2.7")));
+        assert_eq!((why(&here), why(&opening)), (None, None));
+        let reached = table.reach(Transport::Tcp, gone.remote(), None, false).unwrap();
+        assert!(matches!(reached, Reached::New(_)), "nobody waits for it to be closed");
     }
 
     #[test]

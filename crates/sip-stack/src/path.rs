@@ -7,7 +7,8 @@ use crate::connection::Connection;
 use parking_lot::Mutex;
 use siprtc_core::sip::FlowId;
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -21,8 +22,8 @@ pub(crate) const MAX_IPV6_FLOWS: usize = 8192;
 /// Most remote addresses whose source address is remembered; beyond it all are asked for anew.
 const MAX_SOURCES: usize = 1024;
 
-/// How long the system's choice of a source address is believed.
-const SOURCE_LIFE: Duration = Duration::from_secs(10);
+/// How long the system's choice of a source address is believed, unless somebody says that addresses changed.
+const SOURCE_LIFE: Duration = Duration::from_secs(1);
 
 const UDP: u64 = 1 << 63;
 const IPV6: u64 = 1 << 62;
@@ -136,6 +137,11 @@ impl UdpFlows {
         }
     }
 
+    /// The system's routes may choose other addresses from now on.
+    pub(crate) fn forget_sources(&self) {
+        self.sources.lock().clear();
+    }
+
     /// The address that the system's routes give a packet to `remote`, at most [`SOURCE_LIFE`] old.
     pub(crate) fn source(&self, mut remote: SocketAddr) -> Option<SocketAddr> {
         // The port makes no difference to the routes, but 0 is refused.
@@ -206,6 +212,12 @@ fn ask_for_source(remote: SocketAddr) -> Option<SocketAddr> {
     probe.local_addr().ok()
 }
 
+/// Whether this host had the address and has it no more. Binding asks; nothing is sent. (Where the system lets anybody bind
+/// any address, `net.ipv4.ip_nonlocal_bind`, it never says so.)
+pub(crate) fn is_gone(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +261,35 @@ mod tests {
         assert!(table.young.by_id.len() + table.old.by_id.len() <= MAX_IPV6_FLOWS);
         assert_eq!(table.young.by_id.len(), table.young.by_peer.len());
         assert_eq!(table.old.by_id.len(), table.old.by_peer.len());
+    }
+
+    #[test]
+    fn an_address_that_no_interface_has_is_gone() {
+        for gone in ["192.0.2.77", "2001:db8::77"] {
+            // A host without IPv6 says something else of it, which must not count.
+            assert!(is_gone(gone.parse().unwrap()) || gone.contains(':'), "{gone}");
+        }
+        for here in ["127.0.0.1", "0.0.0.0"] {
+            assert!(!is_gone(here.parse().unwrap()), "{here}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_address_is_asked_for_anew_when_addresses_changed() {
+        let flows = UdpFlows::default();
+        let remote: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let before: SocketAddr = "192.0.2.77:1".parse().unwrap();
+        let remember = || {
+            let until = Instant::now() + SOURCE_LIFE;
+            flows.sources.lock().insert(remote, (Some(before), until));
+        };
+        remember();
+        assert_eq!(flows.source(remote), Some(before), "believed for a while");
+        flows.forget_sources();
+        assert_eq!(flows.source(remote).unwrap().ip(), remote.ip());
+        remember();
+        tokio::time::advance(SOURCE_LIFE).await;
+        assert_eq!(flows.source(remote).unwrap().ip(), remote.ip(), "not for long");
     }
 
     #[test]

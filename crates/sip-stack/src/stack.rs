@@ -4,7 +4,7 @@ use crate::MessageParser;
 use crate::complete;
 use crate::engine::{Engine, Parts};
 use crate::listen::{self, Bound};
-use crate::path::{MAX_UDP, Path};
+use crate::path::{MAX_UDP, Path, is_gone};
 use crate::target;
 use crate::tls::Tls;
 use crate::udp::{self, UdpSockets};
@@ -182,6 +182,11 @@ impl SipStack for Stack {
         })?;
         connection.close("its user closed it");
         Ok(())
+    }
+
+    fn addresses_changed(&self) {
+        self.0.udp_flows.forget_sources();
+        self.0.connections.close_from(is_gone);
     }
 
     async fn shutdown(&self, grace: Duration) {

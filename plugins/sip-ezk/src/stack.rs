@@ -140,6 +140,10 @@ pub(crate) const CAPABILITY: SipCapability = SipCapability {
     keepalives: &[Keepalive::Crlf, Keepalive::Stun],
     gaps: &[
         Gap {
+            feature: Feature::AddressChanges,
+            why: "ezk closes no connection whose own address is gone, so its listeners stay on the address they began with",
+        },
+        Gap {
             feature: Feature::AnswersMalformed,
             why: "ezk drops a message whose start line or whose From, To, Call-ID, CSeq or Via it cannot read",
         },

@@ -53,10 +53,16 @@ pub(crate) const CAPABILITY: SipCapability = SipCapability {
         Transport::Wss,
     ],
     keepalives: &[Keepalive::Crlf, Keepalive::Stun],
-    gaps: &[Gap {
-        feature: Feature::UnknownMethods,
-        why: "rsipstack's methods are a closed list: a request with another is answered 501, or not sent",
-    }],
+    gaps: &[
+        Gap {
+            feature: Feature::AddressChanges,
+            why: "its adapter closes no connection whose own address is gone, so its listeners stay on the address they began with",
+        },
+        Gap {
+            feature: Feature::UnknownMethods,
+            why: "rsipstack's methods are a closed list: a request with another is answered 501, or not sent",
+        },
+    ],
 };
 
 #[async_trait]

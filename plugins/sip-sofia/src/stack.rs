@@ -22,6 +22,10 @@ pub(crate) const CAPABILITY: SipCapability = SipCapability {
     keepalives: &[Keepalive::Crlf],
     gaps: &[
         Gap {
+            feature: Feature::AddressChanges,
+            why: "its adapter closes no connection whose own address is gone, so its listeners stay on the address they began with",
+        },
+        Gap {
             feature: Feature::EscapedNul,
             why: "sofia ends a header field at a NUL, also at one that is escaped in a display name, and drops the message",
         },

@@ -40,6 +40,10 @@ pub struct Gap {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Feature {
+    /// This host's addresses may change: a listener on every address leaves, in each datagram and each new connection, from
+    /// the one that the system's routes choose then, its Via says which, and
+    /// [`SipStack::addresses_changed`](super::SipStack) does what it says. Without it a listener is bound to one address.
+    AddressChanges,
     /// A request that cannot be parsed is answered 400 when enough of it is readable; else it is only reported.
     AnswersMalformed,
     /// Compact header field names (RFC 3261 section 7.3.3).
@@ -89,6 +93,7 @@ impl Feature {
     /// In a table: `unknown methods`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Feature::AddressChanges => "changes of address",
             Feature::AnswersMalformed => "answers malformed requests",
             Feature::CompactNames => "compact names",
             Feature::ConnectionLimit => "connection limit",
