@@ -5,7 +5,7 @@ use crate::io::{Input, LeaveFailure, Output};
 use crate::leg::ANSWER_WAIT;
 use crate::machine::Machine;
 use crate::scope::Abilities;
-use crate::{FromStack, Register, RegistrarConfig, RegistrationEvent, RegistrationFailure, Unregister};
+use crate::{FromStack, Moved, Register, RegistrarConfig, RegistrationEvent, RegistrationFailure, Unregister};
 use actix::dev::SendError;
 use actix::prelude::*;
 use siprtc_core::sip::{FlowId, Keepalive, Route, SipRequest, SipStack, StackEvent, TxEnd, TxId, TxOwner};
@@ -222,6 +222,14 @@ impl Handler<Unregister> for RegistrarClient {
                 .advice("nothing to do: the binding ends by itself when it expires"))
             })
         })
+    }
+}
+
+impl Handler<Moved> for RegistrarClient {
+    type Result = ();
+
+    fn handle(&mut self, Moved { contact }: Moved, ctx: &mut Self::Context) {
+        self.input(Input::Moved { contact }, ctx);
     }
 }
 

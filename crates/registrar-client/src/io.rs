@@ -1,7 +1,7 @@
 //! What goes into the machine and what comes out of it.
 
 use crate::{RegistrationEvent, RegistrationFailure};
-use siprtc_core::sip::{Flow, FlowId, Keepalive, Route, SipRequest, SipResponse, TxEnd, TxId};
+use siprtc_core::sip::{Flow, FlowId, Keepalive, NameAddr, Route, SipRequest, SipResponse, TxEnd, TxId};
 use std::net::SocketAddr;
 
 /// What the machine is told.
@@ -13,6 +13,8 @@ pub(crate) enum Input {
     FlowDown { id: FlowId, reason: String },
     /// A keepalive was answered.
     KeepaliveAnswered { id: FlowId, mapped: Option<SocketAddr> },
+    /// This host's addresses changed: it is reached at `contact` from now on.
+    Moved { contact: NameAddr },
     /// The application wants to be registered.
     Register,
     /// An answer to a REGISTER.

@@ -16,7 +16,7 @@ use crate::request::Author;
 use crate::scope::Scope;
 use crate::targets::Targets;
 use crate::{Backoff, RegistrarConfig, RegistrationFailure};
-use siprtc_core::sip::{Flow, FlowId, Route, SipResponse, SipUri, TxEnd, TxId};
+use siprtc_core::sip::{Flow, FlowId, NameAddr, Route, SipResponse, SipUri, TxEnd, TxId};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,8 @@ pub(crate) struct Leg {
     keys: Keyring,
     /// Unregister was asked for and is not over.
     leaving: bool,
+    /// The contact changed while a REGISTER with the old one was in flight.
+    moved: bool,
     notes: VecDeque<Note>,
     /// The flow that the next request has to take (RFC 5626 section 4.2.1: all of one registration go over one).
     path: Option<Flow>,
@@ -77,6 +79,7 @@ struct Reported {
     flow: Option<FlowId>,
     outbound: bool,
     public_gruu: Option<SipUri>,
+    contact: NameAddr,
 }
 
 #[derive(Debug)]
@@ -131,6 +134,7 @@ impl Leg {
             keepalive: config.keepalive,
             keys: Keyring::new(config.secret.clone(), config.weakest_digest),
             leaving: false,
+            moved: false,
             notes: VecDeque::new(),
             path: None,
             recovery: config.recovery.clone(),
@@ -275,6 +279,7 @@ impl Leg {
         }
         self.exchanges += 1;
         self.broken = false;
+        self.moved = false;
         let expires = if purpose == Purpose::Bind { self.expires } else { 0 };
         let cnonce = scope.entropy.token();
         let outbound = !self.without_outbound;
@@ -353,7 +358,7 @@ impl Leg {
     }
 
     fn accepted(&mut self, scope: &mut Scope, response: &SipResponse, flow: Option<Flow>) {
-        let binding = match Binding::read(response, self.author.contact(), self.expires) {
+        let binding = match Binding::read(response, self.author.written(), self.expires) {
             Ok(binding) => binding,
             Err(what) => return self.failed(scope, Failure::malformed(what)),
         };
@@ -371,7 +376,9 @@ impl Leg {
             flow: flow.filter(|_| self.keeps_flow).map(|flow| flow.id),
             outbound,
             public_gruu: binding.public_gruu.clone(),
+            contact: self.author.written().clone(),
         };
+        self.author.accepted();
         self.bound = Some(Bound {
             target,
             until: now + expires,
@@ -399,6 +406,9 @@ impl Leg {
             contacts: binding.contacts,
             changed,
         });
+        if self.moved {
+            self.again(scope);
+        }
     }
 
     fn challenged(&mut self, scope: &mut Scope, response: &SipResponse, purpose: Purpose) {

@@ -23,7 +23,7 @@ pub use config::{Backoff, RegistrarConfig};
 
 use actix::Message;
 use siprtc_core::Error;
-use siprtc_core::sip::{Flow, SipUri, StackEvent};
+use siprtc_core::sip::{Flow, NameAddr, SipUri, StackEvent};
 use std::fmt;
 use std::time::Duration;
 
@@ -44,6 +44,20 @@ pub struct Register;
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct Unregister;
+
+/// This host's addresses have changed: it is reached at `contact` from now on, which may be what it was.
+///
+/// What is registered is registered again at once, over a flow from the new address, by the same Call-ID with the next CSeq
+/// (RFC 3261 section 10.2.4), and so is what waits for its turn after a failure that another network may have mended; a
+/// registrar's Retry-After holds. A REGISTER in flight is waited for first (section 10.2). The binding of the address
+/// that is gone is replaced where the registrar keeps flows (RFC 5626 section 6), and else removed by the same request,
+/// with `expires=0`. A [`RegistrationEvent::Registered`] tells that it is done.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Moved {
+    /// As [`RegistrarConfig::contact`].
+    pub contact: NameAddr,
+}
 
 /// What the stack has to say: every event whose transaction is owned by this client, every `FlowDown` and every
 /// `KeepaliveAnswered`. Others are ignored.
@@ -88,8 +102,8 @@ pub enum RegistrationEvent {
         /// How long it now lasts.
         expires: Duration,
     },
-    /// Registered: for the first time, again after a failure, at another registrar than before, over one more flow, or
-    /// with another public GRUU.
+    /// Registered: for the first time, again after a failure, at another registrar than before, over one more flow, with
+    /// another contact, or with another public GRUU.
     Registered {
         /// The URI of the registrar.
         registrar: String,

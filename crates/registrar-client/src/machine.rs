@@ -74,6 +74,7 @@ impl Machine {
             Input::KeepaliveAnswered { id, mapped } => {
                 self.each(|leg, scope| leg.keepalive_answered(scope, id, mapped));
             }
+            Input::Moved { contact } => self.each(|leg, scope| leg.moved(scope, &contact)),
             Input::Register => self.register(),
             Input::Response { tx, response, flow } => {
                 if let Some(index) = self.legs.iter().position(|leg| leg.asks(tx)) {

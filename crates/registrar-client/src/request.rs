@@ -3,6 +3,7 @@
 use crate::RegistrarConfig;
 use crate::digest::Keyring;
 use siprtc_core::sip::{CSeq, Method, NameAddr, SipRequest, SipUri, Uri};
+use std::collections::VecDeque;
 
 /// What stays the same from one REGISTER to the next, and the CSeq that does not.
 #[derive(Debug)]
@@ -12,9 +13,21 @@ pub(crate) struct Author {
     contact: NameAddr,
     from_tag: String,
     gruu: bool,
+    instance: Option<String>,
+    /// Former contacts that the registrar may still hold, the oldest first; at most [`MAX_FORMER`].
+    former: VecDeque<Former>,
     reg_id: Option<usize>,
     request_uri: Uri,
     sequence: u32,
+    written: NameAddr,
+}
+
+/// A contact that is to be removed.
+#[derive(Debug)]
+struct Former {
+    contact: NameAddr,
+    /// The last REGISTER does so.
+    asked: bool,
 }
 
 impl Author {
@@ -27,24 +40,46 @@ impl Author {
         call_id: String,
         from_tag: String,
     ) -> Self {
-        let mut contact = config.contact.clone();
-        contact.params.remove("expires");
-        if let Some(instance) = &config.instance {
-            contact.params.set("+sip.instance", format!("<{instance}>"));
-        }
-        if let Some(reg_id) = reg_id {
-            contact.params.set("reg-id", reg_id.to_string());
-        }
+        let contact = full_contact(&config.contact, config.instance.as_deref(), reg_id);
         Author {
             aor: NameAddr::new(config.aor.address_of_record()),
             call_id,
+            written: contact.clone(),
             contact,
             from_tag,
             gruu: config.gruu && config.instance.is_some(),
+            instance: config.instance.clone(),
+            former: VecDeque::new(),
             reg_id,
             request_uri: request_uri(&config.aor).into(),
             sequence: 0,
         }
+    }
+
+    /// We are reached at `contact` from now on. `replaces`: the registrar tells our bindings by instance and reg-id, so
+    /// that the new one takes the old one's place (RFC 5626 section 6); else the old one is to be removed.
+    pub(crate) fn moved(&mut self, contact: &NameAddr, replaces: bool) {
+        let now = full_contact(contact, self.instance.as_deref(), self.reg_id);
+        let before = std::mem::replace(&mut self.contact, now);
+        // Whoever comes back to an address must not remove it.
+        self.former.retain(|former| former.contact.uri != self.contact.uri);
+        if before.uri == self.contact.uri || replaces || self.sequence == 0 {
+            return;
+        }
+        // Policy when there are too many: the oldest is left to expire.
+        if self.former.len() >= MAX_FORMER {
+            self.former.pop_front();
+        }
+        self.former.push_back(Former {
+            // By its URI: instance and reg-id name the binding that stays, too.
+            contact: NameAddr::new(before.uri),
+            asked: false,
+        });
+    }
+
+    /// The last REGISTER was accepted.
+    pub(crate) fn accepted(&mut self) {
+        self.former.retain(|former| !former.asked);
     }
 
     /// A REGISTER of our contact for `expires` seconds, 0 to remove it, with credentials where challenges are known.
@@ -69,6 +104,7 @@ impl Author {
                 method: Method::Register,
             },
         );
+        self.written.clone_from(&self.contact);
         let mut contact = self.contact.clone();
         contact.params.set("expires", expires.to_string());
         let outbound = outbound && self.reg_id.is_some();
@@ -76,6 +112,12 @@ impl Author {
             contact.params.remove("reg-id");
         }
         headers.push("Contact", contact);
+        for former in &mut self.former {
+            former.asked = true;
+            let mut contact = former.contact.clone();
+            contact.params.set("expires", "0");
+            headers.push("Contact", contact);
+        }
         headers.push("Expires", expires);
         // RFC 3327 section 5.1: a proxy on the way may add Path only when we say that we understand it.
         let mut supported = "path".to_owned();
@@ -90,9 +132,9 @@ impl Author {
         request
     }
 
-    /// Our contact without `expires`.
-    pub(crate) fn contact(&self) -> &NameAddr {
-        &self.contact
+    /// The contact of the last REGISTER, without `expires`.
+    pub(crate) fn written(&self) -> &NameAddr {
+        &self.written
     }
 
     /// Whether an answer carrying this Call-ID and CSeq number answers our last REGISTER.
@@ -111,6 +153,18 @@ impl Author {
     }
 }
 
+fn full_contact(contact: &NameAddr, instance: Option<&str>, reg_id: Option<usize>) -> NameAddr {
+    let mut contact = contact.clone();
+    contact.params.remove("expires");
+    if let Some(instance) = instance {
+        contact.params.set("+sip.instance", format!("<{instance}>"));
+    }
+    if let Some(reg_id) = reg_id {
+        contact.params.set("reg-id", reg_id.to_string());
+    }
+    contact
+}
+
 /// The domain of the location service: no user part (section 10.2).
 fn request_uri(aor: &SipUri) -> SipUri {
     let uri = SipUri {
@@ -123,6 +177,9 @@ fn request_uri(aor: &SipUri) -> SipUri {
         None => uri,
     }
 }
+
+/// Most former contacts that one REGISTER removes: one for each change of address that came before the last was answered.
+const MAX_FORMER: usize = 4;
 
 /// Section 8.1.1.5: less than 2^31.
 const MAX_SEQUENCE: u32 = (1 << 31) - 1;

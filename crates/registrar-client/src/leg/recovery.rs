@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::io::Output;
 use crate::keepalive::Beat;
 use crate::scope::Scope;
-use siprtc_core::sip::FlowId;
+use siprtc_core::sip::{FlowId, NameAddr};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,31 @@ impl Leg {
 
     pub(crate) fn flow_down(&mut self, scope: &mut Scope, down: FlowId, reason: &str) {
         self.flow_lost(scope, down, &Failure::flow_lost(reason));
+    }
+
+    /// This host's addresses changed.
+    pub(crate) fn moved(&mut self, scope: &mut Scope, contact: &NameAddr) {
+        let replaces = !self.without_outbound && self.bound.as_ref().is_some_and(|bound| bound.outbound);
+        self.author.moved(contact, replaces);
+        if self.leaving {
+            return;
+        }
+        match self.state {
+            State::Asking { .. } => self.moved = true,
+            State::Kept { .. }
+            | State::Waiting {
+                then: Then::Again, ..
+            } => self.again(scope),
+            // What failed may have been the network that is gone. The pace and every Retry-After hold, and the next
+            // failure waits as if nothing had happened.
+            State::Waiting {
+                then: Then::Round, ..
+            } => self.round(scope),
+            State::Idle
+            | State::Waiting {
+                then: Then::GoOn(_), ..
+            } => {}
+        }
     }
 
     /// The flow `down` is gone, or as good as gone.

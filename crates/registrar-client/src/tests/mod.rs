@@ -7,6 +7,7 @@ mod keepalives;
 mod leaving;
 mod random;
 mod registering;
+mod roaming;
 
 use crate::entropy::Entropy;
 use crate::io::{Input, LeaveFailure, Output};
