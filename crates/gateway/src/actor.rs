@@ -5,6 +5,7 @@ mod events;
 mod perform;
 #[cfg(test)]
 mod recovery;
+mod roaming;
 
 use crate::calls::Entry;
 use crate::messages::*;
@@ -35,6 +36,8 @@ pub struct Gateway {
     calls: HashMap<CallId, Entry>,
     idle: Vec<oneshot::Sender<()>>,
     closing: bool,
+    /// Addresses have changed and no route leads out yet.
+    wayless: Option<SpawnHandle>,
 }
 
 /// The actors around the hub.
@@ -69,6 +72,7 @@ impl Gateway {
             calls: HashMap::new(),
             idle: Vec::new(),
             closing: false,
+            wayless: None,
         }
     }
 

@@ -99,6 +99,9 @@ pub struct GatewayConfig {
     /// Most octets of an INVITE that goes over UDP: the description loses what the peer misses least until it fits. `None`:
     /// it keeps everything.
     pub datagram: Option<usize>,
+    /// The account's contact as this host's addresses are, asked for when they have changed; it gives `None` as long as no
+    /// route leads to the account's server. Without it the contact stays.
+    pub contact_now: Option<ContactNow>,
 }
 
 /// What becomes of candidates that are found after their description (RFC 8838, RFC 8840).
@@ -114,6 +117,9 @@ pub enum Trickle {
     /// The same without INFOs, and without a word of them in SIP and SDP.
     Off,
 }
+
+/// Finds out how we are reached. Called within an actor: it must not wait for anybody.
+pub type ContactNow = Arc<dyn Fn() -> Option<NameAddr> + Send + Sync>;
 
 /// What a call plays and where what it hears goes.
 #[derive(Clone, Debug)]

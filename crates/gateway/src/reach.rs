@@ -1,7 +1,7 @@
 //! From how the registration stands to how calls go out and come in: over which flows, and with which contact
 //! (RFC 5626 section 4.3, RFC 5627 section 4.4).
 
-use siprtc_core::sip::{Flow, NameAddr, Uri};
+use siprtc_core::sip::{Flow, NameAddr, SipUri, Uri};
 use siprtc_dialog_manager as dialog;
 use siprtc_registrar_client::RegistrationEvent;
 
@@ -12,6 +12,9 @@ pub(crate) struct Reach {
     contact: NameAddr,
     /// Nobody can open a connection to us: the registered flows are the only way in, and the best way out.
     connected_only: bool,
+    /// What the registrar has said.
+    public_gruu: Option<SipUri>,
+    outbound: bool,
     now: dialog::Reach,
 }
 
@@ -24,7 +27,24 @@ impl Reach {
         Reach {
             contact,
             connected_only,
+            public_gruu: None,
+            outbound: false,
             now,
+        }
+    }
+
+    /// This host's addresses changed: what the dialog manager has to be told.
+    pub(crate) fn moved(&mut self, contact: NameAddr) -> dialog::Reach {
+        self.contact = contact;
+        self.now.contact = self.current();
+        self.now.clone()
+    }
+
+    fn current(&self) -> NameAddr {
+        match &self.public_gruu {
+            Some(gruu) => NameAddr::new(gruu.clone()),
+            None if self.outbound => with_ob(&self.contact),
+            None => self.contact.clone(),
         }
     }
 
@@ -38,12 +58,10 @@ impl Reach {
                 ..
             } => {
                 let over_flows = !flows.is_empty() && (*outbound || self.connected_only);
+                self.public_gruu.clone_from(public_gruu);
+                self.outbound = *outbound;
                 self.now = dialog::Reach {
-                    contact: match public_gruu {
-                        Some(gruu) => NameAddr::new(gruu.clone()),
-                        None if *outbound => with_ob(&self.contact),
-                        None => self.contact.clone(),
-                    },
+                    contact: self.current(),
                     flows: over_flows.then(|| flows.clone()),
                 };
             }
@@ -162,6 +180,30 @@ mod tests {
         let mut reach = reach(true);
         let told = heard(&mut reach, &registered(&[flow(1)], false, None));
         assert_eq!(told, ("<sip:alice@192.0.2.7:5060>".to_owned(), Some(vec![1])));
+    }
+
+    #[test]
+    fn another_address_is_another_contact_unless_a_gruu_stands_for_both() {
+        let moved = |reach: &mut Reach| reach.moved("<sip:alice@192.0.2.8:5060>".parse().unwrap());
+        let mut plain = reach(false);
+        assert_eq!(
+            moved(&mut plain).contact.to_string(),
+            "<sip:alice@192.0.2.8:5060>"
+        );
+        let mut outbound = reach(false);
+        heard(&mut outbound, &registered(&[flow(1)], true, None));
+        let told = moved(&mut outbound);
+        assert_eq!(told.contact.to_string(), "<sip:alice@192.0.2.8:5060;ob>");
+        assert_eq!(
+            told.flows.map(|flows| flows.len()),
+            Some(1),
+            "they say themselves that they are gone"
+        );
+        let told = heard(&mut outbound, &registered(&[flow(2)], true, None));
+        assert_eq!(told.0, "<sip:alice@192.0.2.8:5060;ob>", "and it stays so");
+        let gruu = "sip:alice@example.com;gr=urn:uuid:1";
+        heard(&mut outbound, &registered(&[flow(2)], true, Some(gruu)));
+        assert_eq!(moved(&mut outbound).contact.to_string(), format!("<{gruu}>"));
     }
 
     #[test]

@@ -64,10 +64,11 @@ impl Endpoint {
 
     /// As [`Endpoint::start`], over parts of the caller's own.
     pub async fn start_with(config: &Config, parts: Parts) -> Result<Self> {
-        let plan = Plan::read(config)?;
+        let mut plan = Plan::read(config)?;
         if let Some(capability) = parts.stack.capability() {
             plan.check(parts.stack.name(), &capability)?;
         }
+        plan.settle(parts.stack.capability().as_ref());
         let name = parts.stack.name();
         let tap = Wiretap::new();
         let router = Arc::new(Router::new());
@@ -94,6 +95,7 @@ impl Endpoint {
             runtime: tokio::runtime::Handle::current(),
             codecs: config.media.codecs()?,
             ptime: config.media.ptime_ms,
+            contact_now: plan.contact_now(&stack.listeners()),
             nat: plan.nat,
             trickle: config.ice.trickle()?,
             datagram: config.sip.invite_diet.then_some(config.sip.udp_limit),
@@ -200,12 +202,12 @@ impl Endpoint {
         self.registration.clone()
     }
 
-    /// What the SIP stack is bound to.
+    /// What the SIP stack is bound to: `0.0.0.0` where it hears every address.
     pub fn listeners(&self) -> Vec<Listener> {
         self.stack.listeners()
     }
 
-    /// What peers reach this endpoint by.
+    /// What peers reach this endpoint by, as long as this host's addresses stay.
     pub fn contact(&self) -> &NameAddr {
         &self.account.contact
     }

@@ -9,11 +9,11 @@ use siprtc_core::sip::{
     StackConfig, TimerConfig, Transport,
 };
 use siprtc_core::{Error, Fault, Result};
-use siprtc_gateway::Account;
+use siprtc_gateway::{Account, ContactNow};
 use siprtc_nat_agent::{InterfaceFilter, NatConfig, Ports};
 use siprtc_registrar_client::Backoff;
 use siprtc_sip_locate::{Ipv6, LocateConfig};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     aor: SipUri,
     outbound: Vec<SipUri>,
     registrars: Vec<SipUri>,
+    /// Where the account's server is, when it has one.
+    towards: Option<SipUri>,
     /// What the way to the account's server is over.
     transport: Transport,
     flows: usize,
@@ -48,6 +50,7 @@ impl Plan {
         let flows = flows(account, transport, &registrars)?;
         Ok(Plan {
             stack: stack_config(config, towards, transport)?,
+            towards: towards.cloned(),
             locate: locate_config(&config.sip)?,
             nat: nat_config(config)?,
             aor,
@@ -79,18 +82,60 @@ impl Plan {
         Ok(())
     }
 
-    pub(crate) fn account(&self, config: &Config, listeners: &[Listener]) -> Result<Account> {
-        let account = &config.account;
-        let user = self.aor.decoded_user();
+    /// Binds a listener on every address to one, where the stack needs that.
+    pub(crate) fn settle(&mut self, capability: Option<&SipCapability>) {
+        if capability.is_some_and(|capability| capability.gap(Feature::AddressChanges).is_none()) {
+            return;
+        }
+        for listener in &mut self.stack.listeners {
+            // Nobody can answer 0.0.0.0: others are told the address that the way to the server starts from.
+            if listener.bind.ip().is_unspecified() && listener.advertise.is_none() {
+                let own = own_address(listener.bind.ip(), self.towards.as_ref());
+                listener.bind.set_ip(own.unwrap_or(loopback(listener.bind.ip())));
+            }
+        }
+    }
+
+    /// The listener by which the account's server reaches us; `None`: over connections of ours only.
+    fn reached_by<'a>(&self, listeners: &'a [Listener]) -> Option<&'a Listener> {
         let own = listeners
             .iter()
             .find(|listener| listener.transport == self.transport);
-        // RFC 7118 section 5.2: nobody opens a WebSocket to a client, wherever it listens.
-        let is_web = matches!(self.transport, Transport::Ws | Transport::Wss);
-        let contact = match own.or(listeners.first()) {
-            Some(listener) if own.is_some() && !is_web => self.contact(listener, user.as_deref()),
-            Some(listener) if self.transport == Transport::Udp => self.contact(listener, user.as_deref()),
-            _ => self.connected_contact(user.as_deref())?,
+        match self.transport {
+            Transport::Udp => own.or(listeners.first()),
+            // RFC 7118 section 5.2: nobody opens a WebSocket to a client, wherever it listens.
+            Transport::Ws | Transport::Wss => None,
+            _ => own,
+        }
+    }
+
+    /// How the contact is found out again when addresses have changed; `None`: it does not depend on them.
+    pub(crate) fn contact_now(&self, listeners: &[Listener]) -> Option<ContactNow> {
+        let listener = *self.reached_by(listeners)?;
+        if !listener.advertised.ip().is_unspecified() {
+            return None;
+        }
+        let (aor, towards) = (self.aor.clone(), self.towards.clone());
+        Some(Arc::new(move || {
+            let own = own_address(listener.advertised.ip(), towards.as_ref())?;
+            Some(NameAddr::new(contact(&aor, &at(listener, own))))
+        }))
+    }
+
+    pub(crate) fn account(&self, config: &Config, listeners: &[Listener]) -> Result<Account> {
+        let account = &config.account;
+        let user = self.aor.decoded_user();
+        let reached_by = self.reached_by(listeners);
+        let contact = match reached_by {
+            Some(listener) => {
+                let told = listener.advertised.ip();
+                let own = match told.is_unspecified() {
+                    true => own_address(told, self.towards.as_ref()).unwrap_or(loopback(told)),
+                    false => told,
+                };
+                contact(&self.aor, &at(*listener, own))
+            }
+            None => self.connected_contact(user.as_deref())?,
         };
         let secret = (!account.password.is_empty()).then(|| DigestSecret {
             username: if account.auth_user.is_empty() {
@@ -126,26 +171,15 @@ impl Plan {
             keepalive: (account.keepalive_s > 0).then(|| Duration::from_secs(account.keepalive_s)),
             gruu: account.gruu,
             weakest_digest: self.weakest_digest,
-            connected_only: self.transport.is_reliable() && (own.is_none() || is_web),
+            connected_only: self.transport.is_reliable() && reached_by.is_none(),
             ..Account::new(self.aor.clone(), NameAddr::new(contact))
         })
-    }
-
-    /// What others reach a listener by.
-    fn contact(&self, listener: &Listener, user: Option<&str>) -> SipUri {
-        let contact = self.with_scheme(SipUri::from_addr(listener.advertised), user);
-        match listener.transport {
-            Transport::Udp => contact,
-            // RFC 5630 section 3.1.3: sips: says TLS already.
-            Transport::Tls if contact.secure => contact,
-            transport => contact.with_transport(transport),
-        }
     }
 
     /// For who can be reached over its own connection only: a host that nobody resolves (RFC 7118 section 5.2, RFC 2606).
     fn connected_contact(&self, user: Option<&str>) -> Result<SipUri> {
         let host: Host = format!("{:012x}.invalid", rand::random::<u64>() >> 16).parse()?;
-        let mut contact = self.with_scheme(SipUri::new(host), user);
+        let mut contact = with_scheme(&self.aor, SipUri::new(host), user);
         contact = match self.transport {
             Transport::Ws | Transport::Wss => contact.with_transport(Transport::Ws),
             Transport::Tls if contact.secure => contact,
@@ -156,17 +190,35 @@ impl Plan {
         }
         Ok(contact)
     }
+}
 
-    /// RFC 5630 section 3.1.2: who is reached by sips: says so in its Contact.
-    fn with_scheme(&self, uri: SipUri, user: Option<&str>) -> SipUri {
-        let uri = SipUri {
-            secure: self.aor.secure,
-            ..uri
-        };
-        match user {
-            Some(user) => uri.with_user(user),
-            None => uri,
-        }
+/// A listener on every address, as it is reached at one.
+fn at(listener: Listener, own: IpAddr) -> Listener {
+    let advertised = SocketAddr::new(own, listener.advertised.port());
+    Listener { advertised, ..listener }
+}
+
+/// What others reach a listener by.
+fn contact(aor: &SipUri, listener: &Listener) -> SipUri {
+    let user = aor.decoded_user();
+    let contact = with_scheme(aor, SipUri::from_addr(listener.advertised), user.as_deref());
+    match listener.transport {
+        Transport::Udp => contact,
+        // RFC 5630 section 3.1.3: sips: says TLS already.
+        Transport::Tls if contact.secure => contact,
+        transport => contact.with_transport(transport),
+    }
+}
+
+/// RFC 5630 section 3.1.2: who is reached by sips: says so in its Contact.
+fn with_scheme(aor: &SipUri, uri: SipUri, user: Option<&str>) -> SipUri {
+    let uri = SipUri {
+        secure: aor.secure,
+        ..uri
+    };
+    match user {
+        Some(user) => uri.with_user(user),
+        None => uri,
     }
 }
 
@@ -249,17 +301,11 @@ fn stack_config(config: &Config, towards: Option<&SipUri>, transport: Transport)
         .iter()
         .map(|text| config::listener("sip.listen", text))
         .collect();
-    let mut listeners = listeners?;
+    let listeners = listeners?;
     if listeners.is_empty() && (towards.is_none() || !transport.is_reliable()) {
         return Err(wiring("sip.listen is empty".to_owned()).advice(
             "write at least one listener, such as udp:0.0.0.0:0, or reach account.outbound over tcp, tls, ws or wss",
         ));
-    }
-    for listener in &mut listeners {
-        // Nobody can answer 0.0.0.0: others are told the address that the way to the server starts from.
-        if listener.bind.ip().is_unspecified() && listener.advertise.is_none() {
-            listener.bind.set_ip(own_address(listener.bind.ip(), towards));
-        }
     }
     let tls = tls_files::read(&sip.tls)?;
     if let Some(listener) = listeners.iter().find(|listener| needs_certificate(listener))
@@ -323,8 +369,8 @@ fn name_server(text: &str) -> Result<SocketAddr> {
     })
 }
 
-/// Our own address on the way to `towards` (no packet is sent), or on the way out, or loopback.
-fn own_address(unspecified: IpAddr, towards: Option<&SipUri>) -> IpAddr {
+/// Our own address on the way to `towards` (no packet is sent), or on the way out; `None`: no route leads there.
+fn own_address(unspecified: IpAddr, towards: Option<&SipUri>) -> Option<IpAddr> {
     let ways = [
         towards.and_then(SipUri::socket_addr),
         Some(SocketAddr::new(
@@ -345,11 +391,13 @@ fn own_address(unspecified: IpAddr, towards: Option<&SipUri>) -> IpAddr {
         .flatten()
         .filter(|way| way.is_ipv4() == unspecified.is_ipv4())
         .find_map(own)
-        .unwrap_or(if unspecified.is_ipv4() {
-            IpAddr::from([127, 0, 0, 1])
-        } else {
-            IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])
-        })
+}
+
+fn loopback(unspecified: IpAddr) -> IpAddr {
+    match unspecified {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
 }
 
 fn ports(range: &[u16]) -> Result<Ports> {

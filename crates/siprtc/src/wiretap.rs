@@ -267,6 +267,10 @@ impl SipStack for TappedStack {
         self.inner.close_flow(flow).await
     }
 
+    fn addresses_changed(&self) {
+        self.inner.addresses_changed();
+    }
+
     async fn shutdown(&self, grace: Duration) {
         self.inner.shutdown(grace).await;
     }

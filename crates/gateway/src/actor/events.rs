@@ -5,7 +5,7 @@ use crate::calls::Entry;
 use crate::machine::{Command, Input};
 use crate::messages::*;
 use actix::prelude::*;
-use siprtc_core::ice::{CandidateKind, IceState};
+use siprtc_core::ice::IceState;
 use siprtc_core::media::MediaEvent;
 use siprtc_dialog_manager::{self as dialog, DialogEvent, DialogEventKind};
 use siprtc_media_session::{SessionEvent, SessionEventKind};
@@ -123,17 +123,7 @@ impl Handler<NatEvent> for Gateway {
 
     fn handle(&mut self, event: NatEvent, ctx: &mut Context<Self>) {
         if let NatEvent::AddressesChanged(addresses) = &event {
-            // An interface that came concerns nobody whose own is still there. What is below a relay or a NAT nobody here
-            // knows: better once too often.
-            let is_broken = |entry: &Entry| {
-                entry.local.is_some_and(|local| {
-                    local.kind != CandidateKind::Host || !addresses.contains(&local.addr.ip())
-                })
-            };
-            let broken = self.calls.iter().filter(|(_, entry)| is_broken(entry));
-            for id in broken.map(|(id, _)| *id).collect::<Vec<_>>() {
-                self.input(ctx, id, Input::PathBroken);
-            }
+            self.moved(ctx, addresses.clone());
         }
         self.tell_all(GatewayEvent::Nat(event));
     }

@@ -11,7 +11,7 @@ use siprtc_gateway::{
 use siprtc_nat_agent::{InterfaceFilter, NatConfig};
 use siprtc_testkit::media::{FakeEngine, FakeNetwork, Impairment};
 use siprtc_testkit::sip::{RecordingSink, Wire};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -36,6 +36,8 @@ pub(crate) struct Phone {
     pub(crate) engine: Arc<FakeEngine>,
     pub(crate) network: Arc<FakeNetwork>,
     pub(crate) stack: Arc<dyn SipStack>,
+    /// What the gateway is told when it asks how it is reached after its addresses changed; `None`: no route.
+    pub(crate) contact: Arc<Mutex<Option<NameAddr>>>,
     events: mpsc::Receiver<GatewayEvent>,
 }
 
@@ -121,6 +123,7 @@ impl Phone {
     ) -> Self {
         let (sender, events) = mpsc::channel(4096);
         let engine = network.engine();
+        let contact = Arc::new(Mutex::new(None));
         let config = GatewayConfig {
             account: account(name, &*stack),
             timers: TimerConfig::default(),
@@ -139,6 +142,10 @@ impl Phone {
             },
             trickle,
             datagram: None,
+            contact_now: Some(Arc::new({
+                let contact = contact.clone();
+                move || contact.lock().unwrap().clone()
+            })),
         };
         let listener = Listener(sender).start().recipient();
         let gateway = Gateway::new(config, stack.clone(), router, listener).start();
@@ -147,6 +154,7 @@ impl Phone {
             engine,
             network: network.clone(),
             stack,
+            contact,
             events,
         }
     }

@@ -5,7 +5,8 @@ use siprtc_core::sip::{
     CSeq, Headers, Method, NameAddr, Route, SipRequest, SipResponse, SipStack, TxId, TxIds, TxOwner, Uri,
 };
 use siprtc_core::{CallId, Cause};
-use siprtc_gateway::{Answer, CallEventKind, MediaPlan, Side};
+use siprtc_gateway::{Answer, CallEventKind, MediaPlan, Side, StartRegistration};
+use siprtc_nat_agent::NatEvent;
 use siprtc_testkit::sip::{RecordingSink, answer, request};
 use std::sync::Arc;
 
@@ -334,5 +335,57 @@ fn an_invite_without_an_offer_is_offered_something() {
         raw.sequence = invite.headers.cseq().unwrap().sequence;
         raw.ack(Some(sdp(1, PCMA))).await;
         alice.confirmed().await;
+    });
+}
+
+/// Has Alice's gateway hear that her addresses changed.
+async fn addresses_change(alice: &Phone) {
+    let addresses = vec![[192, 0, 2, 8].into()];
+    alice
+        .gateway
+        .send(NatEvent::AddressesChanged(addresses))
+        .await
+        .unwrap();
+}
+
+#[test]
+fn another_address_is_registered_and_told_to_the_peer_once_a_route_leads_out() {
+    const NEW: &str = "sip:alice@192.0.2.8:5060";
+    alone(|mut alice, stack, sink| async move {
+        let mut raw = Raw::new(stack, sink);
+        alice.tell(StartRegistration).await.unwrap();
+        let (tx, register) = raw.request(Method::Register).await;
+        let old = register.headers.contact_uri().unwrap().to_string();
+        let mut ok = register.response(200);
+        ok.headers.copy_from(&register.headers, "Contact");
+        raw.stack.respond(tx, ok).await.unwrap();
+        connect(&mut alice, &mut raw).await;
+
+        addresses_change(&alice).await;
+        let contact_of = |answer: &SipResponse| answer.headers.contact_uri().unwrap().to_string();
+        let answer = raw.reinvite(Some(sdp(1, PCMA)), 200).await;
+        raw.ack(None).await;
+        assert_eq!(contact_of(&answer), old, "there is no route yet");
+
+        *alice.contact.lock().unwrap() = Some(NameAddr::new(NEW.parse::<Uri>().unwrap()));
+        let (tx, register) = raw.request(Method::Register).await;
+        let contacts: Vec<&str> = register
+            .headers
+            .iter()
+            .filter(|(name, _)| name.as_str().eq_ignore_ascii_case("Contact"))
+            .map(|(_, value)| value)
+            .collect();
+        assert_eq!(contacts.len(), 2, "{contacts:?}");
+        assert!(contacts[0].contains(NEW), "{contacts:?}");
+        assert!(
+            contacts[1].contains(&old) && contacts[1].contains("expires=0"),
+            "{contacts:?}"
+        );
+        let mut ok = register.response(200);
+        ok.headers.push("Contact", contacts[0]);
+        raw.stack.respond(tx, ok).await.unwrap();
+        let answer = raw.reinvite(Some(sdp(1, PCMA)), 200).await;
+        raw.ack(None).await;
+        assert_eq!(contact_of(&answer), NEW, "where her BYE is to be sent");
     });
 }
