@@ -4,6 +4,7 @@ pub mod baresip;
 pub mod certificates;
 pub mod dialogs;
 pub mod folder;
+pub mod internet;
 pub mod lab;
 pub mod netns;
 pub mod patience;

@@ -51,6 +51,50 @@ pub fn write_tune_and_silence(path: &Path, tune: &[usize], seconds: f64) {
     writer.finalize().unwrap_or_else(|error| failed(error));
 }
 
+/// Writes a tone of so many seconds, the first note of the scale, and silence after it.
+pub fn write_tone(path: &Path, seconds: f64, silence: f64) {
+    let (tone, silence) = ((seconds * f64::from(RATE)) as usize, (silence * f64::from(RATE)) as usize);
+    let value = |n: usize| (SCALE[0] * n as f64 / f64::from(RATE) * TAU).sin() * 11_000.0;
+    let samples = (0..tone).map(value).chain(std::iter::repeat_n(0.0, silence));
+    let spec = WavSpec {
+        channels: 1,
+        sample_rate: RATE,
+        bits_per_sample: 16,
+        sample_format: SampleFormat::Int,
+    };
+    let write = || -> hound::Result<()> {
+        let mut writer = WavWriter::create(path, spec)?;
+        for sample in samples {
+            writer.write_sample(sample as i16)?;
+        }
+        writer.finalize()
+    };
+    write().unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+}
+
+/// How much of a tone by [`write_tone`] a recording holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Tone {
+    /// Seconds of it.
+    pub heard: f64,
+    /// The longest time without it between its first and its last second.
+    pub gap: f64,
+}
+
+/// Looks for the tone in windows of 50 ms.
+pub fn tone(path: &Path) -> Tone {
+    let (rate, samples) = read(path);
+    let windows = samples.chunks_exact((rate / 20.0) as usize);
+    let is_tone: Vec<bool> = windows.map(|window| note(window, rate) == Some(0)).collect();
+    let seconds = |windows: usize| windows as f64 / 20.0;
+    let places: Vec<usize> = (0..is_tone.len()).filter(|place| is_tone[*place]).collect();
+    let gaps = places.windows(2).map(|pair| pair[1] - pair[0] - 1);
+    Tone {
+        heard: seconds(places.len()),
+        gap: seconds(gaps.max().unwrap_or(0)),
+    }
+}
+
 /// Asserts that `heard` holds the tune of `played`: by correlation, by its notes, and by sox.
 pub fn assert_heard(tune: &[usize], played: &Path, heard: &Path) {
     let compared = Siprtc::run(
@@ -180,6 +224,19 @@ mod tests {
         write_tune(&path, &CALLER);
         assert_eq!(notes(&path), CALLER);
         assert!((sox_seconds(&path) - 4.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_tone_and_the_gap_in_it_are_measured() {
+        let folder = Folder::new("tone");
+        let path = folder.join("tone.wav");
+        write_tone(&path, 2.0, 1.0);
+        let whole = tone(&path);
+        assert!((1.9..=2.05).contains(&whole.heard) && whole.gap == 0.0, "{whole:?}");
+        // Its first note is the tone, and so is its eighth, 2.4 s later.
+        write_tune(&path, &CALLER);
+        let parts = tone(&path);
+        assert!((0.6..=0.9).contains(&parts.heard) && (2.2..=2.6).contains(&parts.gap), "{parts:?}");
     }
 
     #[test]
