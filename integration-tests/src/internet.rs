@@ -34,7 +34,9 @@ impl Internet {
         wan.ip(&["route", "add", "10.0.0.0/8", "via", "203.0.113.11"]);
         let homes = [Namespace::new(), Namespace::new()];
         let routers = (1..).zip(&homes).zip(nats);
-        let routers = routers.map(|((number, home), nat)| connect(&wan, home, number, nat)).collect();
+        let routers = routers
+            .map(|((number, home), nat)| connect(&wan, home, number, nat))
+            .collect();
         let lab = Lab::at(story, wan.place(), SERVER).with_kamailio().with_coturn();
         Internet {
             lab,
@@ -58,7 +60,13 @@ fn connect(wan: &Namespace, home: &Namespace, number: u8, nat: Nat) -> Namespace
     let port = format!("port{number}");
     router.cable("wan0", wan, &port);
     wan.ip(&["link", "set", &port, "master", "br0"]);
-    router.ip(&["addr", "add", &format!("203.0.113.{}/24", 10 + number), "dev", "wan0"]);
+    router.ip(&[
+        "addr",
+        "add",
+        &format!("203.0.113.{}/24", 10 + number),
+        "dev",
+        "wan0",
+    ]);
     router.cable("lan0", home, "eth0");
     router.ip(&["addr", "add", &format!("10.{number}.0.1/24"), "dev", "lan0"]);
     home.ip(&["addr", "add", &format!("10.{number}.0.2/24"), "dev", "eth0"]);

@@ -53,7 +53,10 @@ pub fn write_tune_and_silence(path: &Path, tune: &[usize], seconds: f64) {
 
 /// Writes a tone of so many seconds, the first note of the scale, and silence after it.
 pub fn write_tone(path: &Path, seconds: f64, silence: f64) {
-    let (tone, silence) = ((seconds * f64::from(RATE)) as usize, (silence * f64::from(RATE)) as usize);
+    let (tone, silence) = (
+        (seconds * f64::from(RATE)) as usize,
+        (silence * f64::from(RATE)) as usize,
+    );
     let value = |n: usize| (SCALE[0] * n as f64 / f64::from(RATE) * TAU).sin() * 11_000.0;
     let samples = (0..tone).map(value).chain(std::iter::repeat_n(0.0, silence));
     let spec = WavSpec {
@@ -232,11 +235,17 @@ mod tests {
         let path = folder.join("tone.wav");
         write_tone(&path, 2.0, 1.0);
         let whole = tone(&path);
-        assert!((1.9..=2.05).contains(&whole.heard) && whole.gap == 0.0, "{whole:?}");
+        assert!(
+            (1.9..=2.05).contains(&whole.heard) && whole.gap == 0.0,
+            "{whole:?}"
+        );
         // Its first note is the tone, and so is its eighth, 2.4 s later.
         write_tune(&path, &CALLER);
         let parts = tone(&path);
-        assert!((0.6..=0.9).contains(&parts.heard) && (2.2..=2.6).contains(&parts.gap), "{parts:?}");
+        assert!(
+            (0.6..=0.9).contains(&parts.heard) && (2.2..=2.6).contains(&parts.gap),
+            "{parts:?}"
+        );
     }
 
     #[test]

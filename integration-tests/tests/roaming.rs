@@ -46,12 +46,26 @@ fn renumber(internet: &mut Internet) {
 }
 
 /// Alice calls Bob; something happens to her address, and Bob hangs up.
-fn call_through(internet: &mut Internet, transport: &'static str, happens: impl FnOnce(&mut Internet, &mut Siprtc)) {
+fn call_through(
+    internet: &mut Internet,
+    transport: &'static str,
+    happens: impl FnOnce(&mut Internet, &mut Siprtc),
+) {
     let (mut alice, bob) = {
         let lab = &internet.lab;
         wav::write_tone(&lab.folder.join("tone.wav"), TONE, 20.0);
         let [tone, heard] = ["tone.wav", "bob-heard.wav"].map(|name| lab.file(name));
-        let arguments = ["answer", "--calls", "1", "--duration", CALL_S, "--play", &tone, "--record", &heard];
+        let arguments = [
+            "answer",
+            "--calls",
+            "1",
+            "--duration",
+            CALL_S,
+            "--play",
+            &tone,
+            "--record",
+            &heard,
+        ];
         let phone = roaming(internet, "bob", BOB, transport);
         let mut bob = lab.start_in(&internet.homes[1].place(), &phone, &arguments);
         bob.event("ready", SOON);
@@ -73,7 +87,12 @@ fn call_through(internet: &mut Internet, transport: &'static str, happens: impl 
     for name in ["bob-heard.wav", "alice-heard.wav"] {
         let tone = wav::tone(&internet.lab.folder.join(name));
         println!("{name}: {tone:?}");
-        assert!(tone.heard > ENOUGH, "{name}: {tone:?}\n{}\n{}", alice.errors, bob.errors);
+        assert!(
+            tone.heard > ENOUGH,
+            "{name}: {tone:?}\n{}\n{}",
+            alice.errors,
+            bob.errors
+        );
     }
 }
 
@@ -135,7 +154,9 @@ fn registration_follows(story: &str, transport: &'static str, change: impl FnOnc
     let calls = |internet: &Internet| {
         let phone = roaming(internet, "bob", BOB, transport);
         let place = internet.homes[1].place();
-        let bob = internet.lab.start_in(&place, &phone, &["call", "alice", "--duration", "1"]);
+        let bob = internet
+            .lab
+            .start_in(&place, &phone, &["call", "alice", "--duration", "1"]);
         let outcome = bob.finish(CALL);
         outcome.exits_with(0);
         ended_by(&outcome, "local");
@@ -143,12 +164,19 @@ fn registration_follows(story: &str, transport: &'static str, change: impl FnOnc
     calls(&internet);
     let registered = |internet: &Internet| {
         let log = internet.lab.registrar().log();
-        log.lines().filter(|line| line.contains("REGISTERED alice")).count()
+        log.lines()
+            .filter(|line| line.contains("REGISTERED alice"))
+            .count()
     };
     let before = registered(&internet);
     change(&mut internet);
-    let again = siprtc_integration_tests::patience::wait(SOON, || (registered(&internet) > before).then_some(()));
-    assert!(again.is_some(), "Alice did not register again:\n{}", alice.errors());
+    let again =
+        siprtc_integration_tests::patience::wait(SOON, || (registered(&internet) > before).then_some(()));
+    assert!(
+        again.is_some(),
+        "Alice did not register again:\n{}",
+        alice.errors()
+    );
     calls(&internet);
     alice.finish(CALL).exits_with(0);
 }
@@ -160,5 +188,7 @@ fn a_registration_over_udp_follows_another_address() {
 
 #[test]
 fn a_registration_over_tcp_follows_into_another_network() {
-    registration_follows("moved-tcp", "tcp", |internet| internet.replug(0, 3, Nat::Symmetric));
+    registration_follows("moved-tcp", "tcp", |internet| {
+        internet.replug(0, 3, Nat::Symmetric)
+    });
 }

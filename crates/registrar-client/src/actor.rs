@@ -5,7 +5,9 @@ use crate::io::{Input, LeaveFailure, Output};
 use crate::leg::ANSWER_WAIT;
 use crate::machine::Machine;
 use crate::scope::Abilities;
-use crate::{FromStack, Moved, Register, RegistrarConfig, RegistrationEvent, RegistrationFailure, Unregister};
+use crate::{
+    FromStack, Moved, Register, RegistrarConfig, RegistrationEvent, RegistrationFailure, Unregister,
+};
 use actix::dev::SendError;
 use actix::prelude::*;
 use siprtc_core::sip::{FlowId, Keepalive, Route, SipRequest, SipStack, StackEvent, TxEnd, TxId, TxOwner};

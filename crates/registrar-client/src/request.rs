@@ -62,7 +62,8 @@ impl Author {
         let now = full_contact(contact, self.instance.as_deref(), self.reg_id);
         let before = std::mem::replace(&mut self.contact, now);
         // Whoever comes back to an address must not remove it.
-        self.former.retain(|former| former.contact.uri != self.contact.uri);
+        self.former
+            .retain(|former| former.contact.uri != self.contact.uri);
         if before.uri == self.contact.uri || replaces || self.sequence == 0 {
             return;
         }

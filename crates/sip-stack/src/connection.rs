@@ -456,7 +456,10 @@ mod tests {
         assert!(why(&gone).is_some_and(|why| why.contains("192.0.2.7")));
         assert_eq!((why(&here), why(&opening)), (None, None));
         let reached = table.reach(Transport::Tcp, gone.remote(), None, false).unwrap();
-        assert!(matches!(reached, Reached::New(_)), "nobody waits for it to be closed");
+        assert!(
+            matches!(reached, Reached::New(_)),
+            "nobody waits for it to be closed"
+        );
     }
 
     #[test]

@@ -195,7 +195,10 @@ impl Plan {
 /// A listener on every address, as it is reached at one.
 fn at(listener: Listener, own: IpAddr) -> Listener {
     let advertised = SocketAddr::new(own, listener.advertised.port());
-    Listener { advertised, ..listener }
+    Listener {
+        advertised,
+        ..listener
+    }
 }
 
 /// What others reach a listener by.

@@ -23,13 +23,16 @@ fn contacts(sent: &Sent) -> Vec<(String, u32)> {
 }
 
 fn of(list: &[(&str, u32)]) -> Vec<(String, u32)> {
-    list.iter().map(|(uri, expires)| ((*uri).to_owned(), *expires)).collect()
+    list.iter()
+        .map(|(uri, expires)| ((*uri).to_owned(), *expires))
+        .collect()
 }
 
 /// A 200 that lists the first Contact alone, as a registrar does that has removed the others.
 fn kept(to: &Sent) -> SipResponse {
     let mut ok = to.request.response(200);
-    ok.headers.push("Contact", to.request.headers.value("Contact").unwrap());
+    ok.headers
+        .push("Contact", to.request.headers.value("Contact").unwrap());
     ok
 }
 
@@ -44,7 +47,10 @@ fn a_new_address_is_registered_at_once_and_the_old_one_removed_by_the_same_reque
     let call_id = |sent: &Sent| sent.request.headers.call_id().unwrap().to_owned();
     assert_eq!(call_id(&second), call_id(&first));
     bench.respond(&second, kept(&second));
-    assert!(matches!(bench.event(), RegistrationEvent::Registered { contacts: 1, .. }));
+    assert!(matches!(
+        bench.event(),
+        RegistrationEvent::Registered { contacts: 1, .. }
+    ));
     while bench.sent.is_empty() {
         bench.sleep();
     }
@@ -79,7 +85,12 @@ fn a_registrar_that_knows_no_flows_is_asked_to_remove_the_old_contact_by_its_uri
     moved(&mut bench, NEW);
     let second = bench.take();
     assert_eq!(contacts(&second), of(&[(NEW, 3600), (OLD, 0)]));
-    let all: Vec<_> = second.request.headers.iter().map(|(_, value)| value.to_owned()).collect();
+    let all: Vec<_> = second
+        .request
+        .headers
+        .iter()
+        .map(|(_, value)| value.to_owned())
+        .collect();
     let named = all.iter().filter(|value| value.contains("+sip.instance")).count();
     assert_eq!(named, 1, "the instance names the binding that stays: {all:?}");
 }
@@ -134,7 +145,11 @@ fn who_is_not_registered_stays_so() {
     moved(&mut bench, NEW);
     assert!(bench.is_quiet());
     bench.input(Input::Register);
-    assert_eq!(contacts(&bench.take()), of(&[(NEW, 3600)]), "what was never said needs no removal");
+    assert_eq!(
+        contacts(&bench.take()),
+        of(&[(NEW, 3600)]),
+        "what was never said needs no removal"
+    );
 }
 
 #[test]
