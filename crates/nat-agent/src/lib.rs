@@ -20,7 +20,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 pub use actor::NatAgent;
 pub use hosts::{InterfaceFilter, host_addresses};
-pub use path::Ports;
+pub use path::{Ports, SharedStats};
 pub use report::{ServerReport, ServerState};
 
 /// The most STUN and TURN servers; those beyond are left out with a warning.

@@ -8,6 +8,8 @@ mod io;
 mod machine;
 mod ports;
 mod relay;
+mod shared;
+mod socket;
 mod stream;
 
 use crate::NatConfig;
@@ -23,10 +25,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UdpSocket;
 use tokio_rustls::rustls::ClientConfig;
 
 pub use ports::Ports;
+pub use shared::SharedStats;
 
 const OPERATION: &str = "open an ICE path";
 /// RFC 8839 section 5.4: at least 24 and 128 bits at random.
@@ -86,8 +88,8 @@ impl IcePaths for Paths {
         let mut sockets = Vec::new();
         let mut refused = None;
         for addr in &config.bind {
-            match options.ports.bind(addr.ip()) {
-                Ok(socket) => sockets.push(socket),
+            match options.ports.open(addr.ip(), config.policy, &config.servers) {
+                Ok(opened) => sockets.extend(opened),
                 Err(error) => {
                     tracing::warn!(%error, "an address is left out");
                     refused = Some(error);
@@ -97,7 +99,10 @@ impl IcePaths for Paths {
         if let (true, Some(error)) = (sockets.is_empty(), refused) {
             return Err(error);
         }
-        let bound: std::io::Result<Vec<_>> = sockets.iter().map(UdpSocket::local_addr).collect();
+        let mut bases = Vec::new();
+        for (socket, purpose) in &sockets {
+            bases.push((socket.addr().map_err(no_address)?, *purpose));
+        }
         let setup = Setup {
             factory: options.agent.clone(),
             role,
@@ -107,10 +112,10 @@ impl IcePaths for Paths {
             random: Box::new(rand::random::<f64>),
         };
         let now = tokio::time::Instant::now().into_std();
-        let machine = Machine::new(now, setup, &bound.map_err(no_address)?)?;
+        let machine = Machine::new(now, setup, &bases)?;
         Ok(io::Path::open(
             machine,
-            sockets,
+            sockets.into_iter().map(|(socket, _)| socket).collect(),
             config.gather_budget,
             options,
             events,

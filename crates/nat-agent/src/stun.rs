@@ -253,6 +253,17 @@ pub(crate) fn is_signed_success(data: &[u8], password: &str) -> bool {
     judge(data, password) == CheckAnswer::Success
 }
 
+/// Whether `data` is a request that is signed with this password.
+pub(crate) fn is_signed_request(data: &[u8], password: &str) -> bool {
+    let mut message = Message::new();
+    if !is_stun_message(data) || message.unmarshal_binary(data).is_err() {
+        return false;
+    }
+    let Ok(crypto) = default_provider() else { return false };
+    message.typ.class == CLASS_REQUEST
+        && MessageIntegrity::check(&mut message, password.as_bytes(), crypto.crypto()).is_ok()
+}
+
 fn judge(data: &[u8], password: &str) -> CheckAnswer {
     let (Some(mut answer), Ok(crypto)) = (Answer::read(data), default_provider()) else {
         return CheckAnswer::Forged;

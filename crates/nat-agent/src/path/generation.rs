@@ -1,5 +1,7 @@
 //! One ICE generation: an agent with its credentials. A restart is a second one beside the first (RFC 8445 section 9).
 
+use super::shared::username;
+use crate::stun::{is_signed_request, is_signed_success};
 use siprtc_core::Result;
 use siprtc_core::ice::{Candidate, IceAgent, IceAgentFactory, IceParameters, IceRole, LocalCandidate};
 use std::net::{IpAddr, SocketAddr};
@@ -99,17 +101,12 @@ impl Generation {
                 .is_some_and(|rest| rest.first() == Some(&b':'))
         })
     }
-}
 
-/// The value of a STUN message's USERNAME (RFC 8489 section 14.3), without reading the rest.
-fn username(data: &[u8]) -> Option<&[u8]> {
-    let mut rest = data.get(20..)?;
-    loop {
-        let (head, after) = rest.split_at_checked(4)?;
-        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
-        if head[..2] == [0, 6] {
-            return after.get(..length);
-        }
-        rest = after.get(length.next_multiple_of(4)..)?;
+    /// Whether a request or an answer is signed by who knows the passwords (RFC 8445 section 7.1.3): an agent takes a packet
+    /// without saying whether it was.
+    pub(super) fn is_signed(&self, data: &[u8]) -> bool {
+        let theirs = self.theirs.as_ref();
+        is_signed_request(data, &self.ours.pwd)
+            || theirs.is_some_and(|theirs| is_signed_success(data, &theirs.pwd))
     }
 }

@@ -5,12 +5,12 @@
 
 use super::Options;
 use super::machine::{Input, Machine, Output, Route};
+use super::socket::Socket;
 use super::stream::{self, Streams};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use siprtc_core::Result;
 use siprtc_core::ice::{Candidate, IceParameters, IcePath, PathEvent, PathEventSink, PathStats};
-use socket2::SockRef;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -19,8 +19,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::io::ReadBuf;
-use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
@@ -35,7 +33,7 @@ const MOST_ERRORS: usize = 8;
 /// Everything behind the lock.
 struct Inner {
     machine: Machine,
-    sockets: Vec<Arc<UdpSocket>>,
+    sockets: Vec<Socket>,
     streams: Streams,
     /// Came through a stream while nobody was reading.
     waiting: VecDeque<Vec<u8>>,
@@ -59,7 +57,7 @@ pub(super) struct Path {
 impl Path {
     pub(super) fn open(
         machine: Machine,
-        sockets: Vec<UdpSocket>,
+        sockets: Vec<Socket>,
         budget: Duration,
         options: Arc<Options>,
         events: Arc<dyn PathEventSink>,
@@ -67,7 +65,7 @@ impl Path {
         let path = Arc::new_cyclic(|own| Path {
             inner: Mutex::new(Inner {
                 machine,
-                sockets: sockets.into_iter().map(Arc::new).collect(),
+                sockets,
                 streams: Streams::default(),
                 waiting: VecDeque::new(),
                 timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -92,6 +90,14 @@ impl Path {
             match output {
                 Output::Connect { relay } => self.connect(inner, relay),
                 Output::Event(event) => self.events.emit(event),
+                Output::Known { base, addr } => {
+                    if let Some(socket) = inner.sockets.get(base) {
+                        socket.claim(Instant::now().into_std(), addr);
+                    }
+                }
+                Output::Named(names) => {
+                    inner.sockets.iter().for_each(|socket| socket.name(&names));
+                }
                 Output::Send { base, to, data } => inner.send(base, to, &data),
                 Output::Stream { relay, data } => inner.stream(relay, data),
             }
@@ -158,10 +164,9 @@ impl Path {
     ) -> Poll<usize> {
         let mut errors = 0;
         loop {
-            let mut read = ReadBuf::new(buffer);
-            let from = match inner.sockets[at].poll_recv_from(cx, &mut read) {
+            let (length, from) = match inner.sockets[at].poll_receive(cx, buffer) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(from)) => from,
+                Poll::Ready(Ok(came)) => came,
                 // An ICMP error of something sent before: it says nothing that silence does not say.
                 Poll::Ready(Err(_)) if errors < MOST_ERRORS => {
                     errors += 1;
@@ -173,7 +178,6 @@ impl Path {
                     return Poll::Pending;
                 }
             };
-            let length = read.filled().len();
             let first = buffer.first().copied().filter(|_| length > 0);
             // RFC 7983: 20 to 63 is DTLS, 128 to 191 RTP and RTCP; 0 to 3 is STUN, 64 to 79 ChannelData.
             if matches!(first, Some(20..=63 | 128..=191)) {
@@ -240,9 +244,7 @@ impl Drop for Path {
 impl Inner {
     fn send(&mut self, base: usize, to: SocketAddr, data: &[u8]) {
         let sent = match self.sockets.get(base) {
-            // Past tokio, which knows of a new socket only from its next look at all of them on that it can be written: the
-            // first requests, on which a call waits, would be dropped.
-            Some(socket) => SockRef::from(&**socket).send_to(data, &to.into()),
+            Some(socket) => socket.send(data, to),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         if let Err(error) = sent {
@@ -300,17 +302,20 @@ impl IcePath for Path {
                 .machine
                 .restart(now, &|addr| addresses.contains(&addr.ip()))?;
             let bound = |inner: &Inner, ip| {
-                (inner.sockets.iter()).any(|socket| socket.local_addr().is_ok_and(|addr| addr.ip() == ip))
+                (inner.sockets.iter()).any(|socket| socket.addr().is_ok_and(|addr| addr.ip() == ip))
             };
             for ip in addresses
                 .iter()
                 .filter(|ip| !bound(inner, **ip))
                 .collect::<Vec<_>>()
             {
-                let socket = self.options.ports.bind(*ip)?;
-                let addr = socket.local_addr().map_err(super::no_address)?;
-                inner.sockets.push(Arc::new(socket));
-                inner.machine.add_base(now, addr);
+                let (policy, servers) = inner.machine.servers();
+                for (socket, purpose) in self.options.ports.open(*ip, policy, servers)? {
+                    let addr = socket.addr().map_err(super::no_address)?;
+                    socket.name(&inner.machine.names());
+                    inner.sockets.push(socket);
+                    inner.machine.add_base(now, addr, purpose);
+                }
             }
             inner.budget_ends = Instant::now() + self.options.budget;
             Ok(())

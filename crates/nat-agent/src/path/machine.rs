@@ -8,6 +8,7 @@ use super::consent::{Consent, Health};
 use super::gather::Reflexive;
 use super::generation::Generation;
 use super::relay::{Relay, Standing, Way};
+use super::socket::Use;
 use siprtc_core::ice::{
     Candidate, CandidateKind, CandidatePair, IceAgentFactory, IceEvent, IceParameters, IcePolicy, IceRole,
     IceServer, IceState, LocalCandidate, PairEnd, PathEvent, PathStats,
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LEAST: Duration = Duration::from_millis(1);
 /// Datagrams that wait for a pair to be selected: a DTLS flight and its repetition. The oldest is dropped for one more.
 const MOST_HELD: usize = 16;
-/// Addresses that datagrams are taken from: those with which a check has succeeded.
+/// Pairs that datagrams are taken from: those on which a check has succeeded.
 const MOST_KNOWN: usize = 64;
 
 /// What a path begins with.
@@ -65,6 +66,13 @@ pub(super) enum Output {
         relay: usize,
     },
     Event(PathEvent),
+    /// A check between the socket `base` and this address has been verified.
+    Known {
+        base: usize,
+        addr: SocketAddr,
+    },
+    /// The user fragments that checks for this path name from now on.
+    Named(Vec<String>),
     Send {
         base: usize,
         to: SocketAddr,
@@ -108,14 +116,15 @@ pub(super) struct Machine {
     route: Option<Route>,
     fails_at: Option<Instant>,
     held: VecDeque<Vec<u8>>,
-    known: Vec<SocketAddr>,
+    /// Pairs of ours and theirs on which a check has succeeded.
+    known: Vec<(SocketAddr, SocketAddr)>,
     tie_breaker: u64,
     pub(super) stats: PathStats,
     outputs: VecDeque<Output>,
 }
 
 impl Machine {
-    pub(super) fn new(now: Instant, mut setup: Setup, bases: &[SocketAddr]) -> Result<Self> {
+    pub(super) fn new(now: Instant, mut setup: Setup, bases: &[(SocketAddr, Use)]) -> Result<Self> {
         let ours = (setup.credentials)();
         let current = Generation::new(now, &*setup.factory, setup.role, ours)?;
         let tie_breaker = ((setup.random)() * u64::MAX as f64) as u64;
@@ -139,8 +148,9 @@ impl Machine {
             stats: PathStats::default(),
             outputs: VecDeque::new(),
         };
-        for addr in bases {
-            machine.add_base(now, *addr);
+        machine.tell_names();
+        for (addr, purpose) in bases {
+            machine.add_base(now, *addr, *purpose);
         }
         machine.connect_relays(now);
         Ok(machine)
@@ -174,12 +184,25 @@ impl Machine {
         }
         self.is_told = false;
         self.next = Some(next);
+        self.tell_names();
         Ok(())
     }
 
     pub(super) fn rollback(&mut self) {
         self.next = None;
         self.is_told = true;
+        self.tell_names();
+    }
+
+    /// The user fragments that checks for this path name.
+    pub(super) fn names(&self) -> Vec<String> {
+        let generations = [Some(&self.current), self.next.as_ref()];
+        let generations = generations.into_iter().flatten();
+        generations.map(|generation| generation.ours.ufrag.clone()).collect()
+    }
+
+    fn tell_names(&mut self) {
+        self.outputs.push_back(Output::Named(self.names()));
     }
 
     pub(super) fn set_remote(
@@ -277,7 +300,9 @@ impl Machine {
         self.tick_consent(now);
         if self.fails_at.is_some_and(|at| at <= now) {
             self.fails_at = None;
-            self.next = None;
+            if self.next.take().is_some() {
+                self.tell_names();
+            }
             if self.selected.is_none() {
                 self.become_state(IceState::Failed);
             }
@@ -348,6 +373,7 @@ impl Machine {
         if is_next && let Some(next) = self.next.take() {
             self.current = next;
             self.selected = None;
+            self.tell_names();
         }
         self.select(now, pair);
     }
@@ -371,9 +397,7 @@ impl Machine {
         self.selected = Some(pair);
         self.route = Some(route);
         self.fails_at = None;
-        if !self.known.contains(&remote) && self.known.len() < MOST_KNOWN {
-            self.known.push(remote);
-        }
+        self.know(local, remote);
         if let Route::Relayed { relay, to } = route {
             self.relays[relay].bind(now, to);
         }

@@ -4,15 +4,17 @@ use super::{Base, Machine, Output, Relay, Standing, Way};
 use siprtc_core::ice::{
     Candidate, IcePolicy, IceServer, IceServerKind, IceServerTransport, LocalCandidate, PathEvent,
 };
+use crate::path::socket::Use;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 impl Machine {
     /// A new socket, whose number is how many there were before.
-    pub(in crate::path) fn add_base(&mut self, now: Instant, addr: SocketAddr) {
+    pub(in crate::path) fn add_base(&mut self, now: Instant, addr: SocketAddr, purpose: Use) {
         let base = self.bases.len();
         self.bases.push(Base { addr, is_alive: true });
-        if self.setup.policy == IcePolicy::All {
+        let meets_peers = self.setup.policy == IcePolicy::All && purpose != Use::Relays;
+        if meets_peers {
             self.add_local(now, LocalCandidate::Host, addr);
         }
         for server in self.setup.servers.clone() {
@@ -23,10 +25,12 @@ impl Machine {
                 continue;
             }
             // A TURN server tells it too; of loopback every server tells the same.
-            if self.setup.policy == IcePolicy::All && !addr.ip().is_loopback() {
+            if meets_peers && !addr.ip().is_loopback() {
                 self.reflexive.ask(now, base, to);
             }
-            if let IceServerKind::Turn { username, password } = &server.kind {
+            if let (IceServerKind::Turn { username, password }, Use::All | Use::Relays) =
+                (&server.kind, purpose)
+            {
                 let credentials = (username.as_str(), password.as_str());
                 let mut relay = Relay::new(now, to, server.transport, Way::Socket(base), credentials);
                 relay.begin(addr);
@@ -58,6 +62,10 @@ impl Machine {
         let relay = self.relays.get(relay).filter(|relay| relay.way == Way::Stream)?;
         (self.setup.servers.iter())
             .find(|server| server.addr == Some(relay.server) && server.transport == relay.transport)
+    }
+
+    pub(in crate::path) fn servers(&self) -> (IcePolicy, &[IceServer]) {
+        (self.setup.policy, &self.setup.servers)
     }
 
     /// Whether nothing more is to come.

@@ -9,7 +9,7 @@ use std::time::Instant;
 impl Machine {
     /// Whether a datagram that is no STUN and no ChannelData is the peer's.
     pub(in crate::path) fn is_peer(&mut self, from: SocketAddr) -> bool {
-        let is_peer = self.selected.is_some_and(|(_, remote)| remote == from) || self.known.contains(&from);
+        let is_peer = self.selected.is_some_and(|(_, remote)| remote == from) || self.known.iter().any(|(_, remote)| *remote == from);
         self.stats.strangers += u64::from(!is_peer);
         is_peer
     }
@@ -138,11 +138,26 @@ impl Machine {
             self.stats.strangers += 1;
             return;
         }
-        if !self.known.contains(&from) && self.known.len() < MOST_KNOWN {
-            self.known.push(from);
+        let generation = match &self.next {
+            Some(next) if is_next => next,
+            _ => &self.current,
+        };
+        if !self.known.contains(&(local, from)) && generation.is_signed(data) {
+            self.know(local, from);
         }
         if is_next || self.selected.is_none() {
             self.use_early(now, is_next, (local, from), data);
+        }
+    }
+
+    /// Datagrams from `remote` are the peer's from now on.
+    pub(super) fn know(&mut self, local: SocketAddr, remote: SocketAddr) {
+        if self.known.contains(&(local, remote)) || self.known.len() == MOST_KNOWN {
+            return;
+        }
+        self.known.push((local, remote));
+        if let Some(base) = self.bases.iter().position(|base| base.addr == local) {
+            self.outputs.push_back(Output::Known { base, addr: remote });
         }
     }
 

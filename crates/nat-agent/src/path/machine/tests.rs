@@ -34,7 +34,7 @@ impl End {
         };
         let addr = addr.parse().unwrap();
         End {
-            machine: Machine::new(now, setup, &[addr]).unwrap(),
+            machine: Machine::new(now, setup, &[(addr, Use::All)]).unwrap(),
             addr,
             events: Vec::new(),
             delivered: Vec::new(),
@@ -105,6 +105,7 @@ impl World {
             match output {
                 Output::Event(event) => self.ends[at].events.push(event),
                 Output::Send { to, data, .. } => self.send(at, to, data),
+                Output::Known { .. } | Output::Named(_) => {}
                 Output::Connect { .. } | Output::Stream { .. } => unreachable!("BUG: there is no server"),
             }
         }
@@ -267,7 +268,7 @@ fn addresses_that_are_gone_are_not_offered_after_a_restart() {
     let mut world = World::connected();
     let now = world.now;
     let machine = &mut world.ends[0].machine;
-    machine.add_base(now, "192.0.2.7:5000".parse().unwrap());
+    machine.add_base(now, "192.0.2.7:5000".parse().unwrap(), Use::All);
     machine
         .restart(now, &|addr| addr.ip().to_string() == "192.0.2.7")
         .unwrap();
