@@ -3,7 +3,7 @@
 use crate::children;
 use crate::figure::{Figure, Series};
 use crate::process;
-use siprtc::nat_agent::{NatConfig, paths};
+use siprtc::nat_agent::{NatConfig, Ports, paths};
 use siprtc::registry;
 use siprtc_core::ice::{IceAgentFactory, IceConfig, IcePath, IcePaths, IceRole, PathEvent};
 use siprtc_core::media::{
@@ -20,6 +20,8 @@ use tokio::time::Instant;
 const CALLS: usize = 40;
 /// Paths that are idle at once.
 const IDLE: usize = 1_000;
+/// From the last pair on: agents are left alone 5 s after theirs is nominated.
+const CALM: Duration = Duration::from_secs(8);
 /// How long they are.
 const REST: Duration = Duration::from_secs(20);
 /// Datagrams of a run, and how many are under way: fewer than a socket's buffer holds.
@@ -45,6 +47,21 @@ fn of(agent: &Arc<dyn IceAgentFactory>) -> Option<Arc<dyn IcePaths>> {
         agent: Some(agent.clone()),
         ..NatConfig::default()
     })
+}
+
+/// With one port for all paths, of each of two endpoints.
+fn sharing(agent: &Arc<dyn IceAgentFactory>) -> Result<[Arc<dyn IcePaths>; 2]> {
+    let endpoint = || {
+        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
+        let port = free.map_err(|error| failed("no socket").caused_by(error))?.port();
+        let nat = NatConfig {
+            agent: Some(agent.clone()),
+            ports: Arc::new(Ports::shared(port, port)?),
+            ..NatConfig::default()
+        };
+        paths(&nat).ok_or_else(|| failed("no paths"))
+    };
+    Ok([endpoint()?, endpoint()?])
 }
 
 fn config(paths: Option<Arc<dyn IcePaths>>) -> IceConfig {
@@ -200,9 +217,9 @@ async fn end(paths: &Arc<dyn IcePaths>, role: IceRole) -> Result<End> {
     })
 }
 
-async fn connected(paths: &Arc<dyn IcePaths>) -> Result<[End; 2]> {
-    let mut a = end(paths, IceRole::Controlling).await?;
-    let mut b = end(paths, IceRole::Controlled).await?;
+async fn connected([of_a, of_b]: [&Arc<dyn IcePaths>; 2]) -> Result<[End; 2]> {
+    let mut a = end(of_a, IceRole::Controlling).await?;
+    let mut b = end(of_b, IceRole::Controlled).await?;
     let (of_a, of_b) = (a.path.gather().await, b.path.gather().await);
     b.path.set_remote(&a.path.parameters(), &of_a)?;
     a.path.set_remote(&b.path.parameters(), &of_b)?;
@@ -214,7 +231,7 @@ async fn connected(paths: &Arc<dyn IcePaths>) -> Result<[End; 2]> {
 }
 
 /// Microseconds of processor a datagram over a path takes, both ends together; and over bare sockets.
-async fn packet(paths: &Arc<dyn IcePaths>) -> Result<(f64, f64)> {
+async fn packet(paths: [&Arc<dyn IcePaths>; 2]) -> Result<(f64, f64)> {
     let [a, b] = connected(paths).await?;
     let datagram = [&[128_u8][..], &[0; OCTETS - 1]].concat();
     let before = process::processor_ms();
@@ -270,13 +287,13 @@ async fn bare(datagram: &[u8]) -> Result<f64> {
     Ok((process::processor_ms() - before) * 1e3 / sent as f64)
 }
 
-/// Percent of a core that [`IDLE`] connected paths take.
+/// Percent of a core that [`IDLE`] connected paths take: both ends of half as many pairs, all in this process.
 async fn idle(paths: &Arc<dyn IcePaths>) -> Result<f64> {
     let mut ends = Vec::new();
     for _ in 0..IDLE / 2 {
-        ends.extend(connected(paths).await?);
+        ends.extend(connected([paths; 2]).await?);
     }
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(CALM).await;
     let began = process::processor_ms();
     tokio::time::sleep(REST).await;
     Ok((process::processor_ms() - began) / REST.as_millis() as f64 * 100.0)
@@ -287,7 +304,7 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     for agent in registry::ice_agents() {
         let paths = of(&agent).ok_or_else(|| failed("no paths"))?;
         let named = |what: &str| format!("{}: {what}", agent.name());
-        let (over_path, bare) = packet(&paths).await?;
+        let (over_path, bare) = packet([&paths; 2]).await?;
         figures.push(
             Figure::new(
                 "paths",
@@ -301,6 +318,18 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
                 "{DATAGRAMS} of {OCTETS} octets on loopback, {AT_ONCE} under way"
             )),
         );
+        let [a, b] = sharing(&agent)?;
+        let (over_shared, bare) = packet([&a, &b]).await?;
+        figures.push(
+            Figure::new(
+                "paths",
+                named("the same over ports that all calls share"),
+                over_shared,
+                "µs",
+            )
+            .beside("two sockets", bare)
+            .note("a task reads the port and wakes the path's reader".to_owned()),
+        );
         let percent = idle(&paths).await?;
         figures.push(
             Figure::new(
@@ -311,7 +340,7 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
             )
             .at_most(3.0)
             .note(format!(
-                "of one core, over {} s; consent every 4 to 6 s",
+                "of one core, over {} s; agents of both ends of 500 pairs, consent of each every 4 to 6 s",
                 REST.as_secs()
             )),
         );

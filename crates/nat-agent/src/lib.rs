@@ -20,7 +20,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 pub use actor::NatAgent;
 pub use hosts::{InterfaceFilter, host_addresses};
-pub use path::{Ports, SharedStats};
+pub use path::{Mdns, Ports, SharedStats, complete};
 pub use report::{ServerReport, ServerState};
 
 /// The most STUN and TURN servers; those beyond are left out with a warning.
@@ -49,6 +49,8 @@ pub struct NatConfig {
     pub agent: Option<Arc<dyn IceAgentFactory>>,
     /// Which ports sockets of media are bound to; an engine that does ICE itself binds any.
     pub ports: Arc<Ports>,
+    /// Who is asked for the addresses of candidates that are mDNS names; `None`: they are dropped.
+    pub mdns: Option<Mdns>,
     /// Whom TURN over TLS trusts; `None`: it is not spoken.
     pub tls: Option<Arc<ClientConfig>>,
 }
@@ -75,6 +77,7 @@ impl Default for NatConfig {
             probe_interval: Duration::from_secs(30),
             agent: None,
             ports: Arc::new(Ports::any()),
+            mdns: Some(Mdns::default()),
             tls: None,
         }
     }

@@ -1,13 +1,17 @@
 //! Paths under a media engine (see [`siprtc_core::ice::IcePath`]): sockets, gathering, relays, consent, and the ICE agent
 //! that the configuration names.
 
+mod check;
 mod consent;
 mod gather;
 mod generation;
 mod io;
 mod machine;
+mod mdns;
 mod ports;
 mod relay;
+mod rest;
+mod roles;
 mod shared;
 mod socket;
 mod stream;
@@ -27,7 +31,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_rustls::rustls::ClientConfig;
 
+pub use mdns::Mdns;
 pub use ports::Ports;
+pub use roles::complete;
 pub use shared::SharedStats;
 
 const OPERATION: &str = "open an ICE path";
@@ -46,6 +52,8 @@ pub(crate) struct Options {
     /// The host's addresses as they are at the call.
     pub(crate) addresses: Box<dyn Fn() -> Result<Vec<IpAddr>> + Send + Sync>,
     pub(crate) budget: Duration,
+    /// Who is asked for mDNS names; `None`: candidates that are names are dropped.
+    pub(crate) mdns: Option<Mdns>,
 }
 
 /// Opens paths with one agent.
@@ -56,11 +64,12 @@ impl Paths {
     pub(crate) fn of(config: &NatConfig) -> Option<Arc<dyn IcePaths>> {
         let interfaces = config.interfaces.clone();
         Some(Arc::new(Paths(Arc::new(Options {
-            agent: config.agent.clone()?,
+            agent: complete(config.agent.clone()?),
             ports: config.ports.clone(),
             tls: config.tls.clone(),
             addresses: Box::new(move || host_addresses(&interfaces)),
             budget: config.gather_budget,
+            mdns: config.mdns,
         }))))
     }
 }
@@ -108,6 +117,7 @@ impl IcePaths for Paths {
             role,
             servers: config.servers.clone(),
             policy: config.policy,
+            resolves: options.mdns.is_some(),
             credentials: Box::new(credentials),
             random: Box::new(rand::random::<f64>),
         };

@@ -1,4 +1,4 @@
-//! The STUN messages of probes, of gathering and of consent (RFC 8489, RFC 8656, RFC 8445), over rtc-stun.
+//! The STUN messages of probes and of gathering (RFC 8489, RFC 8656), over rtc-stun.
 
 use rtc_stun::attributes::{
     ATTR_LIFETIME, ATTR_NONCE, ATTR_REALM, ATTR_REQUESTED_TRANSPORT, ATTR_USERNAME, ATTR_XORMAPPED_ADDRESS,
@@ -6,7 +6,6 @@ use rtc_stun::attributes::{
 };
 use rtc_stun::crypto::{RTCCryptoProvider, default_provider};
 use rtc_stun::error_code::ErrorCodeAttribute;
-use rtc_stun::fingerprint::FINGERPRINT;
 use rtc_stun::integrity::MessageIntegrity;
 use rtc_stun::message::{
     BINDING_REQUEST, CLASS_ERROR_RESPONSE, CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, Getter, METHOD_ALLOCATE,
@@ -14,7 +13,6 @@ use rtc_stun::message::{
 };
 use rtc_stun::textattrs::TextAttribute;
 use rtc_stun::xoraddr::XorMappedAddress;
-use siprtc_core::ice::{IceParameters, IceRole};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -182,96 +180,5 @@ impl Answer {
             Ask::Free => METHOD_REFRESH,
         };
         self.message.typ.method == method
-    }
-}
-
-/// PRIORITY of a check on a selected pair: a peer-reflexive candidate's (RFC 8445 section 7.1.1).
-const PRIORITY: u32 = (110 << 24) | (65_535 << 8) | 255;
-/// RFC 8445 section 16.1: PRIORITY, ICE-CONTROLLED, ICE-CONTROLLING.
-const ATTR_PRIORITY: AttrType = AttrType(0x0024);
-const ATTR_CONTROLLED: AttrType = AttrType(0x8029);
-const ATTR_CONTROLLING: AttrType = AttrType(0x802A);
-
-/// A Binding request between peers (RFC 8445 section 7.2.2), whose answer is awaited.
-pub(crate) struct Check {
-    id: TransactionId,
-}
-
-/// What the answer to a [`Check`] is worth.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum CheckAnswer {
-    Forged,
-    Refused,
-    Success,
-}
-
-impl Check {
-    /// With the octets to send. `None` only when rtc-stun cannot.
-    pub(crate) fn new(
-        ours: &IceParameters,
-        theirs: &IceParameters,
-        role: IceRole,
-        tie_breaker: u64,
-    ) -> Option<(Self, Vec<u8>)> {
-        let crypto = default_provider().ok()?;
-        let mut message = Message::new();
-        message.transaction_id = TransactionId::new();
-        message.write_header();
-        message.set_type(BINDING_REQUEST);
-        let username = format!("{}:{}", theirs.ufrag, ours.ufrag);
-        TextAttribute::new(ATTR_USERNAME, username)
-            .add_to(&mut message)
-            .ok()?;
-        message.add(ATTR_PRIORITY, &PRIORITY.to_be_bytes());
-        let role = match role {
-            IceRole::Controlled => ATTR_CONTROLLED,
-            IceRole::Controlling => ATTR_CONTROLLING,
-        };
-        message.add(role, &tie_breaker.to_be_bytes());
-        let key = theirs.pwd.clone().into_bytes();
-        MessageIntegrity::new_raw_integrity_with_provider(key, crypto.crypto())
-            .add_to(&mut message)
-            .ok()?;
-        FINGERPRINT.add_to(&mut message).ok()?;
-        let id = message.transaction_id;
-        Some((Check { id }, message.raw))
-    }
-
-    /// Whether `data` carries this check's transaction id.
-    pub(crate) fn is_asked_by(&self, data: &[u8]) -> bool {
-        data.get(8..20) == Some(&self.id.0[..])
-    }
-
-    /// An answer must be signed with the password of who was asked (RFC 8489 section 9.1.4).
-    pub(crate) fn judge(&self, data: &[u8], password: &str) -> CheckAnswer {
-        judge(data, password)
-    }
-}
-
-/// Whether `data` is a success response that is signed with this password.
-pub(crate) fn is_signed_success(data: &[u8], password: &str) -> bool {
-    judge(data, password) == CheckAnswer::Success
-}
-
-/// Whether `data` is a request that is signed with this password.
-pub(crate) fn is_signed_request(data: &[u8], password: &str) -> bool {
-    let mut message = Message::new();
-    if !is_stun_message(data) || message.unmarshal_binary(data).is_err() {
-        return false;
-    }
-    let Ok(crypto) = default_provider() else { return false };
-    message.typ.class == CLASS_REQUEST
-        && MessageIntegrity::check(&mut message, password.as_bytes(), crypto.crypto()).is_ok()
-}
-
-fn judge(data: &[u8], password: &str) -> CheckAnswer {
-    let (Some(mut answer), Ok(crypto)) = (Answer::read(data), default_provider()) else {
-        return CheckAnswer::Forged;
-    };
-    let signed = MessageIntegrity::check(&mut answer.message, password.as_bytes(), crypto.crypto()).is_ok();
-    match (signed, answer.message.typ.class == CLASS_SUCCESS_RESPONSE) {
-        (true, true) => CheckAnswer::Success,
-        (true, false) => CheckAnswer::Refused,
-        (false, _) => CheckAnswer::Forged,
     }
 }

@@ -403,9 +403,14 @@ fn loopback(unspecified: IpAddr) -> IpAddr {
     }
 }
 
-fn ports(range: &[u16]) -> Result<Ports> {
+fn ports(range: &[u16], share: bool) -> Result<Ports> {
     match range {
+        [] if share => Err(
+            wiring("ice.share_ports = true, and ice.ports names none".to_owned())
+                .advice("write the port or ports to share, such as ice.ports = [40000, 40000]"),
+        ),
         [] => Ok(Ports::any()),
+        [first, last] if share => Ports::shared(*first, *last),
         [first, last] => Ports::range(*first, *last),
         _ => Err(wiring(format!(
             "ice.ports = {range:?} is neither empty nor a first and a last port"
@@ -455,7 +460,8 @@ fn nat_config(config: &Config) -> Result<NatConfig> {
         gather_budget: Duration::from_millis(ice.gather_budget_ms),
         probe_interval: Duration::from_secs(ice.probe_interval_s),
         agent: registry::ice_agent(&ice.agent),
-        ports: Arc::new(ports(&ice.ports)?),
+        ports: Arc::new(ports(&ice.ports, ice.share_ports)?),
+        mdns: ice.mdns()?,
         tls,
     })
 }

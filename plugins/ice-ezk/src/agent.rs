@@ -21,6 +21,10 @@ pub(crate) struct Agent {
     /// Those that came before the peer's credentials.
     early: Vec<IceCandidate>,
     begun: bool,
+    /// Whether a packet came, and with it perhaps a candidate.
+    heard: bool,
+    /// Whether the peer has a candidate.
+    has_candidates: bool,
     selected: Option<(SocketAddr, SocketAddr)>,
     transmits: VecDeque<Datagram>,
     events: VecDeque<IceEvent>,
@@ -37,6 +41,8 @@ impl Agent {
             hosts: Vec::new(),
             early: Vec::new(),
             begun: false,
+            heard: false,
+            has_candidates: false,
             selected: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -126,9 +132,14 @@ impl IceAgent for Agent {
             pwd: parameters.pwd.clone(),
         };
         let early = std::mem::take(&mut self.early);
+        let has_pairs = self.heard || !early.is_empty();
         self.agent.set_remote_data(credentials, &early, true);
         self.begun = true;
-        self.agent.poll(now);
+        // Each call of poll uses up the turn of the next 50 ms (`last_ta_trigger`), whether there was anything to check or not:
+        // one before the first candidate makes that wait.
+        if has_pairs {
+            self.agent.poll(now);
+        }
         self.drain();
         Ok(())
     }
@@ -137,6 +148,7 @@ impl IceAgent for Agent {
         let Some(theirs) = remote(candidate) else {
             return Ok(());
         };
+        self.has_candidates = true;
         if !self.begun {
             self.early.push(theirs);
             return Ok(());
@@ -148,6 +160,7 @@ impl IceAgent for Agent {
     }
 
     fn handle_packet(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, data: &[u8]) -> bool {
+        self.heard = true;
         self.agent.receive(
             now,
             ReceivedPkt {
@@ -164,7 +177,10 @@ impl IceAgent for Agent {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        self.agent.poll(now);
+        // Without a candidate it would use up the turn, as above.
+        if self.heard || self.has_candidates {
+            self.agent.poll(now);
+        }
         self.drain();
     }
 

@@ -34,7 +34,7 @@ impl IceAgentFactory for Factory {
                 },
                 IceGap {
                     feature: IceFeature::RoleConflict,
-                    why: "two that both control select no pair: ezk-ice takes its new role from the 487 that it gets, RFC 8445 from the request that was sent",
+                    why: "bare agents of one role select no pair: ezk-ice signs its 487 with the wrong password and takes its new role from it, RFC 8445 from the request that was sent; over paths nat-agent settles it",
                 },
             ],
         }

@@ -51,6 +51,9 @@ pub struct PathStats {
     pub strangers: u64,
     /// Datagrams that could not be sent: no pair was selected and too many waited, or the socket was full.
     pub unsent: u64,
+    /// Candidates of the peer's that are names and have no address: an mDNS name that nobody here answers to, or one that is
+    /// not asked for.
+    pub unresolved: u64,
 }
 
 /// Opens paths.

@@ -1,9 +1,10 @@
 //! Consent freshness (RFC 7675), which is the keepalive too: once for every agent, for each of them does it otherwise or
 //! not at all.
 
-use crate::stun::{Check, CheckAnswer};
-use siprtc_core::ice::{IceParameters, IceRole};
+use super::check::{Class, Keys, Message, TransactionId};
+use siprtc_core::ice::IceRole;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// RFC 7675 section 5.1: a check every 5 s, each time 0.8 to 1.2 of it.
@@ -27,12 +28,11 @@ pub(super) enum Health {
 pub(super) struct Consent {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
-    ours: IceParameters,
-    theirs: IceParameters,
+    keys: Arc<Keys>,
     tie_breaker: u64,
     next: Instant,
     answered: Instant,
-    pending: Vec<(Check, Instant)>,
+    pending: Vec<(TransactionId, Instant)>,
     pub(super) round_trip: Option<Duration>,
 }
 
@@ -41,15 +41,13 @@ impl Consent {
     pub(super) fn new(
         now: Instant,
         (local, remote): (SocketAddr, SocketAddr),
-        ours: &IceParameters,
-        theirs: &IceParameters,
+        keys: Arc<Keys>,
         tie_breaker: u64,
     ) -> Self {
         Consent {
             local,
             remote,
-            ours: ours.clone(),
-            theirs: theirs.clone(),
+            keys,
             tie_breaker,
             // The first one soon: it measures the round trip.
             next: now + Duration::from_millis(500),
@@ -81,28 +79,26 @@ impl Consent {
             return None;
         }
         self.next = now + INTERVAL.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
-        let (check, data) = Check::new(&self.ours, &self.theirs, role, self.tie_breaker)?;
+        let id: TransactionId = rand::random();
         if self.pending.len() == MOST_PENDING {
             self.pending.remove(0);
         }
-        self.pending.push((check, now));
-        Some(data)
+        self.pending.push((id, now));
+        Some(self.keys.request(id, role, self.tie_breaker))
     }
 
-    /// Whether `data` answers one of the checks; an answer that is not signed with the peer's password is none, whoever
+    /// Whether `message` answers one of the checks; an answer that is not signed with the peer's password is none, whoever
     /// sent it, and so is an error.
-    pub(super) fn take(&mut self, now: Instant, remote: SocketAddr, data: &[u8]) -> bool {
-        let Some(at) = self.pending.iter().position(|(check, _)| check.is_asked_by(data)) else {
+    pub(super) fn take(&mut self, now: Instant, remote: SocketAddr, message: &Message<'_>) -> bool {
+        if !matches!(message.class, Class::Success | Class::Error) {
+            return false;
+        }
+        let Some(at) = self.pending.iter().position(|(id, _)| *id == message.id) else {
             return false;
         };
-        if remote != self.remote {
-            return true;
-        }
-        match self.pending[at].0.judge(data, &self.theirs.pwd) {
-            CheckAnswer::Forged => {}
-            CheckAnswer::Refused => drop(self.pending.remove(at)),
-            CheckAnswer::Success => {
-                let (_, sent) = self.pending.remove(at);
+        if remote == self.remote && message.is_signed(&self.keys.theirs) {
+            let (_, sent) = self.pending.remove(at);
+            if message.class == Class::Success {
                 self.round_trip = Some(now.saturating_duration_since(sent));
                 self.answered = now;
             }

@@ -1,10 +1,12 @@
 //! One ICE generation: an agent with its credentials. A restart is a second one beside the first (RFC 8445 section 9).
 
+use super::check::{self, Class, Keys, Message};
 use super::shared::username;
-use crate::stun::{is_signed_request, is_signed_success};
+use ring::hmac::Key;
 use siprtc_core::Result;
 use siprtc_core::ice::{Candidate, IceAgent, IceAgentFactory, IceParameters, IceRole, LocalCandidate};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Remote candidates that are taken: RFC 8445 section 6.1.2.5 wants the number of checks bounded. A peer lists its best
@@ -15,7 +17,10 @@ const MOST_REMOTE: usize = 32;
 pub(super) struct Generation {
     pub(super) agent: Box<dyn IceAgent>,
     pub(super) ours: IceParameters,
+    key: Key,
     pub(super) theirs: Option<IceParameters>,
+    /// Both sides' keys, once the peer's are known.
+    pub(super) keys: Option<Arc<Keys>>,
     /// Our candidates, as the peer is told.
     pub(super) told: Vec<Candidate>,
     pub(super) remote: Vec<Candidate>,
@@ -34,8 +39,10 @@ impl Generation {
     ) -> Result<Self> {
         Ok(Generation {
             agent: factory.make(now, role, &ours)?,
+            key: check::key(&ours.pwd),
             ours,
             theirs: None,
+            keys: None,
             told: Vec::new(),
             remote: Vec::new(),
             refused: 0,
@@ -73,6 +80,7 @@ impl Generation {
 
     pub(super) fn set_remote(&mut self, now: Instant, theirs: &IceParameters) -> Result<()> {
         self.theirs = Some(theirs.clone());
+        self.keys = Some(Arc::new(Keys::new(&self.ours, theirs)));
         self.agent.set_remote(now, theirs)
     }
 
@@ -104,9 +112,35 @@ impl Generation {
 
     /// Whether a request or an answer is signed by who knows the passwords (RFC 8445 section 7.1.3): an agent takes a packet
     /// without saying whether it was.
-    pub(super) fn is_signed(&self, data: &[u8]) -> bool {
-        let theirs = self.theirs.as_ref();
-        is_signed_request(data, &self.ours.pwd)
-            || theirs.is_some_and(|theirs| is_signed_success(data, &theirs.pwd))
+    pub(super) fn is_signed(&self, message: &Message<'_>) -> bool {
+        match message.class {
+            Class::Request => message.is_signed(&self.key),
+            Class::Success => (self.keys.as_ref()).is_some_and(|keys| message.is_signed(&keys.theirs)),
+            Class::Error | Class::Indication => false,
+        }
+    }
+
+    /// Another agent in this one's place, with the same words and these candidates of ours: an agent that has slept takes the
+    /// time that has passed for silence of the peer's.
+    pub(super) fn renew(
+        &mut self,
+        now: Instant,
+        factory: &dyn IceAgentFactory,
+        role: IceRole,
+        locals: impl Iterator<Item = (LocalCandidate, SocketAddr)>,
+    ) -> Result<()> {
+        let mut agent = factory.make(now, role, &self.ours)?;
+        for (kind, addr) in locals {
+            agent.add_local(now, kind, addr)?;
+        }
+        if let Some(theirs) = &self.theirs {
+            agent.set_remote(now, theirs)?;
+        }
+        for candidate in &self.remote {
+            agent.add_remote(now, candidate)?;
+        }
+        self.agent = agent;
+        self.due = Some(now);
+        Ok(())
     }
 }

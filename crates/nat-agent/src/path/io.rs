@@ -3,10 +3,10 @@
 //! There is no task: whoever reads the path's datagrams drives it. One lock guards the machine; the reader and the writer
 //! of a media engine are one task as a rule, so it is never waited for.
 
-use super::Options;
 use super::machine::{Input, Machine, Output, Route};
 use super::socket::Socket;
 use super::stream::{self, Streams};
+use super::{Options, mdns};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use siprtc_core::Result;
@@ -14,7 +14,7 @@ use siprtc_core::ice::{Candidate, IceParameters, IcePath, PathEvent, PathEventSi
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -98,6 +98,7 @@ impl Path {
                 Output::Named(names) => {
                     inner.sockets.iter().for_each(|socket| socket.name(&names));
                 }
+                Output::Resolve { of, candidate } => self.resolve(inner, of, candidate),
                 Output::Send { base, to, data } => inner.send(base, to, &data),
                 Output::Stream { relay, data } => inner.stream(relay, data),
             }
@@ -123,6 +124,20 @@ impl Path {
             true
         });
         inner.streams.insert(relay, sender, task);
+    }
+
+    fn resolve(&self, inner: &Inner, of: String, candidate: Candidate) {
+        let Some(mdns) = self.options.mdns else { return };
+        let ours: Vec<SocketAddr> = inner.machine.addresses().collect();
+        let own = self.own.clone();
+        self.handle.spawn(async move {
+            let accepts = |ip: IpAddr| ours.iter().any(|addr| addr.is_ipv4() == ip.is_ipv4());
+            let asking = mdns::interfaces(ours.iter().copied());
+            let found = mdns.resolve(&candidate.host, &asking, accepts).await;
+            if let Some(path) = own.upgrade() {
+                path.command(|inner, now| inner.machine.resolved(now, &of, &candidate, found));
+            }
+        });
     }
 
     fn streamed(&self, relay: usize, told: stream::Told<'_>) {

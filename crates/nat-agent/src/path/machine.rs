@@ -2,12 +2,15 @@
 //! sockets, no clock.
 
 mod gathering;
+mod names;
 mod packets;
+mod resting;
 
 use super::consent::{Consent, Health};
 use super::gather::Reflexive;
 use super::generation::Generation;
 use super::relay::{Relay, Standing, Way};
+use super::rest::Rest;
 use super::socket::Use;
 use siprtc_core::ice::{
     Candidate, CandidateKind, CandidatePair, IceAgentFactory, IceEvent, IceParameters, IcePolicy, IceRole,
@@ -28,6 +31,9 @@ const MOST_HELD: usize = 16;
 /// Pairs that datagrams are taken from: those on which a check has succeeded.
 const MOST_KNOWN: usize = 64;
 
+/// Names of candidates that are asked for; those beyond are dropped.
+const MOST_NAMES: usize = 4;
+
 /// What a path begins with.
 pub(super) struct Setup {
     pub(super) factory: Arc<dyn IceAgentFactory>,
@@ -35,6 +41,8 @@ pub(super) struct Setup {
     /// Servers with their addresses.
     pub(super) servers: Vec<IceServer>,
     pub(super) policy: IcePolicy,
+    /// Whether candidates that are mDNS names are resolved.
+    pub(super) resolves: bool,
     pub(super) credentials: Box<dyn FnMut() -> IceParameters + Send>,
     /// 0 to 1, a fresh one at each call.
     pub(super) random: Box<dyn FnMut() -> f64 + Send>,
@@ -73,6 +81,11 @@ pub(super) enum Output {
     },
     /// The user fragments that checks for this path name from now on.
     Named(Vec<String>),
+    /// The address of this candidate of the peer with the user fragment `of` is to be found.
+    Resolve {
+        of: String,
+        candidate: Candidate,
+    },
     Send {
         base: usize,
         to: SocketAddr,
@@ -115,12 +128,16 @@ pub(super) struct Machine {
     consent: Option<Consent>,
     route: Option<Route>,
     fails_at: Option<Instant>,
+    /// Whether the current agent is left alone.
+    rest: Rest,
     held: VecDeque<Vec<u8>>,
     /// Pairs of ours and theirs on which a check has succeeded.
     known: Vec<(SocketAddr, SocketAddr)>,
     tie_breaker: u64,
     pub(super) stats: PathStats,
     outputs: VecDeque<Output>,
+    /// Names that were asked for.
+    names: Vec<String>,
 }
 
 impl Machine {
@@ -142,11 +159,13 @@ impl Machine {
             consent: None,
             route: None,
             fails_at: None,
+            rest: Rest::default(),
             held: VecDeque::new(),
             known: Vec::new(),
             tie_breaker,
             stats: PathStats::default(),
             outputs: VecDeque::new(),
+            names: Vec::new(),
         };
         machine.tell_names();
         for (addr, purpose) in bases {
@@ -198,7 +217,9 @@ impl Machine {
     pub(super) fn names(&self) -> Vec<String> {
         let generations = [Some(&self.current), self.next.as_ref()];
         let generations = generations.into_iter().flatten();
-        generations.map(|generation| generation.ours.ufrag.clone()).collect()
+        generations
+            .map(|generation| generation.ours.ufrag.clone())
+            .collect()
     }
 
     fn tell_names(&mut self) {
@@ -237,6 +258,12 @@ impl Machine {
     }
 
     pub(super) fn add_remote(&mut self, now: Instant, candidate: &Candidate) {
+        if candidate.socket_addr().is_none() {
+            return self.ask_for(candidate);
+        }
+        if self.next.as_ref().is_none_or(|next| next.theirs.is_none()) {
+            self.wake(now);
+        }
         let generation = match &mut self.next {
             Some(next) if next.theirs.is_some() => next,
             _ => &mut self.current,
@@ -277,11 +304,13 @@ impl Machine {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let agents = [self.current.due, self.next.as_ref().and_then(|next| next.due)];
+        let awake = self.current.due.filter(|_| !self.rest.is_resting());
+        let agents = [awake, self.next.as_ref().and_then(|next| next.due)];
         let rest = [
             self.reflexive.due(),
             self.consent.as_ref().map(Consent::due),
             self.fails_at,
+            self.rest.due(),
         ];
         let relays = self.relays.iter().map(|relay| relay.due);
         agents.into_iter().chain(rest).chain(relays).flatten().min()
@@ -298,6 +327,7 @@ impl Machine {
             self.tick_agent(now, is_next);
         }
         self.tick_consent(now);
+        self.tick_rest(now);
         if self.fails_at.is_some_and(|at| at <= now) {
             self.fails_at = None;
             if self.next.take().is_some() {
@@ -339,6 +369,7 @@ impl Machine {
 
     fn tick_agent(&mut self, now: Instant, is_next: bool) {
         let generation = match is_next {
+            false if self.rest.is_resting() => return,
             false => &mut self.current,
             true => match &mut self.next {
                 Some(next) => next,
@@ -366,6 +397,7 @@ impl Machine {
         }
         if let Some(pair) = chosen {
             self.adopt(now, is_next, pair);
+            self.rest.plan(now);
         }
     }
 
@@ -373,6 +405,7 @@ impl Machine {
         if is_next && let Some(next) = self.next.take() {
             self.current = next;
             self.selected = None;
+            self.rest = Rest::default();
             self.tell_names();
         }
         self.select(now, pair);
@@ -386,12 +419,7 @@ impl Machine {
             (None, Some(relay)) => Route::Relayed { relay, to: remote },
             (None, None) => return,
         };
-        let Some(theirs) = self
-            .current
-            .theirs
-            .clone()
-            .filter(|_| self.selected != Some(pair))
-        else {
+        let Some(keys) = self.current.keys.clone().filter(|_| self.selected != Some(pair)) else {
             return;
         };
         self.selected = Some(pair);
@@ -401,13 +429,7 @@ impl Machine {
         if let Route::Relayed { relay, to } = route {
             self.relays[relay].bind(now, to);
         }
-        self.consent = Some(Consent::new(
-            now,
-            pair,
-            &self.current.ours,
-            &theirs,
-            self.tie_breaker,
-        ));
+        self.consent = Some(Consent::new(now, pair, keys, self.tie_breaker));
         let pair = self.pair(pair);
         self.stats.pair = Some(pair);
         self.outputs.push_back(Output::Event(PathEvent::Selected(pair)));

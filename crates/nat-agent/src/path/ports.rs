@@ -68,10 +68,10 @@ impl Ports {
     pub fn shared(first: u16, last: u16) -> Result<Self> {
         let ports = Ports::range(first, last)?;
         if last - first >= MOST_SHARED {
-            return Err(
-                invalid(format!("{first} to {last} are more than {MOST_SHARED} ports to share"))
-                    .advice("share fewer, or give each call its own"),
-            );
+            return Err(invalid(format!(
+                "{first} to {last} are more than {MOST_SHARED} ports to share"
+            ))
+            .advice("share fewer, or give each call its own"));
         }
         Ok(Ports {
             shared: Some(Mutex::default()),

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use siprtc_core::ice::{
     Candidate, IceAgentFactory, IceConfig, IcePath, IceRole, IceServer, IceServerKind, IceState, PathEvent,
 };
-use siprtc_nat_agent::{InterfaceFilter, NatConfig, paths};
+use siprtc_nat_agent::{InterfaceFilter, NatConfig, Ports, paths};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,18 +44,14 @@ impl Drop for End {
 
 impl End {
     async fn new(agent: &Arc<dyn IceAgentFactory>, role: IceRole, config: &IceConfig) -> Self {
-        let nat = NatConfig {
-            agent: Some(agent.clone()),
-            interfaces: InterfaceFilter {
-                allow: vec!["127.0.0.1".to_owned()],
-                ..InterfaceFilter::default()
-            },
-            ..NatConfig::default()
-        };
+        End::with(&nat(agent), role, config).await
+    }
+
+    pub(crate) async fn with(nat: &NatConfig, role: IceRole, config: &IceConfig) -> Self {
         let events = Arc::new(Mutex::new(Vec::new()));
         let told = events.clone();
         let sink = move |event| told.lock().push(event);
-        let path = paths(&nat)
+        let path = paths(nat)
             .unwrap()
             .open(config, role, Arc::new(sink))
             .await
@@ -87,11 +83,7 @@ impl End {
         callee: &Arc<dyn IceAgentFactory>,
         change: impl Fn(&mut IceConfig),
     ) -> (End, End) {
-        let mut config = IceConfig {
-            bind: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-            gather_budget: Duration::from_secs(5),
-            ..IceConfig::default()
-        };
+        let mut config = loopback();
         change(&mut config);
         (
             End::new(caller, IceRole::Controlling, &config).await,
@@ -148,6 +140,36 @@ impl End {
             _ => None,
         });
         last.or(Some(IceState::Connected))
+    }
+}
+
+/// On loopback, with nothing but this agent.
+pub(crate) fn nat(agent: &Arc<dyn IceAgentFactory>) -> NatConfig {
+    NatConfig {
+        agent: Some(agent.clone()),
+        interfaces: InterfaceFilter {
+            allow: vec!["127.0.0.1".to_owned()],
+            ..InterfaceFilter::default()
+        },
+        ..NatConfig::default()
+    }
+}
+
+/// The same with one port for all its paths, that was free a moment ago.
+pub(crate) fn sharing(agent: &Arc<dyn IceAgentFactory>) -> NatConfig {
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    NatConfig {
+        ports: Arc::new(Ports::shared(port, port).unwrap()),
+        ..nat(agent)
+    }
+}
+
+pub(crate) fn loopback() -> IceConfig {
+    IceConfig {
+        bind: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+        gather_budget: Duration::from_secs(5),
+        ..IceConfig::default()
     }
 }
 

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod bench;
+mod names;
+mod roles;
+mod shared;
 
 use bench::{End, Turn, agents, pair};
 use siprtc_core::ice::{CandidateKind, IcePolicy, IceState, PathEvent};

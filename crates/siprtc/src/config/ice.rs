@@ -5,6 +5,7 @@ use serde::Deserialize;
 use siprtc_core::Result;
 use siprtc_core::ice::{IcePolicy, IceServer, IceServerKind, IceServerTransport};
 use siprtc_gateway::Trickle;
+use siprtc_nat_agent::Mdns;
 
 /// `[ice]`: what a call can be reached by.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,6 +25,8 @@ pub struct IceSettings {
     pub gather_budget_ms: u64,
     pub trickle: String,
     pub ports: Vec<u16>,
+    pub share_ports: bool,
+    pub mdns: String,
     pub tls: IceTlsSettings,
 }
 
@@ -118,6 +121,18 @@ impl IceSettings {
             "off" => Ok(Trickle::Off),
             other => Err(invalid(format!("ice.trickle = {other:?} is not known"))
                 .advice("choose one of: half, full, off")),
+        }
+    }
+
+    /// Who is asked for mDNS names.
+    pub(crate) fn mdns(&self) -> Result<Option<Mdns>> {
+        match self.mdns.as_str() {
+            "drop" => Ok(None),
+            "resolve" => Ok(Some(Mdns::default())),
+            other => {
+                Err(invalid(format!("ice.mdns = {other:?} is not known"))
+                    .advice("choose one of: drop, resolve"))
+            }
         }
     }
 

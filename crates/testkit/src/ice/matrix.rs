@@ -206,6 +206,11 @@ const HEAD: &str = "\
 `siprtc ice` runs every ordered pair of the ICE agents behind every pair of NATs (RFC 4787), with and without relays, over
 a network in virtual time (`crates/testkit`), and prints this with times and numbers of datagrams. The offerer controls.
 
+What is run are the bare agents (`core::ice::IceAgent`): each has one host candidate, its address as a server sees it, and a
+relay's, all IPv4, all known to the peer at once. What `nat-agent` adds to every agent over real sockets is not in this table but
+in `crates/nat-agent/tests/paths`: gathering, TURN, the use of a pair before its nomination, consent, role conflicts, shared
+ports, mDNS names.
+
 * **direct**, **relayed**: the best path that exists, found; a datagram went through both ways.
 * *relayed*: by a relay, although a direct path exists: the agent that controls had nominated it by then, and stayed.
 * **no**: there is no path, and none was found.

@@ -137,7 +137,7 @@ fn reaches(from: Behind, to: Behind) -> bool {
 
 /// Runs it: about fifteen seconds of the network's time, some milliseconds of ours.
 pub fn run(alice: &dyn IceAgentFactory, bob: &dyn IceAgentFactory, trial: &Trial) -> Result<Outcome> {
-    Stage::set(alice, bob, trial, IceRole::Controlled)?.play()
+    Stage::set(alice, bob, trial, [IceRole::Controlling, IceRole::Controlled])?.play()
 }
 
 /// Two sides, their network and their relays.
@@ -155,7 +155,7 @@ impl Stage {
         alice: &dyn IceAgentFactory,
         bob: &dyn IceAgentFactory,
         trial: &Trial,
-        bobs_role: IceRole,
+        [alices_role, bobs_role]: [IceRole; 2],
     ) -> Result<Self> {
         let mut net = Net::new(tokio::time::Instant::now().into_std(), trial.seed);
         let server = net.host(Realm::INTERNET, Link::default());
@@ -176,7 +176,7 @@ impl Stage {
         };
         let (alices_host, bobs_host) = (place(trial.alice), place(trial.bob));
         let mut stage = Stage {
-            alice: End::new(&net, alice, IceRole::Controlling, alices_host, "alice")?,
+            alice: End::new(&net, alice, alices_role, alices_host, "alice")?,
             bob: End::new(&net, bob, bobs_role, bobs_host, "bobby")?,
             relays: Vec::new(),
             net,

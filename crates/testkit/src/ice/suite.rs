@@ -88,6 +88,12 @@ pub fn checks() -> &'static [Check] {
             role_conflict,
         ),
         check(
+            "two_that_are_both_controlled_agree",
+            "RFC 8445 7.3.1.1",
+            &[IceFeature::RoleConflict],
+            both_controlled,
+        ),
+        check(
             "a_wrong_password_connects_nothing",
             "RFC 8445 7.3",
             &[],
@@ -151,7 +157,13 @@ fn expect(factory: &dyn IceAgentFactory, trial: &Trial, path: PathKind) -> Resul
 }
 
 fn stage(factory: &dyn IceAgentFactory, trial: &Trial) -> Result<Stage, String> {
-    Stage::set(factory, factory, trial, IceRole::Controlled).map_err(|error| error.to_string())
+    Stage::set(
+        factory,
+        factory,
+        trial,
+        [IceRole::Controlling, IceRole::Controlled],
+    )
+    .map_err(|error| error.to_string())
 }
 
 fn unless(fault: bool, what: impl Into<String>) -> Result<(), String> {
@@ -226,10 +238,21 @@ fn trickled(factory: &dyn IceAgentFactory) -> Result<(), String> {
 
 fn role_conflict(factory: &dyn IceAgentFactory) -> Result<(), String> {
     let wrong = |error: siprtc_core::Error| error.to_string();
-    let mut stage = Stage::set(factory, factory, &OPEN, IceRole::Controlling).map_err(wrong)?;
+    let roles = [IceRole::Controlling; 2];
+    agree(Stage::set(factory, factory, &OPEN, roles).map_err(wrong)?)
+}
+
+fn both_controlled(factory: &dyn IceAgentFactory) -> Result<(), String> {
+    let wrong = |error: siprtc_core::Error| error.to_string();
+    let roles = [IceRole::Controlled; 2];
+    agree(Stage::set(factory, factory, &OPEN, roles).map_err(wrong)?)
+}
+
+fn agree(mut stage: Stage) -> Result<(), String> {
+    let wrong = |error: siprtc_core::Error| error.to_string();
     stage.describe().map_err(wrong)?;
     stage.run_for(Duration::from_secs(5));
-    unless(stage.path().is_none(), "two that both control do not connect")?;
+    unless(stage.path().is_none(), "two of one role do not connect")?;
     let told = stage.alice.roles.len() + stage.bob.roles.len();
     unless(told == 0, "nobody said that its role has changed")
 }

@@ -1,10 +1,10 @@
 //! What a path is to be reached by.
 
 use super::{Base, Machine, Output, Relay, Standing, Way};
+use crate::path::socket::Use;
 use siprtc_core::ice::{
     Candidate, IcePolicy, IceServer, IceServerKind, IceServerTransport, LocalCandidate, PathEvent,
 };
-use crate::path::socket::Use;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -88,6 +88,7 @@ impl Machine {
         if self.gathered.contains(&(kind, addr)) {
             return;
         }
+        self.wake(now);
         self.gathered.push((kind, addr));
         let hides = self.setup.policy == IcePolicy::Relay;
         let told = self.current.add_local(now, kind, addr, hides);

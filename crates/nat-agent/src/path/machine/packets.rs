@@ -1,7 +1,7 @@
 //! Whose a packet is, and which way one goes.
 
 use super::{MOST_HELD, MOST_KNOWN, Machine, Output, Relay, Route, Standing, Way};
-use crate::stun::is_signed_success;
+use crate::path::check::{Class, Message};
 use siprtc_core::ice::{CandidateKind, IceState, LocalCandidate};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -9,7 +9,8 @@ use std::time::Instant;
 impl Machine {
     /// Whether a datagram that is no STUN and no ChannelData is the peer's.
     pub(in crate::path) fn is_peer(&mut self, from: SocketAddr) -> bool {
-        let is_peer = self.selected.is_some_and(|(_, remote)| remote == from) || self.known.iter().any(|(_, remote)| *remote == from);
+        let is_peer = self.selected.is_some_and(|(_, remote)| remote == from)
+            || self.known.iter().any(|(_, remote)| *remote == from);
         self.stats.strangers += u64::from(!is_peer);
         is_peer
     }
@@ -119,12 +120,24 @@ impl Machine {
     }
 
     fn stun(&mut self, now: Instant, local: SocketAddr, from: SocketAddr, data: &[u8]) {
-        if let Some(consent) = &mut self.consent
-            && consent.take(now, from, data)
+        let message = Message::read(data);
+        if let (Some(consent), Some(message)) = (&mut self.consent, &message)
+            && consent.take(now, from, message)
         {
             return;
         }
         let request = data.first() == Some(&0) && data.get(1) == Some(&1);
+        if request && self.rest.is_resting() && self.current.is_checked_by(data) {
+            match &message {
+                Some(message) if self.answer(now, local, from, message) => return,
+                // Before the agent is asked, and wakes: only for who knows the password.
+                Some(message) if self.current.is_signed(message) => self.wake(now),
+                _ => {
+                    self.stats.strangers += 1;
+                    return;
+                }
+            }
+        }
         let is_next = match &mut self.next {
             Some(next) if !request || next.is_checked_by(data) => {
                 next.agent.handle_packet(now, local, from, data)
@@ -142,11 +155,13 @@ impl Machine {
             Some(next) if is_next => next,
             _ => &self.current,
         };
-        if !self.known.contains(&(local, from)) && generation.is_signed(data) {
+        if !self.known.contains(&(local, from))
+            && (message.as_ref()).is_some_and(|message| generation.is_signed(message))
+        {
             self.know(local, from);
         }
         if is_next || self.selected.is_none() {
-            self.use_early(now, is_next, (local, from), data);
+            self.use_early(now, is_next, (local, from), message.as_ref());
         }
     }
 
@@ -163,7 +178,13 @@ impl Machine {
 
     /// A pair that works is used before it is nominated (RFC 8445 section 12.1): agents take 50 to 300 ms from the one to
     /// the other, and a call's first words wait. One through a relay is left to the agent: a direct one may still come.
-    fn use_early(&mut self, now: Instant, is_next: bool, pair: (SocketAddr, SocketAddr), data: &[u8]) {
+    fn use_early(
+        &mut self,
+        now: Instant,
+        is_next: bool,
+        pair: (SocketAddr, SocketAddr),
+        message: Option<&Message<'_>>,
+    ) {
         let generation = match &self.next {
             Some(next) if is_next => next,
             _ => &self.current,
@@ -172,7 +193,7 @@ impl Machine {
             && !(generation.remote.iter())
                 .any(|other| other.kind == CandidateKind::Relayed && other.socket_addr() == Some(pair.1));
         let is_answered =
-            (generation.theirs.as_ref()).is_some_and(|theirs| is_signed_success(data, &theirs.pwd));
+            message.is_some_and(|message| message.class == Class::Success && generation.is_signed(message));
         if is_direct && is_answered {
             self.adopt(now, is_next, pair);
         }

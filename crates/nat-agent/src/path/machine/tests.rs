@@ -1,5 +1,7 @@
 //! What a path decides, in virtual time: two of them, joined by a wire that can be cut and that can lie.
 
+mod resting;
+
 use super::*;
 use proptest::prelude::*;
 use siprtc_core::ice::CandidateKind;
@@ -12,6 +14,8 @@ struct End {
     addr: SocketAddr,
     events: Vec<PathEvent>,
     delivered: Vec<Vec<u8>>,
+    /// Names that are to be resolved.
+    asked: Vec<String>,
 }
 
 impl End {
@@ -22,6 +26,7 @@ impl End {
             role,
             servers: Vec::new(),
             policy: IcePolicy::All,
+            resolves: true,
             credentials: Box::new(move || {
                 number += 1;
                 IceParameters {
@@ -38,6 +43,7 @@ impl End {
             addr,
             events: Vec::new(),
             delivered: Vec::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -56,6 +62,8 @@ struct World {
     now: Instant,
     ends: [End; 2],
     flying: Vec<Flying>,
+    /// How many datagrams.
+    sent: usize,
     is_cut: bool,
     /// Every datagram arrives changed in one bit of its last octet but those of a FINGERPRINT, so that only its signature is
     /// wrong.
@@ -73,6 +81,7 @@ impl World {
             now,
             ends,
             flying: Vec::new(),
+            sent: 0,
             is_cut: false,
             forges: false,
         }
@@ -106,6 +115,7 @@ impl World {
                 Output::Event(event) => self.ends[at].events.push(event),
                 Output::Send { to, data, .. } => self.send(at, to, data),
                 Output::Known { .. } | Output::Named(_) => {}
+                Output::Resolve { candidate, .. } => self.ends[at].asked.push(candidate.host),
                 Output::Connect { .. } | Output::Stream { .. } => unreachable!("BUG: there is no server"),
             }
         }
@@ -113,6 +123,7 @@ impl World {
 
     fn send(&mut self, at: usize, to: SocketAddr, mut data: Vec<u8>) {
         let other = 1 - at;
+        self.sent += 1;
         if self.is_cut || self.ends[other].addr != to {
             return;
         }

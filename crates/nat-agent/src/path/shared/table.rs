@@ -67,7 +67,9 @@ impl Table {
 
     /// Forgets all that led to `seat`.
     pub(super) fn leave(&mut self, seat: u64) {
-        let Some(left) = self.seats.remove(&seat) else { return };
+        let Some(left) = self.seats.remove(&seat) else {
+            return;
+        };
         for fragment in left.fragments {
             self.fragments.remove(fragment.as_bytes());
         }
@@ -81,7 +83,9 @@ impl Table {
 
     /// The user fragments that `seat` goes by from now on. One that another has keeps its holder: both would be guessed at.
     pub(super) fn name(&mut self, seat: u64, fragments: &[String]) {
-        let Some(named) = self.seats.get_mut(&seat) else { return };
+        let Some(named) = self.seats.get_mut(&seat) else {
+            return;
+        };
         for gone in named.fragments.drain(..) {
             self.fragments.remove(gone.as_bytes());
         }
@@ -96,8 +100,12 @@ impl Table {
 
     /// `data` is sent by `seat`: if it is a request, its answer is for `seat`.
     pub(super) fn ask(&mut self, seat: u64, data: &[u8]) {
-        let Some(Kind::Request(id)) = kind(data) else { return };
-        let Some(asking) = self.seats.get_mut(&seat) else { return };
+        let Some(Kind::Request(id)) = kind(data) else {
+            return;
+        };
+        let Some(asking) = self.seats.get_mut(&seat) else {
+            return;
+        };
         if self.asked.insert(id, seat).is_some() {
             return;
         }
@@ -114,14 +122,19 @@ impl Table {
         if self.is_held(now, seat, addr) {
             return;
         }
-        let Some(claiming) = self.seats.get_mut(&seat) else { return };
+        let Some(claiming) = self.seats.get_mut(&seat) else {
+            return;
+        };
         if !claiming.claims.contains(&addr) {
             if claiming.claims.len() == MOST_CLAIMS {
                 return;
             }
             claiming.claims.push(addr);
         }
-        let claim = Claim { holder: seat, heard: now };
+        let claim = Claim {
+            holder: seat,
+            heard: now,
+        };
         let before = self.claims.insert(addr, claim).map(|claim| claim.holder);
         if let Some(loser) = before.filter(|before| *before != seat)
             && let Some(loser) = self.seats.get_mut(&loser)
@@ -132,9 +145,8 @@ impl Table {
 
     /// Whether another path speaks with `addr`.
     fn is_held(&self, now: Instant, seat: u64, addr: SocketAddr) -> bool {
-        (self.claims.get(&addr)).is_some_and(|claim| {
-            claim.holder != seat && now.saturating_duration_since(claim.heard) < QUIET
-        })
+        (self.claims.get(&addr))
+            .is_some_and(|claim| claim.holder != seat && now.saturating_duration_since(claim.heard) < QUIET)
     }
 
     /// Whose a datagram is; `None`: nobody's, which is counted.

@@ -75,14 +75,28 @@ fn an_address_is_its_holders_until_it_is_quiet() {
     assert_eq!(table.whose(soon, addr(1), &request(1, "b:x")), None);
     assert_eq!(table.whose(soon, addr(1), &answer(7)), None);
     table.claim(soon, b, addr(1));
-    assert_eq!(table.whose(soon, addr(1), &MEDIA), Some(a), "it is a's, and was heard");
-    assert_eq!(table.refused, Refused { strangers: 0, taken: 2 });
+    assert_eq!(
+        table.whose(soon, addr(1), &MEDIA),
+        Some(a),
+        "it is a's, and was heard"
+    );
+    assert_eq!(
+        table.refused,
+        Refused {
+            strangers: 0,
+            taken: 2
+        }
+    );
     let later = soon + QUIET;
     assert_eq!(table.whose(later, addr(1), &request(2, "b:x")), Some(b));
     table.claim(later, b, addr(1));
     assert_eq!(table.whose(later, addr(1), &MEDIA), Some(b));
     table.leave(a);
-    assert_eq!(table.whose(later, addr(1), &MEDIA), Some(b), "what a had lost is not freed with a");
+    assert_eq!(
+        table.whose(later, addr(1), &MEDIA),
+        Some(b),
+        "what a had lost is not freed with a"
+    );
 }
 
 #[test]
