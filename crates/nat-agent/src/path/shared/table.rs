@@ -1,5 +1,6 @@
 //! Decides whose a datagram is, of many paths over one socket. No sockets, no clock.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -90,9 +91,8 @@ impl Table {
             self.fragments.remove(gone.as_bytes());
         }
         for fragment in fragments {
-            let key = fragment.as_bytes().to_vec();
-            if !self.fragments.contains_key(&key) {
-                self.fragments.insert(key, seat);
+            if let Entry::Vacant(free) = self.fragments.entry(fragment.as_bytes().to_vec()) {
+                free.insert(seat);
                 named.fragments.push(fragment.clone());
             }
         }

@@ -39,7 +39,7 @@ fn two() -> (Table, Instant, u64, u64) {
     let (a, b) = (table.sit().unwrap(), table.sit().unwrap());
     table.name(a, &["a".to_owned()]);
     table.name(b, &["b".to_owned()]);
-    (table, Instant::now(), a, b)
+    (table, tokio::time::Instant::now().into_std(), a, b)
 }
 
 #[test]
