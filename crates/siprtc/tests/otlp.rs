@@ -7,10 +7,11 @@ mod house;
 use http::{HeaderMap, HeaderValue, Response};
 use siprtc::prelude::*;
 use siprtc::telemetry;
+use siprtc_turn_server::Server;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 /// The octets received for each gRPC method.
 type Received = Arc<Mutex<HashMap<String, Vec<u8>>>>;
@@ -49,8 +50,8 @@ fn holds(octets: &[u8], text: &str) -> bool {
     octets.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_is_one_span_and_a_set_of_metrics_at_the_collector() {
+/// A collector, and telemetry that goes there.
+async fn exporting() -> (Received, telemetry::Telemetry) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let received = Received::default();
@@ -66,6 +67,25 @@ async fn a_call_is_one_span_and_a_set_of_metrics_at_the_collector() {
         .load()
         .unwrap();
     let telemetry = telemetry::install(&config.log, &config.telemetry).unwrap();
+    (received, telemetry)
+}
+
+/// Exports what is left, and ends.
+async fn end(telemetry: telemetry::Telemetry) {
+    tokio::time::timeout(
+        Duration::from_secs(20),
+        tokio::task::spawn_blocking(move || drop(telemetry)),
+    )
+    .await
+    .expect("the exporters end")
+    .unwrap();
+}
+
+const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_one_span_and_a_set_of_metrics_at_the_collector() {
+    let (received, telemetry) = exporting().await;
 
     let home = house::home().await;
     let alice = house::endpoint(&home, "alice").await;
@@ -89,20 +109,14 @@ async fn a_call_is_one_span_and_a_set_of_metrics_at_the_collector() {
     alice.shutdown().await;
     bob.shutdown().await;
     home.shutdown().await;
-    tokio::time::timeout(
-        Duration::from_secs(20),
-        tokio::task::spawn_blocking(move || drop(telemetry)),
-    )
-    .await
-    .expect("the exporters end")
-    .unwrap();
+    end(telemetry).await;
 
     let received = received.lock().unwrap();
     let traces = &received["/opentelemetry.proto.collector.trace.v1.TraceService/Export"];
     for text in ["front-door", "call", "call_id", "sip_call_id", "caller", "callee"] {
         assert!(holds(traces, text), "no {text:?} in the traces");
     }
-    let metrics = &received["/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"];
+    let metrics = &received[METRICS];
     for text in [
         "siprtc.calls",
         "siprtc.call.setup",
@@ -110,5 +124,43 @@ async fn a_call_is_one_span_and_a_set_of_metrics_at_the_collector() {
         "siprtc.registrations",
     ] {
         assert!(holds(metrics, text), "no {text:?} in the metrics");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_servers_figures_are_metrics_at_the_collector() {
+    let (received, telemetry) = exporting().await;
+    let config = Layers::new()
+        .set("turn.listen", "[\"udp:127.0.0.1:0\"]")
+        .set("turn.users", "[{ name = \"alice\", password = \"secret\" }]")
+        .load()
+        .unwrap();
+    let server = Server::start(siprtc::turn::config(&config.turn).unwrap()).unwrap();
+    telemetry::observe_turn(server.meter());
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // An Allocate request without attributes: 401 (RFC 8656 section 7.2).
+    let mut request = [0_u8; 20];
+    request[..8].copy_from_slice(&[0, 3, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+    client
+        .send_to(&request, server.listeners()[0].bind)
+        .await
+        .unwrap();
+    let mut answer = [0; 1500];
+    let answered = tokio::time::timeout(Duration::from_secs(5), client.recv(&mut answer));
+    assert!(answered.await.unwrap().unwrap() > 20);
+    assert_eq!(&answer[..2], &[0x01, 0x13], "an error response to Allocate");
+    end(telemetry).await;
+    server.shutdown();
+
+    let received = received.lock().unwrap();
+    for text in [
+        "siprtc.turn.allocations",
+        "siprtc.turn.allocated",
+        "siprtc.turn.connections",
+        "siprtc.turn.refused",
+        "siprtc.turn.packets",
+        "siprtc.turn.octets",
+    ] {
+        assert!(holds(&received[METRICS], text), "no {text:?} in the metrics");
     }
 }
