@@ -4,6 +4,7 @@ use crate::{SessionEvent, SessionEventKind, SessionId};
 use actix::Recipient;
 use siprtc_core::CallId;
 use siprtc_core::media::{MediaEvent, MediaEventSink};
+use tokio::sync::Notify;
 
 /// Tells one listener what happens in one session. A listener whose mailbox is full misses the event, and the log says
 /// so: media must never wait for it.
@@ -11,6 +12,8 @@ pub(crate) struct Events {
     pub(crate) call: CallId,
     pub(crate) session: SessionId,
     recipient: Option<Recipient<SessionEvent>>,
+    /// The path came up: audio that waits for it need not wait for its next packet time.
+    pub(crate) connected: Notify,
 }
 
 impl Events {
@@ -19,6 +22,7 @@ impl Events {
             call,
             session,
             recipient: Some(recipient),
+            connected: Notify::new(),
         }
     }
 
@@ -28,6 +32,7 @@ impl Events {
             call: CallId::fresh(),
             session: SessionId::fresh(),
             recipient: None,
+            connected: Notify::new(),
         }
     }
 
@@ -48,6 +53,9 @@ impl Events {
 
 impl MediaEventSink for Events {
     fn emit(&self, event: MediaEvent) {
+        if matches!(event, MediaEvent::Connected) {
+            self.connected.notify_one();
+        }
         Events::emit(self, SessionEventKind::Media(event));
     }
 }

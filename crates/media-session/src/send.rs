@@ -76,6 +76,7 @@ impl Sender {
     pub(crate) async fn run(mut self, mut settings: watch::Receiver<NegotiatedAudio>) {
         let mut audio = *settings.borrow_and_update();
         let mut due = Instant::now();
+        let events = Arc::clone(&self.events);
         loop {
             tokio::select! {
                 biased;
@@ -86,6 +87,7 @@ impl Sender {
                     audio = *settings.borrow_and_update();
                     self.held = None;
                 }
+                () = events.connected.notified(), if self.held.is_some() => due = Instant::now(),
                 () = sleep_until(due) => {
                     let ptime = codec::usable_ptime(audio.codec, audio.ptime);
                     due = self.skip_what_was_missed(due, ptime, audio.codec);

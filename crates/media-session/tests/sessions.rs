@@ -13,7 +13,8 @@ use common::{End, audio, connect, correlation, folder, read_wav, speech, write_w
 use siprtc_core::Fault;
 use siprtc_core::media::{Codec, Direction, NegotiatedAudio};
 use siprtc_media_session::{
-    AnswerOffer, AudioSink, Begin, Close, CreateOffer, SendDtmf, SessionEventKind, Sink, Snapshot, Source,
+    AddCandidates, AnswerOffer, AudioSink, Begin, Close, CreateOffer, SendDtmf, SessionEventKind, Sink,
+    Snapshot, Source,
 };
 use siprtc_testkit::media::{FakeNetwork, Impairment};
 use std::sync::{Arc, Mutex};
@@ -528,4 +529,37 @@ async fn an_application_hears_a_clean_call_as_it_was_sent() {
     let alike = correlation(&played[..heard.1.len()], &heard.1, 1_600);
     assert!(alike > 0.95, "{alike}");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[actix::test]
+async fn the_first_packet_goes_out_in_the_moment_in_which_the_path_comes_up() {
+    pause();
+    let network = FakeNetwork::new(Impairment::default());
+    let engine = network.engine();
+    engine.need_candidate(7);
+    let codecs = [Codec::Pcmu];
+    let alice = End::over(
+        engine,
+        &codecs,
+        Source::Tone {
+            hz: 440.0,
+            level_dbfs: -20.0,
+        },
+        Sink::Null,
+    );
+    let bob = End::new(&network, &codecs, Source::Silence, Sink::Null);
+    connect(&alice, &bob, audio(Codec::Pcmu)).await;
+    // Between two packet times.
+    sleep(Duration::from_millis(47)).await;
+    let sent = || alice.count(|kind| matches!(kind, SessionEventKind::FirstPacketSent));
+    assert_eq!(sent(), 0);
+    let candidates = vec!["1 1 UDP 1 192.0.2.1 7 typ host".parse().unwrap()];
+    alice
+        .session
+        .send(AddCandidates { candidates })
+        .await
+        .unwrap()
+        .unwrap();
+    sleep(Duration::from_millis(2)).await;
+    assert_eq!(sent(), 1);
 }

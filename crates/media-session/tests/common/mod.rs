@@ -10,7 +10,7 @@ use siprtc_media_session::{
     AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionConfig, SessionEvent,
     SessionEventKind, Sink, Source,
 };
-use siprtc_testkit::media::FakeNetwork;
+use siprtc_testkit::media::{FakeEngine, FakeNetwork};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
@@ -38,11 +38,15 @@ pub(crate) struct End {
 
 impl End {
     pub(crate) fn new(network: &Arc<FakeNetwork>, codecs: &[Codec], source: Source, sink: Sink) -> Self {
+        End::over(network.engine(), codecs, source, sink)
+    }
+
+    pub(crate) fn over(engine: Arc<FakeEngine>, codecs: &[Codec], source: Source, sink: Sink) -> Self {
         let told = Arc::default();
         let collector = Collector(Arc::clone(&told)).start();
         let config = SessionConfig {
             call: CallId::fresh(),
-            engine: network.engine(),
+            engine,
             runtime: Handle::current(),
             ice: IceConfig::default(),
             codecs: codecs.to_vec(),
