@@ -1,11 +1,15 @@
 #![doc = include_str!("../README.md")]
 
 mod actor;
+mod answer;
 mod candidate;
 mod check;
 mod diet;
 mod disguise;
+mod explain;
+mod lint;
 mod negotiate;
+mod profile;
 mod repair;
 mod rule;
 mod sdp;
@@ -21,9 +25,15 @@ use siprtc_core::Result;
 use siprtc_core::media::NegotiatedAudio;
 
 pub use actor::SdpTranslator;
+pub use answer::{LocalMedia, LocalSession, LocalTransport, answer};
 pub use candidate::candidates;
 pub use check::{check_answer, check_offer};
+pub use explain::{Explained, Explanation, Need, Refusal, Way, explain};
+pub use lint::{Check, Finding, MAX_FINDINGS, Severity, lint, lint_answer};
 pub use negotiate::negotiated_audio;
+pub use profile::{
+    Fact, HashNames, Hold, IceSupport, Keying, MAX_PROFILE, MdnsSupport, PeerProfile, Support,
+};
 pub use rule::{Change, Rule};
 pub use sdpfrag::{FragMedia, IceCredentials, MAX_CANDIDATES, MAX_FRAG, SdpFrag};
 pub use to_sip::{answer_to_sip, answer_to_sip_as, to_sip, to_sip_as};

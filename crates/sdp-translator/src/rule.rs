@@ -1,5 +1,6 @@
 //! The rules' names, and the record of what they changed.
 
+use serde::{Serialize, Serializer};
 use std::fmt;
 
 macro_rules! rules {
@@ -155,8 +156,14 @@ impl fmt::Display for Rule {
     }
 }
 
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 /// One line that a rule changed, added or took out.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Change {
     /// The rule.
     pub rule: Rule,

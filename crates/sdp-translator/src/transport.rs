@@ -50,7 +50,7 @@ impl Transport {
 }
 
 /// The m-lines of the BUNDLE group that `index` is in, in the group's order; itself, if it is in none.
-fn group_of(sdp: &Sdp<'_>, index: usize) -> Vec<usize> {
+pub(crate) fn group_of(sdp: &Sdp<'_>, index: usize) -> Vec<usize> {
     let Some(mid) = sdp.media[index].attribute("mid") else {
         return vec![index];
     };

@@ -48,7 +48,7 @@ fn anywhere<'s, 'a>(sdp: &'s Sdp<'a>) -> impl Iterator<Item = &'s Section<'a>> {
     std::iter::once(&sdp.session).chain(sdp.media.iter().filter(|media| media.is_live()))
 }
 
-fn has_option(section: &Section<'_>) -> bool {
+pub(crate) fn has_option(section: &Section<'_>) -> bool {
     section
         .attributes(OPTIONS)
         .any(|options| options.split_ascii_whitespace().any(|option| option == OPTION))

@@ -1,0 +1,336 @@
+//! An answer without an engine (RFC 3264 section 6).
+
+use crate::sdp::{Sdp, Section, static_encoding};
+use crate::transport::group_of;
+use siprtc_core::media::Direction;
+use siprtc_core::{Error, Fault, Result};
+
+/// Who answers, with what.
+#[derive(Clone, Debug, Default)]
+pub struct LocalSession {
+    /// The value of o=: `bob 1 1 IN IP4 192.0.2.2`.
+    pub origin: String,
+    /// The value of c=: `IN IP4 192.0.2.2`.
+    pub connection: String,
+    /// What there is to answer with. Each serves one m-line of the offer: the first of its medium that it fits.
+    pub media: Vec<LocalMedia>,
+    /// The one transport for m-lines with DTLS-SRTP; without it they are rejected.
+    pub transport: Option<LocalTransport>,
+}
+
+/// One medium to answer with.
+#[derive(Clone, Debug)]
+pub struct LocalMedia {
+    /// `audio`.
+    pub medium: String,
+    /// Where it receives.
+    pub port: u16,
+    /// Encodings as in `a=rtpmap`: `PCMU/8000`, `opus/48000/2`, `telephone-event/8000`.
+    pub codecs: Vec<String>,
+    /// What is wanted; the offer may allow less.
+    pub direction: Direction,
+}
+
+/// What a DTLS-SRTP transport says of itself.
+#[derive(Clone, Debug)]
+pub struct LocalTransport {
+    /// The value of `a=fingerprint`.
+    pub fingerprint: String,
+    /// The value of `a=ice-ufrag`.
+    pub ice_ufrag: String,
+    /// The value of `a=ice-pwd`.
+    pub ice_pwd: String,
+    /// The values of `a=candidate`.
+    pub candidates: Vec<String>,
+}
+
+/// The least answer to an offer: its m-lines in their order; what cannot be answered is rejected with port 0; the offer's
+/// payload types, in its order, of what both have; the direction reversed and narrowed.
+///
+/// RTP/AVP and RTP/AVPF are answered in kind, secure profiles by DTLS-SRTP with the given transport. SDES, and m-lines that
+/// are not RTP, are rejected. Format parameters (`a=fmtp`) are not negotiated: name only codecs that need none.
+///
+/// # Errors
+/// `PeerMisbehaved` for what is no SDP; `PeerIncompatible` when no m-line can be answered although some are offered (answer
+/// 488); `ApiMisuse` for a line end in what is ours.
+///
+/// ```
+/// use siprtc_sdp_translator::{LocalMedia, LocalSession, answer};
+///
+/// let offer = "v=0\r\no=alice 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
+///              m=audio 49170 RTP/AVP 8 0 97\r\na=rtpmap:97 iLBC/8000\r\na=sendonly\r\n\
+///              m=video 51372 RTP/AVP 31\r\n";
+/// let local = LocalSession {
+///     origin: "bob 1 1 IN IP4 192.0.2.2".to_owned(),
+///     connection: "IN IP4 192.0.2.2".to_owned(),
+///     media: vec![LocalMedia {
+///         medium: "audio".to_owned(),
+///         port: 49920,
+///         codecs: vec!["PCMU/8000".to_owned(), "iLBC/8000".to_owned()],
+///         direction: Default::default(),
+///     }],
+///     transport: None,
+/// };
+/// let sdp = answer(offer, &local)?;
+/// assert!(sdp.contains("m=audio 49920 RTP/AVP 0 97\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:97 iLBC/8000\r\na=recvonly\r\n"));
+/// assert!(sdp.ends_with("m=video 0 RTP/AVP 31\r\n"));
+/// # Ok::<(), siprtc_core::Error>(())
+/// ```
+pub fn answer(offer: &str, local: &LocalSession) -> Result<String> {
+    local.check()?;
+    let offer = Sdp::parse(offer)?;
+    let mut free: Vec<&LocalMedia> = local.media.iter().collect();
+    let mut taken: Vec<Option<Taken<'_>>> = Vec::new();
+    for (index, media) in offer.media.iter().enumerate() {
+        let bearer = bearer(&offer, index, local, &taken);
+        let fit = bearer.and_then(|is_secure| {
+            let (at, formats) = free
+                .iter()
+                .enumerate()
+                .find_map(|(at, own)| Some((at, own.common(media)?)))?;
+            Some(Taken {
+                own: free.remove(at),
+                formats,
+                is_secure,
+            })
+        });
+        taken.push(fit);
+    }
+    let is_asked = offer.media.iter().any(Section::is_live);
+    if is_asked && taken.iter().all(Option::is_none) {
+        let what = "no m-line of the offer can be answered with what is there".to_owned();
+        return Err(Error::new(Fault::PeerIncompatible, "answer SDP", what)
+            .advice("answer 488; lint tells what the offer asks for"));
+    }
+    Ok(write(&offer, local, &taken))
+}
+
+/// An m-line of the offer that is accepted.
+struct Taken<'a> {
+    own: &'a LocalMedia,
+    /// Payload type and `a=rtpmap`'s value, in the offer's order.
+    formats: Vec<(String, String)>,
+    is_secure: bool,
+}
+
+impl LocalSession {
+    fn check(&self) -> Result<()> {
+        let media = self
+            .media
+            .iter()
+            .flat_map(|media| std::iter::once(&media.medium).chain(&media.codecs));
+        let transport = self.transport.iter().flat_map(|transport| {
+            [&transport.fingerprint, &transport.ice_ufrag, &transport.ice_pwd]
+                .into_iter()
+                .chain(&transport.candidates)
+        });
+        let texts = [&self.origin, &self.connection]
+            .into_iter()
+            .chain(media)
+            .chain(transport);
+        for text in texts {
+            if text.contains(['\r', '\n']) {
+                let what = format!("{text:?} has a line end");
+                return Err(
+                    Error::new(Fault::ApiMisuse, "answer SDP", what).advice("give values without line ends")
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LocalMedia {
+    /// The formats of both, unless nothing but events and comfort noise is, beside codecs of ours.
+    fn common(&self, media: &Section<'_>) -> Option<Vec<(String, String)>> {
+        let line = media.media_line();
+        if line.media != self.medium {
+            return None;
+        }
+        let maps = media.rtpmaps();
+        let mut formats: Vec<(String, String)> = Vec::new();
+        for format in line.formats {
+            let table = || format.parse().ok().and_then(static_encoding);
+            let Some(encoding) = maps.of(format).or_else(table) else {
+                continue;
+            };
+            let is_new = !formats.iter().any(|(known, _)| known == format);
+            if is_new && self.codecs.iter().any(|own| is_same(own, encoding)) {
+                formats.push((format.to_owned(), encoding.to_owned()));
+            }
+        }
+        let is_voice = |encoding: &str| {
+            let name = encoding.split('/').next().unwrap_or_default();
+            !["telephone-event", "CN"]
+                .iter()
+                .any(|other| name.eq_ignore_ascii_case(other))
+        };
+        let is_wanted = self.codecs.iter().any(|own| is_voice(own));
+        let is_there = formats.iter().any(|(_, encoding)| is_voice(encoding));
+        (!formats.is_empty() && (is_there || !is_wanted)).then_some(formats)
+    }
+}
+
+/// Names without case, clock rates, and channels, of which one need not be said (RFC 8866 section 6.6).
+fn is_same(own: &str, other: &str) -> bool {
+    let read = |text: &str| {
+        let mut words = text.trim().split('/');
+        let name = words.next().unwrap_or_default().to_ascii_lowercase();
+        let clock = words.next().and_then(|clock| clock.parse::<u32>().ok());
+        let channels = words
+            .next()
+            .map_or(Some(1), |channels| channels.parse::<u32>().ok());
+        (name, clock, channels)
+    };
+    read(own) == read(other)
+}
+
+/// Whether the m-line can be carried, and by DTLS-SRTP.
+fn bearer(offer: &Sdp<'_>, index: usize, local: &LocalSession, taken: &[Option<Taken<'_>>]) -> Option<bool> {
+    let media = &offer.media[index];
+    let line = media.media_line();
+    if !media.is_live() {
+        return None;
+    }
+    match line.proto {
+        // Without bundling a bundle-only m-line is rejected (RFC 9143 section 7.3.3).
+        "RTP/AVP" | "RTP/AVPF" => media.media_line().port.ne("0").then_some(false),
+        "RTP/SAVP" | "RTP/SAVPF" | "UDP/TLS/RTP/SAVP" | "UDP/TLS/RTP/SAVPF" => {
+            local.transport.as_ref()?;
+            let group = group_of(offer, index);
+            let has = |name: &str| {
+                offer.attribute(media, name).is_some()
+                    || group
+                        .iter()
+                        .any(|&mate| offer.media[mate].attribute(name).is_some())
+            };
+            if !has("fingerprint") || !has("ice-ufrag") || !has("ice-pwd") {
+                return None;
+            }
+            // One transport: the first m-line that takes it, and those that are bundled with it.
+            let first = taken
+                .iter()
+                .position(|taken| taken.as_ref().is_some_and(|taken| taken.is_secure));
+            let is_first = first.is_none() && line.port != "0";
+            (is_first || first.is_some_and(|first| group.contains(&first))).then_some(true)
+        }
+        _ => None,
+    }
+}
+
+fn write(offer: &Sdp<'_>, local: &LocalSession, taken: &[Option<Taken<'_>>]) -> String {
+    let times = offer
+        .session
+        .lines
+        .iter()
+        .filter(|line| line.letter() == Some(b't'));
+    let mut times: Vec<String> = times.map(|line| line.0.clone().into_owned()).collect();
+    if times.is_empty() {
+        times.push("t=0 0".to_owned());
+    }
+    let mut lines = vec![
+        "v=0".to_owned(),
+        format!("o={}", local.origin),
+        "s=-".to_owned(),
+        format!("c={}", local.connection),
+    ];
+    lines.append(&mut times);
+    let secure: Vec<usize> = (0..taken.len())
+        .filter(|&index| taken[index].as_ref().is_some_and(|taken| taken.is_secure))
+        .collect();
+    let mids: Vec<&str> = secure
+        .iter()
+        .filter_map(|&index| offer.media[index].attribute("mid"))
+        .filter(|mid| offer.bundles().any(|mids| mids.contains(mid)))
+        .collect();
+    if !mids.is_empty() {
+        lines.push(format!("a=group:BUNDLE {}", mids.join(" ")));
+    }
+    // Bundled m-lines have one address (RFC 9143 section 7.3).
+    let shared = secure
+        .first()
+        .and_then(|&first| taken[first].as_ref())
+        .map(|first| first.own.port);
+    for (media, taken) in offer.media.iter().zip(taken) {
+        match taken {
+            Some(taken) => {
+                let port = shared.filter(|_| taken.is_secure).unwrap_or(taken.own.port);
+                accept(&mut lines, offer, media, taken, port, local);
+            }
+            None => reject(&mut lines, media),
+        }
+    }
+    lines
+        .iter()
+        .fold(String::new(), |text, line| text + line + "\r\n")
+}
+
+fn accept(
+    lines: &mut Vec<String>,
+    offer: &Sdp<'_>,
+    media: &Section<'_>,
+    taken: &Taken<'_>,
+    port: u16,
+    local: &LocalSession,
+) {
+    let line = media.media_line();
+    let formats: Vec<&str> = taken.formats.iter().map(|(format, _)| format.as_str()).collect();
+    lines.push(format!(
+        "m={} {} {} {}",
+        line.media,
+        port,
+        line.proto,
+        formats.join(" ")
+    ));
+    lines.extend(
+        taken
+            .formats
+            .iter()
+            .map(|(format, encoding)| format!("a=rtpmap:{format} {encoding}")),
+    );
+    if let Some(mid) = media.attribute("mid") {
+        lines.push(format!("a=mid:{mid}"));
+    }
+    let direction = offer.direction(media).answer(taken.own.direction);
+    if direction != Direction::SendRecv {
+        lines.push(format!("a={direction}"));
+    }
+    let Some(transport) = local.transport.as_ref().filter(|_| taken.is_secure) else {
+        return;
+    };
+    let role = match offer.attribute(media, "setup") {
+        Some("active") => "passive",
+        _ => "active",
+    };
+    if media.position("rtcp-mux").is_some() {
+        lines.push("a=rtcp-mux".to_owned());
+    }
+    lines.push(format!("a=setup:{role}"));
+    lines.push(format!("a=fingerprint:{}", transport.fingerprint));
+    lines.push(format!("a=ice-ufrag:{}", transport.ice_ufrag));
+    lines.push(format!("a=ice-pwd:{}", transport.ice_pwd));
+    lines.extend(
+        transport
+            .candidates
+            .iter()
+            .map(|candidate| format!("a=candidate:{candidate}")),
+    );
+}
+
+/// At least one format must stand in a rejected m-line, whichever (RFC 3264 section 6).
+fn reject(lines: &mut Vec<String>, media: &Section<'_>) {
+    let line = media.media_line();
+    let format = line.formats.first().copied().unwrap_or("0");
+    let (medium, proto) = (or(line.media, "audio"), or(line.proto, "RTP/AVP"));
+    lines.push(format!("m={medium} 0 {proto} {format}"));
+    if let Some(encoding) = media.rtpmaps().of(format).filter(|_| line.is_rtp()) {
+        lines.push(format!("a=rtpmap:{format} {encoding}"));
+    }
+    if let Some(mid) = media.attribute("mid") {
+        lines.push(format!("a=mid:{mid}"));
+    }
+}
+
+fn or<'t>(text: &'t str, other: &'t str) -> &'t str {
+    if text.is_empty() { other } else { text }
+}
