@@ -38,33 +38,99 @@ a=candidate:1 1 udp 2130706431 192.0.2.1 40000 typ host\r\n";
 /// The base, a line of it, and what stands there instead.
 type Example = (Check, &'static str, &'static str, &'static str);
 
-const HEX: &str = "6B:8B:5D:EA:59:04:20:23:29:C8:87:1C:CC:87:32:BE:DD:8C:66:A5:8E:50:55:EA:8C:D3:B6:5C:09:5E:D6:BC";
+const HEX: &str =
+    "6B:8B:5D:EA:59:04:20:23:29:C8:87:1C:CC:87:32:BE:DD:8C:66:A5:8E:50:55:EA:8C:D3:B6:5C:09:5E:D6:BC";
 
 /// Broken by the RFCs, whoever reads.
 const BROKEN: &[Example] = &[
     (Check::BundleOnly, WEB, "a=mid:0", "a=mid:0\r\na=bundle-only"),
-    (Check::BundleTwice, WEB, "a=group:BUNDLE 0", "a=group:BUNDLE 0\r\na=group:BUNDLE 0"),
-    (Check::CandidateComponent, WEB, "a=mid:0", "a=mid:0\r\na=candidate:1 2 udp 2130706430 192.0.2.1 40000 typ host"),
-    (Check::CandidateInvalid, WEB, "a=mid:0", "a=mid:0\r\na=candidate:1 1 udp many 192.0.2.1 40000 typ host"),
+    (
+        Check::BundleTwice,
+        WEB,
+        "a=group:BUNDLE 0",
+        "a=group:BUNDLE 0\r\na=group:BUNDLE 0",
+    ),
+    (
+        Check::CandidateComponent,
+        WEB,
+        "a=mid:0",
+        "a=mid:0\r\na=candidate:1 2 udp 2130706430 192.0.2.1 40000 typ host",
+    ),
+    (
+        Check::CandidateInvalid,
+        WEB,
+        "a=mid:0",
+        "a=mid:0\r\na=candidate:1 1 udp many 192.0.2.1 40000 typ host",
+    ),
     (Check::CandidatePlace, WEB, "m=audio 40000", "m=audio 0"),
     (Check::ConnectionMissing, PLAIN, "c=IN IP4 192.0.2.1\r\n", ""),
-    (Check::DefaultCandidate, WEB, "c=IN IP4 192.0.2.1", "c=IN IP4 0.0.0.0"),
-    (Check::DirectionTwice, WEB, "a=sendrecv", "a=sendrecv\r\na=inactive"),
-    (Check::ExtmapInvalid, WEB, "a=mid:0", "a=mid:0\r\na=extmap:1 nothing"),
+    (
+        Check::DefaultCandidate,
+        WEB,
+        "c=IN IP4 192.0.2.1",
+        "c=IN IP4 0.0.0.0",
+    ),
+    (
+        Check::DirectionTwice,
+        WEB,
+        "a=sendrecv",
+        "a=sendrecv\r\na=inactive",
+    ),
+    (
+        Check::ExtmapInvalid,
+        WEB,
+        "a=mid:0",
+        "a=mid:0\r\na=extmap:1 nothing",
+    ),
     (Check::FingerprintInvalid, WEB, "sha-256 6B:", "sha-256 "),
-    (Check::FingerprintWeak, WEB, "a=fingerprint:sha-256 6B:8B:5D:EA:59:04:20:23:29:C8:87:1C:", "a=fingerprint:sha-1 "),
+    (
+        Check::FingerprintWeak,
+        WEB,
+        "a=fingerprint:sha-256 6B:8B:5D:EA:59:04:20:23:29:C8:87:1C:",
+        "a=fingerprint:sha-1 ",
+    ),
     (Check::HoldZero, PLAIN, "c=IN IP4 192.0.2.1", "c=IN IP4 0.0.0.0"),
-    (Check::IceCredentialsHalf, WEB, "a=ice-pwd:passwordpasswordpassword\r\n", ""),
-    (Check::IceCredentialsLength, WEB, "a=ice-pwd:passwordpasswordpassword", "a=ice-pwd:short"),
-    (Check::IceCredentialsMissing, WEB, "a=ice-ufrag:user\r\na=ice-pwd:passwordpasswordpassword\r\n", ""),
+    (
+        Check::IceCredentialsHalf,
+        WEB,
+        "a=ice-pwd:passwordpasswordpassword\r\n",
+        "",
+    ),
+    (
+        Check::IceCredentialsLength,
+        WEB,
+        "a=ice-pwd:passwordpasswordpassword",
+        "a=ice-pwd:short",
+    ),
+    (
+        Check::IceCredentialsMissing,
+        WEB,
+        "a=ice-ufrag:user\r\na=ice-pwd:passwordpasswordpassword\r\n",
+        "",
+    ),
     (Check::IceMismatch, WEB, "m=audio 40000", "m=audio 40002"),
     (Check::KeyingMissing, PLAIN, "RTP/AVP", "RTP/SAVP"),
-    (Check::KeyingProfile, PLAIN, "a=rtpmap:0 PCMU/8000", "a=rtpmap:0 PCMU/8000\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:k"),
-    (Check::KeyingTwice, WEB, "a=mid:0", "a=mid:0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:k"),
+    (
+        Check::KeyingProfile,
+        PLAIN,
+        "a=rtpmap:0 PCMU/8000",
+        "a=rtpmap:0 PCMU/8000\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:k",
+    ),
+    (
+        Check::KeyingTwice,
+        WEB,
+        "a=mid:0",
+        "a=mid:0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:k",
+    ),
     (Check::LineEnd, PLAIN, "s=-\r\n", "s=-\n"),
     (Check::LineInvalid, PLAIN, "s=-\r\n", "s=-\r\nhello\r\n"),
     (Check::LineMissing, PLAIN, "t=0 0\r\n", ""),
-    (Check::LineOrder, PLAIN, "s=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n", "t=0 0\r\ns=-\r\nc=IN IP4 192.0.2.1\r\n"),
+    (
+        Check::LineOrder,
+        PLAIN,
+        "s=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n",
+        "t=0 0\r\ns=-\r\nc=IN IP4 192.0.2.1\r\n",
+    ),
     (Check::MediaLine, PLAIN, "m=audio 40000", "m=audio 400000"),
     (Check::MidMissing, WEB, "a=group:BUNDLE 0", "a=group:BUNDLE 0 1"),
     (Check::MidTwice, WEB, "a=mid:0", "a=mid:0\r\na=mid:0"),
@@ -78,30 +144,90 @@ const BROKEN: &[Example] = &[
     (Check::RtcpMuxOnly, WEB, "a=rtcp-mux", "a=rtcp-mux-only"),
     (Check::SetupInvalid, WEB, "a=setup:actpass", "a=setup:server"),
     (Check::SetupMissing, WEB, "a=setup:actpass\r\n", ""),
-    (Check::TelephoneEventClock, PLAIN, "telephone-event/8000", "telephone-event/48000"),
+    (
+        Check::TelephoneEventClock,
+        PLAIN,
+        "telephone-event/8000",
+        "telephone-event/48000",
+    ),
 ];
 
 /// What a peer of that name does not take.
 const REFUSED: &[(&str, Example)] = &[
-    ("asterisk", (Check::PeerAddress, WEB, "c=IN IP4 192.0.2.1", "c=IN IP4 0.0.0.0")),
+    (
+        "asterisk",
+        (Check::PeerAddress, WEB, "c=IN IP4 192.0.2.1", "c=IN IP4 0.0.0.0"),
+    ),
     ("siprtc", (Check::PeerAttribute, WEB, "a=mid:0\r\n", "")),
-    ("asterisk", (Check::PeerBundle, WEB, "a=group:BUNDLE 0", "a=group:BUNDLE 0 1")),
-    ("asterisk", (Check::PeerBundleOnly, WEB, "a=mid:0", "a=mid:0\r\na=bundle-only")),
+    (
+        "asterisk",
+        (Check::PeerBundle, WEB, "a=group:BUNDLE 0", "a=group:BUNDLE 0 1"),
+    ),
+    (
+        "asterisk",
+        (Check::PeerBundleOnly, WEB, "a=mid:0", "a=mid:0\r\na=bundle-only"),
+    ),
     ("asterisk", (Check::PeerCodec, PLAIN, "PCMU/8000", "L16/44100")),
     ("siprtc", (Check::PeerHash, WEB, "sha-256", "SHA-256")),
-    ("chrome", (Check::PeerHold, WEB, "c=IN IP4 192.0.2.1", "c=IN IP4 0.0.0.0")),
+    (
+        "chrome",
+        (Check::PeerHold, WEB, "c=IN IP4 192.0.2.1", "c=IN IP4 0.0.0.0"),
+    ),
     ("chrome", (Check::PeerIce, PLAIN, "", "")),
     ("chrome", (Check::PeerKeying, PLAIN, "", "")),
-    ("asterisk", (Check::PeerMaxMedia, PLAIN, "t=0 0\r\n", "t=0 0\r\nm=text 0 RTP/AVP 98\r\nm=text 0 RTP/AVP 98\r\n")),
-    ("freeswitch", (Check::PeerMdns, WEB, "a=mid:0", "a=mid:0\r\na=candidate:2 1 udp 1 0a.local 40000 typ host")),
-    ("baresip-ice", (Check::PeerMdnsIgnored, WEB, "a=mid:0", "a=mid:0\r\na=candidate:2 1 udp 1 0a.local 40000 typ host")),
+    (
+        "asterisk",
+        (
+            Check::PeerMaxMedia,
+            PLAIN,
+            "t=0 0\r\n",
+            "t=0 0\r\nm=text 0 RTP/AVP 98\r\nm=text 0 RTP/AVP 98\r\n",
+        ),
+    ),
+    (
+        "freeswitch",
+        (
+            Check::PeerMdns,
+            WEB,
+            "a=mid:0",
+            "a=mid:0\r\na=candidate:2 1 udp 1 0a.local 40000 typ host",
+        ),
+    ),
+    (
+        "baresip-ice",
+        (
+            Check::PeerMdnsIgnored,
+            WEB,
+            "a=mid:0",
+            "a=mid:0\r\na=candidate:2 1 udp 1 0a.local 40000 typ host",
+        ),
+    ),
     ("chrome", (Check::PeerMedium, PLAIN, "m=audio", "m=text")),
     ("cisco", (Check::PeerProfile, WEB, "", "")),
-    ("yealink", (Check::PeerRtcp, WEB, "a=rtcp-mux", "a=rtcp:9\r\na=rtcp-mux")),
+    (
+        "yealink",
+        (Check::PeerRtcp, WEB, "a=rtcp-mux", "a=rtcp:9\r\na=rtcp-mux"),
+    ),
     ("chrome", (Check::PeerRtcpMux, WEB, "a=rtcp-mux\r\n", "")),
     ("siprtc", (Check::PeerRtpmap, WEB, "a=rtpmap:0 PCMU/8000\r\n", "")),
-    ("cisco", (Check::PeerTelephoneEvent, PLAIN, "telephone-event/8000", "telephone-event/48000")),
-    ("baresip-ice", (Check::PeerTrickle, WEB, "a=mid:0", "a=mid:0\r\na=ice-options:trickle")),
+    (
+        "cisco",
+        (
+            Check::PeerTelephoneEvent,
+            PLAIN,
+            "telephone-event/8000",
+            "telephone-event/48000",
+        ),
+    ),
+    (
+        "baresip-ice",
+        (
+            Check::PeerTrickle,
+            WEB,
+            "a=mid:0",
+            "a=mid:0\r\na=ice-options:trickle",
+        ),
+    ),
 ];
 
 fn has(findings: &[Finding], check: Check) -> bool {
@@ -112,7 +238,11 @@ fn has(findings: &[Finding], check: Check) -> bool {
 fn broken((check, base, from, to): Example) -> String {
     assert!(base.contains(from), "{check}: {from:?}");
     // A rejected m-line and a bundle-only one must differ in the port too.
-    let text = if from.is_empty() { base.to_owned() } else { base.replacen(from, to, 1) };
+    let text = if from.is_empty() {
+        base.to_owned()
+    } else {
+        base.replacen(from, to, 1)
+    };
     match check {
         Check::PeerBundleOnly => text.replace("m=audio 40000", "m=audio 0"),
         Check::PeerHold => text.replace("a=ice-ufrag:user\r\na=ice-pwd:passwordpasswordpassword\r\n", ""),
@@ -125,7 +255,13 @@ fn what_keeps_to_the_rfcs_has_no_findings() {
     assert_eq!(lint(PLAIN, None), []);
     assert_eq!(lint(WEB, None), []);
     assert!(WEB.contains(HEX));
-    for (name, sdp) in [("asterisk", PLAIN), ("cisco", PLAIN), ("chrome", WEB), ("siprtc", WEB), ("kamailio", WEB)] {
+    for (name, sdp) in [
+        ("asterisk", PLAIN),
+        ("cisco", PLAIN),
+        ("chrome", WEB),
+        ("siprtc", WEB),
+        ("kamailio", WEB),
+    ] {
         let peer = PeerProfile::named(name).unwrap();
         assert_eq!(lint(sdp, Some(&peer)), [], "{name}");
     }
@@ -161,8 +297,16 @@ fn each_fact_of_a_profile_is_held_against_the_description() {
 
 #[test]
 fn each_check_has_an_example_and_says_why() {
-    let answers = Check::ALL.iter().filter(|check| check.as_str().starts_with("answer-")).copied();
-    let elsewhere = [Check::BundlePayload, Check::LongForDatagram, Check::More, Check::NotSdp];
+    let answers = Check::ALL
+        .iter()
+        .filter(|check| check.as_str().starts_with("answer-"))
+        .copied();
+    let elsewhere = [
+        Check::BundlePayload,
+        Check::LongForDatagram,
+        Check::More,
+        Check::NotSdp,
+    ];
     let mut shown: Vec<Check> = BROKEN.iter().map(|example| example.0).collect();
     shown.extend(REFUSED.iter().map(|(_, example)| example.0));
     shown.extend(answers.chain(elsewhere));
@@ -170,7 +314,11 @@ fn each_check_has_an_example_and_says_why() {
         assert!(shown.contains(check), "{check} has no example");
         assert!(!check.why().is_empty() && !check.advice().is_empty());
         let is_bound = *check == Check::More || *check == Check::PeerAttribute;
-        assert!(is_bound || check.why().contains("RFC "), "{check}: {}", check.why());
+        assert!(
+            is_bound || check.why().contains("RFC "),
+            "{check}: {}",
+            check.why()
+        );
     }
 }
 
@@ -187,7 +335,11 @@ fn a_rule_that_is_said_to_correct_something_does() {
     ];
     for &example in BROKEN.iter().filter(|example| ours.contains(&example.0)) {
         let text = broken(example);
-        assert!(lint(&text, None).iter().any(|finding| finding.fixed_by.is_some()), "{}", example.0);
+        assert!(
+            lint(&text, None).iter().any(|finding| finding.fixed_by.is_some()),
+            "{}",
+            example.0
+        );
         let wire = to_sip(&text).unwrap().sdp;
         assert!(!has(&lint(&wire, None), example.0), "{}\n{wire}", example.0);
     }
@@ -203,9 +355,14 @@ fn one_payload_type_of_two_encodings_in_a_bundle_is_found() {
     let second = "m=audio 40000 UDP/TLS/RTP/SAVPF 101\r\nc=IN IP4 192.0.2.1\r\na=mid:1\r\na=rtcp-mux\r\na=rtpmap:101 opus/48000/2\r\n";
     let text = format!("{}{second}", WEB.replace("BUNDLE 0", "BUNDLE 0 1"));
     let findings = lint(&text, None);
-    let [finding] = findings.as_slice() else { panic!("{findings:#?}") };
+    let [finding] = findings.as_slice() else {
+        panic!("{findings:#?}")
+    };
     assert_eq!((finding.check, finding.media), (Check::BundlePayload, Some(1)));
-    assert_eq!(finding.what, "101 is opus/48000 here and telephone-event/8000 in m-line 0");
+    assert_eq!(
+        finding.what,
+        "101 is opus/48000 here and telephone-event/8000 in m-line 0"
+    );
 }
 
 #[test]
@@ -214,7 +371,10 @@ fn what_is_no_description_or_too_much_of_it_is_one_finding() {
     for text in ["", "hello", long.as_str()] {
         let findings = lint(text, None);
         assert_eq!(findings.len(), 1, "{findings:?}");
-        assert_eq!((findings[0].check, findings[0].severity), (Check::NotSdp, Severity::Refuses));
+        assert_eq!(
+            (findings[0].check, findings[0].severity),
+            (Check::NotSdp, Severity::Refuses)
+        );
     }
     assert!(lint(&long, None)[0].what.contains("more than 2000 lines"));
 }
@@ -227,7 +387,10 @@ fn findings_are_bounded_and_the_rest_is_counted() {
     let last = findings.last().unwrap();
     assert_eq!(last.check, Check::More);
     // 1,900 candidates and the length.
-    assert_eq!(last.what, format!("there are {} findings more", 1_901 - (MAX_FINDINGS - 1)));
+    assert_eq!(
+        last.what,
+        format!("there are {} findings more", 1_901 - (MAX_FINDINGS - 1))
+    );
     let long = format!("{PLAIN}{}", "a=x-long:0123456789\r\n".repeat(100));
     assert!(has(&lint(&long, None), Check::LongForDatagram));
 }
@@ -235,15 +398,29 @@ fn findings_are_bounded_and_the_rest_is_counted() {
 #[test]
 fn an_answer_is_held_against_its_offer() {
     let offer = WEB.replace("a=sendrecv", "a=sendonly");
-    let right = offer.replace("actpass", "active").replace("a=sendonly", "a=recvonly");
+    let right = offer
+        .replace("actpass", "active")
+        .replace("a=sendonly", "a=recvonly");
     assert_eq!(lint_answer(&offer, &right, None), []);
     for (check, from, to) in [
         (Check::AnswerDirection, "a=recvonly", "a=sendrecv"),
-        (Check::AnswerFormats, "SAVPF 0 101", "SAVPF 8\r\na=rtpmap:8 PCMA/8000"),
+        (
+            Check::AnswerFormats,
+            "SAVPF 0 101",
+            "SAVPF 8\r\na=rtpmap:8 PCMA/8000",
+        ),
         (Check::AnswerMedia, "m=audio", "m=video"),
-        (Check::AnswerMedia, "t=0 0\r\n", "t=0 0\r\nm=audio 0 RTP/AVP 0\r\n"),
+        (
+            Check::AnswerMedia,
+            "t=0 0\r\n",
+            "t=0 0\r\nm=audio 0 RTP/AVP 0\r\n",
+        ),
         (Check::AnswerMid, "a=mid:0", "a=mid:1"),
-        (Check::AnswerPayload, "a=rtpmap:101 telephone-event/8000", "a=rtpmap:101 opus/48000/2"),
+        (
+            Check::AnswerPayload,
+            "a=rtpmap:101 telephone-event/8000",
+            "a=rtpmap:101 opus/48000/2",
+        ),
         (Check::AnswerProfile, "UDP/TLS/RTP/SAVPF", "RTP/SAVPF"),
         (Check::AnswerSetup, "a=setup:active", "a=setup:actpass"),
     ] {
@@ -251,11 +428,21 @@ fn an_answer_is_held_against_its_offer() {
         let wrong = right.replacen(from, to, 1);
         assert!(has(&lint_answer(&offer, &wrong, None), check), "{check}\n{wrong}");
     }
-    let bare = offer.replace("a=group:BUNDLE 0\r\n", "").replace("a=mid:0\r\n", "").replace("a=rtcp-mux\r\n", "");
+    let bare = offer
+        .replace("a=group:BUNDLE 0\r\n", "")
+        .replace("a=mid:0\r\n", "")
+        .replace("a=rtcp-mux\r\n", "");
     let extras = lint_answer(&bare, &right, None);
-    let extras: Vec<_> = extras.iter().filter(|finding| finding.check == Check::AnswerExtra).collect();
+    let extras: Vec<_> = extras
+        .iter()
+        .filter(|finding| finding.check == Check::AnswerExtra)
+        .collect();
     assert_eq!(extras.len(), 3, "{extras:#?}");
-    assert!(extras.iter().all(|finding| finding.fixed_by == Some(Rule::AnswerFit)));
+    assert!(
+        extras
+            .iter()
+            .all(|finding| finding.fixed_by == Some(Rule::AnswerFit))
+    );
     assert!(has(&lint_answer("none", &right, None), Check::NotSdp));
 }
 

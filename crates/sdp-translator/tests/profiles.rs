@@ -38,25 +38,36 @@ fn every_shipped_profile_is_read_and_names_its_sources() {
         .map(|file| file.unwrap().file_name().into_string().unwrap())
         .collect();
     files.sort();
-    let shipped: Vec<String> = PeerProfile::names().map(|name| format!("{name}.toml")).collect();
+    let mut shipped: Vec<String> = PeerProfile::names().map(|name| format!("{name}.toml")).collect();
+    shipped.sort();
     assert_eq!(files, shipped, "each file is shipped");
     for name in PeerProfile::names() {
         let profile = PeerProfile::named(name).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(profile.name, name);
         assert!(profile.sources().len() >= 3, "{name}");
         for (key, source) in profile.sources() {
-            assert!(source.split_whitespace().count() >= 3 && source.ends_with('.'), "{name} {key}: {source}");
-            assert!(!source.contains(".md") && !source.contains("/work"), "{name} {key}: {source}");
+            assert!(
+                source.split_whitespace().count() >= 3 && source.ends_with('.'),
+                "{name} {key}: {source}"
+            );
+            assert!(
+                !source.contains(".md") && !source.contains("/work"),
+                "{name} {key}: {source}"
+            );
         }
     }
 }
 
 #[test]
 fn an_unknown_key_is_refused_with_its_line_and_the_keys_that_there_are() {
-    let error = PeerProfile::parse("name = 'x'\nabout = 'y'\n\n[rtcp-mux]\nis = 'required'\nsource = 'z'\n").unwrap_err();
+    let error = PeerProfile::parse("name = 'x'\nabout = 'y'\n\n[rtcp-mux]\nis = 'required'\nsource = 'z'\n")
+        .unwrap_err();
     assert_eq!(error.fault(), Fault::ConfigInvalid);
     let text = error.to_string();
-    assert!(text.contains("line 4") && text.contains("unknown field `rtcp-mux`"), "{text}");
+    assert!(
+        text.contains("line 4") && text.contains("unknown field `rtcp-mux`"),
+        "{text}"
+    );
     assert!(text.contains("`rtcp_mux`"), "{text}");
 }
 
@@ -66,7 +77,10 @@ fn unknown_words_missing_sources_and_half_codecs_are_refused() {
         ("[ice]\nis = 'some'\nsource = 'z'", "unknown variant `some`"),
         ("[ice]\nis = 'full'", "missing field `source`"),
         ("[ice]\nis = 'full'\nsource = ' '", "ice has no source"),
-        ("[ice]\nis = 'full'\nsource = 'z'\nsince = 3", "unknown field `since`"),
+        (
+            "[ice]\nis = 'full'\nsource = 'z'\nsince = 3",
+            "unknown field `since`",
+        ),
         ("[codecs]\nis = ['PCMU']\nsource = 'z'", "codecs has \"PCMU\""),
         ("[max_media]\nis = -1\nsource = 'z'", "invalid value"),
     ] {
@@ -93,12 +107,19 @@ fn a_users_own_profile_is_found_by_path_and_by_name_and_goes_before_a_shipped_on
 
 #[test]
 fn what_is_not_there_is_said_with_what_there_is() {
-    let error = PeerProfile::find("../chrome", Some(Path::new("."))).unwrap_err().to_string();
-    assert!(error.contains("no profile is named") && error.contains("asterisk, asterisk-webrtc"), "{error}");
+    let error = PeerProfile::find("../chrome", Some(Path::new(".")))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("no profile is named") && error.contains("asterisk, asterisk-webrtc"),
+        "{error}"
+    );
     let error = PeerProfile::find("nowhere/none.toml", None).unwrap_err();
     assert_eq!(error.fault(), Fault::ConfigInvalid);
     assert!(error.to_string().contains("nowhere/none.toml"), "{error}");
     let folder = Folder::new("bad");
-    let error = PeerProfile::read(&folder.write("bad.toml", "name = 1")).unwrap_err().to_string();
+    let error = PeerProfile::read(&folder.write("bad.toml", "name = 1"))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("bad.toml") && error.contains("line 1"), "{error}");
 }
