@@ -4,6 +4,7 @@ use crate::{MAX_LINES, MAX_MEDIA, MAX_SDP};
 use siprtc_core::media::Direction;
 use siprtc_core::{Error, Fault, Result};
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// One line without its line end. Borrowed as long as no rule touches it.
 #[derive(Clone, Debug)]
@@ -153,28 +154,28 @@ impl<'a> Section<'a> {
 
     /// Every `a=rtpmap` that can be read.
     pub(crate) fn rtpmaps(&self) -> RtpMaps<'_> {
-        let pairs = self
+        let mut maps = HashMap::new();
+        for (format, encoding) in self
             .attributes("rtpmap")
-            .filter_map(|value| value.split_once(' '));
-        RtpMaps(
-            pairs
-                .filter(|(_, encoding)| Encoding::read(0, encoding).is_some())
-                .collect(),
-        )
+            .filter_map(|value| value.split_once(' '))
+        {
+            if Encoding::read(0, encoding).is_some() {
+                maps.entry(format).or_insert(encoding.trim());
+            }
+        }
+        RtpMaps(maps)
     }
 }
 
-/// The `a=rtpmap` lines of one m-line.
+/// The `a=rtpmap` lines of one m-line, the first of each format. A table, because an m-line may have tens of thousands of
+/// formats within the bounds, and each is looked up.
 #[derive(Debug)]
-pub(crate) struct RtpMaps<'a>(Vec<(&'a str, &'a str)>);
+pub(crate) struct RtpMaps<'a>(HashMap<&'a str, &'a str>);
 
 impl<'a> RtpMaps<'a> {
     /// `name/clock[/channels]` of a format.
     pub(crate) fn of(&self, format: &str) -> Option<&'a str> {
-        self.0
-            .iter()
-            .find(|(payload_type, _)| *payload_type == format)
-            .map(|(_, encoding)| encoding.trim())
+        self.0.get(format).copied()
     }
 }
 

@@ -262,6 +262,22 @@ fn the_corpus_cut_at_each_line_is_linted_and_explained() {
 }
 
 #[test]
+fn an_m_line_of_ten_thousand_formats_is_told_within_the_bound() {
+    let siprtc = peer("siprtc");
+    let maps: String = (0..1_900)
+        .map(|number| format!("a=rtpmap:{number} X/8000\r\n"))
+        .collect();
+    let room = 65_000 - maps.len() - 100;
+    let head = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 9 RTP/SAVPF";
+    for format in [" 0", " 96", " x"] {
+        let text = format!("{head}{}\r\n{maps}", format.repeat(room / format.len()));
+        laws(&text, &text, Some(&siprtc));
+        let findings = lint(&text, Some(&siprtc));
+        assert_eq!(findings.last().unwrap().check, Check::More);
+    }
+}
+
+#[test]
 fn ten_thousand_lines_are_refused_by_the_bound_and_two_thousand_are_told_within_it() {
     let head =
         "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";
