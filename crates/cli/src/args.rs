@@ -45,6 +45,9 @@ pub(crate) enum Command {
     ServeHome,
     /// Run every pair of the ICE agents of this build behind every pair of NATs, in virtual time
     Ice,
+    /// Session descriptions: why the translator changes them, what a peer would refuse, and an answer
+    #[command(subcommand)]
+    Sdp(SdpCommand),
     /// Run the conformance scenarios on every SIP stack of this build, and on every pair of them
     Stacks(StacksArgs),
     /// STUN and TURN for others, over UDP, TCP and TLS
@@ -165,6 +168,82 @@ pub(crate) struct RegisterArgs {
     /// Give up after this many seconds
     #[arg(long, value_name = "S", default_value_t = 35.0)]
     pub(crate) wait: f64,
+}
+
+/// What to do with a session description.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SdpCommand {
+    /// The least answer to an offer, without an engine (RFC 3264 section 6)
+    Answer(SdpAnswerArgs),
+    /// Translate, and say of each change which rule made it, why, and whether the peer needs it
+    Explain(SdpExplainArgs),
+    /// What a reader would refuse or misread, and why
+    Lint(SdpLintArgs),
+}
+
+/// Who reads a description.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct PeerArgs {
+    /// The reader: asterisk, baresip, chrome, cisco, firefox, freeswitch, kamailio, yealink ..., or a profile's file
+    #[arg(long, value_name = "PEER")]
+    pub(crate) peer: Option<String>,
+    /// A folder with profiles of your own
+    #[arg(long, value_name = "FOLDER", requires = "peer")]
+    pub(crate) peers: Option<PathBuf>,
+}
+
+/// Which side a translation is for.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Reader {
+    /// Ours, to the wire
+    Sip,
+    /// The peer's, to our engine
+    Webrtc,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct SdpExplainArgs {
+    /// The description; - is standard input
+    pub(crate) file: PathBuf,
+    /// Which way it goes
+    #[arg(long, value_enum, default_value = "sip")]
+    pub(crate) to: Reader,
+    /// The description is an answer to this offer
+    #[arg(long, value_name = "FILE")]
+    pub(crate) offer: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) peer: PeerArgs,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct SdpLintArgs {
+    /// The description; - is standard input
+    pub(crate) file: PathBuf,
+    /// The description is an answer to this offer
+    #[arg(long, value_name = "FILE")]
+    pub(crate) offer: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) peer: PeerArgs,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct SdpAnswerArgs {
+    /// The offer; - is standard input
+    pub(crate) file: PathBuf,
+    /// Where the answer says that it receives
+    #[arg(long, value_name = "IP", default_value = "192.0.2.2")]
+    pub(crate) address: std::net::IpAddr,
+    /// The same, the port
+    #[arg(long, value_name = "PORT", default_value_t = 40_000)]
+    pub(crate) port: u16,
+    /// Encodings as in a=rtpmap
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "opus/48000/2,G722/8000,PCMU/8000,PCMA/8000,telephone-event/8000"
+    )]
+    pub(crate) codecs: Vec<String>,
 }
 
 #[derive(ClapArgs, Debug)]

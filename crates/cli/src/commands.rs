@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod demo;
 pub(crate) mod ice;
 pub(crate) mod register;
+pub(crate) mod sdp;
 pub(crate) mod serve_home;
 pub(crate) mod stacks;
 mod talk;

@@ -49,6 +49,7 @@ async fn run(args: Args, output: &Output) -> Exit {
         Command::Register(register) => commands::register::run(&config, register, output).await,
         Command::ServeHome => commands::serve_home::run(&config, output).await,
         Command::Ice => commands::ice::run(output).await,
+        Command::Sdp(sdp) => commands::sdp::run(sdp, output),
         Command::Stacks(stacks) => commands::stacks::run(stacks, output).await,
         Command::Turn => commands::turn::run(&config, output).await,
     };

@@ -27,7 +27,7 @@ use siprtc_core::ice::{
 use siprtc_core::{Error, Fault, Result};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio_rustls::rustls::ClientConfig;
 
@@ -55,6 +55,9 @@ pub(crate) struct Options {
     /// Who is asked for mDNS names; `None`: candidates that are names are dropped.
     pub(crate) mdns: Option<Mdns>,
 }
+
+/// Where the beats of consent are counted from.
+static ORIGIN: LazyLock<std::time::Instant> = LazyLock::new(|| tokio::time::Instant::now().into_std());
 
 /// Opens paths with one agent.
 pub(crate) struct Paths(Arc<Options>);
@@ -117,6 +120,7 @@ impl IcePaths for Paths {
             role,
             servers: config.servers.clone(),
             policy: config.policy,
+            origin: *ORIGIN,
             resolves: options.mdns.is_some(),
             credentials: Box::new(credentials),
             random: Box::new(rand::random::<f64>),

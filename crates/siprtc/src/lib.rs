@@ -30,3 +30,4 @@ pub use siprtc_core as core;
 pub use siprtc_gateway as gateway;
 pub use siprtc_media_session as media_session;
 pub use siprtc_nat_agent as nat_agent;
+pub use siprtc_sdp_translator as sdp;

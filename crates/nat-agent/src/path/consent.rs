@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// RFC 7675 section 5.1: a check every 5 s, each time 0.8 to 1.2 of it.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// Checks go out at multiples of this: a process wakes up ten times a second for all its paths, and not once for each check.
+const BEAT: Duration = Duration::from_millis(100);
 /// RFC 7675 section 5.1: without an answer for so long there is no consent.
 const EXPIRY: Duration = Duration::from_secs(30);
 /// Silence that is told as [`Health::Silent`]: an answer to the second check is late.
@@ -24,12 +26,24 @@ pub(super) enum Health {
     Silent,
 }
 
+/// The first beat that is not before `at`.
+fn on_beat(at: Instant, origin: Instant) -> Instant {
+    let since = at.saturating_duration_since(origin).as_micros();
+    let late = since % BEAT.as_micros();
+    match late {
+        0 => at,
+        late => at + Duration::from_micros((BEAT.as_micros() - late) as u64),
+    }
+}
+
 /// Consent on one pair.
 pub(super) struct Consent {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     keys: Arc<Keys>,
     tie_breaker: u64,
+    /// Where beats are counted from.
+    origin: Instant,
     next: Instant,
     answered: Instant,
     pending: Vec<(TransactionId, Instant)>,
@@ -43,12 +57,14 @@ impl Consent {
         (local, remote): (SocketAddr, SocketAddr),
         keys: Arc<Keys>,
         tie_breaker: u64,
+        origin: Instant,
     ) -> Self {
         Consent {
             local,
             remote,
             keys,
             tie_breaker,
+            origin,
             // The first one soon: it measures the round trip.
             next: now + Duration::from_millis(500),
             answered: now,
@@ -78,7 +94,9 @@ impl Consent {
         if now < self.next {
             return None;
         }
-        self.next = now + INTERVAL.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
+        // At most 6 s, the wait for the beat included.
+        let wait = INTERVAL.mul_f64(0.8 + 0.38 * jitter.clamp(0.0, 1.0));
+        self.next = on_beat(now + wait, self.origin);
         let id: TransactionId = rand::random();
         if self.pending.len() == MOST_PENDING {
             self.pending.remove(0);

@@ -41,6 +41,8 @@ pub(super) struct Setup {
     /// Servers with their addresses.
     pub(super) servers: Vec<IceServer>,
     pub(super) policy: IcePolicy,
+    /// Where the beats of consent are counted from, for all paths of a process.
+    pub(super) origin: Instant,
     /// Whether candidates that are mDNS names are resolved.
     pub(super) resolves: bool,
     pub(super) credentials: Box<dyn FnMut() -> IceParameters + Send>,
@@ -429,7 +431,7 @@ impl Machine {
         if let Route::Relayed { relay, to } = route {
             self.relays[relay].bind(now, to);
         }
-        self.consent = Some(Consent::new(now, pair, keys, self.tie_breaker));
+        self.consent = Some(Consent::new(now, pair, keys, self.tie_breaker, self.setup.origin));
         let pair = self.pair(pair);
         self.stats.pair = Some(pair);
         self.outputs.push_back(Output::Event(PathEvent::Selected(pair)));

@@ -26,6 +26,7 @@ impl End {
             role,
             servers: Vec::new(),
             policy: IcePolicy::All,
+            origin: now,
             resolves: true,
             credentials: Box::new(move || {
                 number += 1;

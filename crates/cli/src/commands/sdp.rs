@@ -1,0 +1,108 @@
+//! `siprtc sdp`: the translator by hand.
+
+use crate::args::{Reader, SdpAnswerArgs, SdpCommand, SdpExplainArgs, SdpLintArgs};
+use crate::exit::Exit;
+use crate::output::Output;
+use serde_json::json;
+use siprtc::sdp::{
+    Explanation, LocalMedia, LocalSession, PeerProfile, Severity, SipForm, Way, answer, explain, lint,
+    lint_answer,
+};
+use siprtc_core::{Error, Fault, Result};
+use std::io::Read;
+use std::path::Path;
+
+/// Nobody's description is longer; the translator's own bound is below it.
+const MAX_FILE: u64 = 1 << 20;
+
+pub(crate) fn run(command: &SdpCommand, output: &Output) -> Exit {
+    let done = match command {
+        SdpCommand::Answer(args) => answers(args, output),
+        SdpCommand::Explain(args) => explains(args, output),
+        SdpCommand::Lint(args) => lints(args, output),
+    };
+    done.unwrap_or_else(|error| output.error(&error))
+}
+
+fn explains(args: &SdpExplainArgs, output: &Output) -> Result<Exit> {
+    let sdp = read(&args.file)?;
+    let offer = args.offer.as_deref().map(read).transpose()?;
+    let peer = args.peer.find()?;
+    let form = SipForm::default();
+    let way = match (args.to, &offer) {
+        (Reader::Sip, None) => Way::ToSip { form },
+        (Reader::Sip, Some(offer)) => Way::AnswerToSip { offer, form },
+        (Reader::Webrtc, None) => Way::ToWebrtc,
+        (Reader::Webrtc, Some(offer)) => Way::AnswerToWebrtc { offer },
+    };
+    let told: Explanation = explain(&sdp, way, peer.as_ref());
+    let exit = match told.refusal {
+        Some(_) => Exit::Incompatible,
+        None => Exit::Ok,
+    };
+    output.say(told.to_string().trim_end());
+    output.emit(json!({ "event": "explanation", "explanation": told }));
+    Ok(exit)
+}
+
+fn lints(args: &SdpLintArgs, output: &Output) -> Result<Exit> {
+    let sdp = read(&args.file)?;
+    let peer = args.peer.find()?;
+    let found = match &args.offer {
+        Some(offer) => lint_answer(&read(offer)?, &sdp, peer.as_ref()),
+        None => lint(&sdp, peer.as_ref()),
+    };
+    for finding in &found {
+        output.say(&format!("{finding}\n"));
+    }
+    let refused = found.iter().any(|finding| finding.severity == Severity::Refuses);
+    if found.is_empty() {
+        output.say("nothing to say of it");
+    }
+    output.emit(json!({ "event": "lint", "refused": refused, "findings": found }));
+    Ok(if refused { Exit::Incompatible } else { Exit::Ok })
+}
+
+fn answers(args: &SdpAnswerArgs, output: &Output) -> Result<Exit> {
+    let family = if args.address.is_ipv6() { "IP6" } else { "IP4" };
+    let local = LocalSession {
+        origin: format!("- 1 1 IN {family} {}", args.address),
+        connection: format!("IN {family} {}", args.address),
+        media: vec![LocalMedia {
+            medium: "audio".to_owned(),
+            port: args.port,
+            codecs: args.codecs.clone(),
+            direction: Default::default(),
+        }],
+        transport: None,
+    };
+    let sdp = answer(&read(&args.file)?, &local)?;
+    output.say(sdp.trim_end());
+    output.emit(json!({ "event": "answer", "sdp": sdp }));
+    Ok(Exit::Ok)
+}
+
+impl crate::args::PeerArgs {
+    fn find(&self) -> Result<Option<PeerProfile>> {
+        let find = |name: &String| PeerProfile::find(name, self.peers.as_deref());
+        self.peer.as_ref().map(find).transpose()
+    }
+}
+
+/// A file's text, or standard input's for `-`.
+fn read(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let read = match path.as_os_str() == "-" {
+        true => std::io::stdin().take(MAX_FILE).read_to_string(&mut text),
+        false => std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text)),
+    };
+    read.map_err(|error| {
+        Error::new(
+            Fault::ConfigInvalid,
+            "read a description",
+            format!("{}: {error}", path.display()),
+        )
+        .advice("name a file with a session description in UTF-8, or - for standard input")
+    })?;
+    Ok(text)
+}

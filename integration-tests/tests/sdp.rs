@@ -1,0 +1,88 @@
+//! `siprtc sdp` over real descriptions of others.
+
+use siprtc_integration_tests::folder::corpus;
+use siprtc_integration_tests::program::{Outcome, SOON, Siprtc};
+
+const INCOMPATIBLE: i32 = 6;
+
+fn sdp(arguments: &[&str]) -> Outcome {
+    let mut all = vec!["sdp"];
+    all.extend(arguments);
+    Siprtc::run(&all, SOON)
+}
+
+fn file(name: &str) -> String {
+    let path = corpus().join(name);
+    assert!(path.is_file(), "{} is missing", path.display());
+    path.display().to_string()
+}
+
+fn checks(outcome: &Outcome) -> Vec<String> {
+    let findings = outcome.event("lint")["findings"]
+        .as_array()
+        .expect("findings")
+        .clone();
+    findings
+        .iter()
+        .map(|finding| finding["check"].as_str().expect("a check").to_owned())
+        .collect()
+}
+
+#[test]
+fn lint_says_what_a_telephone_without_webrtc_refuses_of_a_browsers_offer() {
+    let offer = file("sdp/chrome-jssip-av-2019.sdp");
+    let outcome = sdp(&["lint", &offer, "--peer", "cisco"]);
+    outcome.exits_with(INCOMPATIBLE);
+    assert_eq!(outcome.event("lint")["refused"], true);
+    let checks = checks(&outcome);
+    assert!(checks.iter().any(|check| check == "peer-profile"), "{checks:?}");
+    assert!(checks.iter().any(|check| check == "peer-keying"), "{checks:?}");
+}
+
+#[test]
+fn explain_gives_every_change_with_its_rule_and_its_reason() {
+    let offer = file("sdp/chrome-jssip-av-2019.sdp");
+    let outcome = sdp(&["explain", &offer, "--to", "sip", "--peer", "asterisk-webrtc"]);
+    outcome.exits_with(0);
+    let told = &outcome.event("explanation")["explanation"];
+    let changes = told["changes"].as_array().expect("changes");
+    assert!(!changes.is_empty());
+    for change in changes {
+        for key in ["rule", "why"] {
+            assert!(
+                change[key].as_str().is_some_and(|text| !text.is_empty()),
+                "{change}"
+            );
+        }
+    }
+    assert!(told["sdp"].as_str().is_some_and(|sdp| sdp.starts_with("v=0\r\n")));
+}
+
+#[test]
+fn answer_answers_the_first_offer_of_rfc_4317_in_its_own_words() {
+    let outcome = sdp(&[
+        "answer",
+        &file("rfc4317/2.1-1.offer.sdp"),
+        "--codecs",
+        "PCMU/8000",
+        "--port",
+        "49920",
+    ]);
+    outcome.exits_with(0);
+    let answer = outcome.event("answer")["sdp"]
+        .as_str()
+        .expect("an answer")
+        .to_owned();
+    assert!(answer.contains("m=audio 49920 RTP/AVP 0\r\n"), "{answer}");
+    assert!(answer.contains("m=video 0 RTP/AVP"), "{answer}");
+}
+
+#[test]
+fn what_is_no_description_and_who_is_no_peer_are_told_in_sentences() {
+    let outcome = sdp(&["lint", "there-is-no-such-file.sdp"]);
+    outcome.exits_with(2).explains("there-is-no-such-file.sdp");
+    let outcome = sdp(&["lint", &file("INDEX.tsv"), "--peer", "nobody"]);
+    outcome.exits_with(2).explains("nobody");
+    let outcome = sdp(&["explain", &file("INDEX.tsv")]);
+    outcome.exits_with(INCOMPATIBLE);
+}
