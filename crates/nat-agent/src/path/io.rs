@@ -104,8 +104,11 @@ impl Path {
             }
         }
         let is_gathered = inner.machine.is_gathered();
-        if is_gathered != self.gathered.send_replace(is_gathered) && is_gathered && inner.machine.is_told() {
-            self.events.emit(PathEvent::Gathered);
+        if is_gathered != *self.gathered.borrow() {
+            self.gathered.send_replace(is_gathered);
+            if is_gathered && inner.machine.is_told() {
+                self.events.emit(PathEvent::Gathered);
+            }
         }
         if let Some(reader) = inner.reader.take() {
             reader.wake();
@@ -290,8 +293,11 @@ impl IcePath for Path {
     async fn gather(&self) -> Vec<Candidate> {
         let mut gathered = self.gathered.subscribe();
         let ends = self.inner.lock().budget_ends;
-        let complete = tokio::time::timeout_at(ends, gathered.wait_for(|complete| *complete)).await;
-        if complete.is_err() {
+        // What `wait_for` gives holds the channel's lock, which is taken within the path's: it must be gone before.
+        let is_complete = tokio::time::timeout_at(ends, gathered.wait_for(|complete| *complete))
+            .await
+            .is_ok();
+        if !is_complete {
             tracing::debug!("gathering goes on; the SDP has what is there");
         }
         self.inner.lock().machine.tell_candidates()

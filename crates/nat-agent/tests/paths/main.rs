@@ -23,6 +23,31 @@ async fn every_agent_finds_a_path_to_every_other_and_datagrams_go_both_ways() {
 }
 
 #[tokio::test]
+async fn every_agent_finds_a_path_over_ipv6_alone_and_over_both() {
+    for agent in agents() {
+        for bind in [&["[::1]:0"][..], &["127.0.0.1:0", "[::1]:0"]] {
+            let (a, b) = pair(&agent, &agent, |config| {
+                config.bind = bind.iter().map(|addr| addr.parse().unwrap()).collect();
+            })
+            .await;
+            let families = |end: &End| {
+                end.candidates
+                    .iter()
+                    .filter_map(|one| one.socket_addr())
+                    .collect::<Vec<_>>()
+            };
+            assert!(
+                families(&a).iter().any(|addr| addr.is_ipv6()),
+                "{:?}",
+                a.candidates
+            );
+            a.exchange(&b, 5).await;
+            b.exchange(&a, 5).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_relay_carries_what_nothing_else_may() {
     let turn = Turn::start().await;
     for agent in agents().into_iter().filter(|agent| agent.name() != "ezk") {
