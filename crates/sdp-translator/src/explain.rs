@@ -27,7 +27,7 @@ pub enum Way<'a> {
         /// The form for the wire.
         form: SipForm,
     },
-    /// [`to_webrtc`]: the peer's, to the engine.
+    /// [`to_webrtc()`]: the peer's, to the engine.
     ToWebrtc,
 }
 
