@@ -1,10 +1,10 @@
 //! `callee STACK`: a process that takes every call over one SIP stack and the dialog manager, for `stacks` to call.
 
-use crate::figure::Figure;
 use crate::process;
 use actix::prelude::*;
 use serde::{Deserialize, Serialize};
 use siprtc::registry;
+use siprtc_benches::figure::Figure;
 use siprtc_core::sip::{
     EventSink, ListenerConfig, Method, NameAddr, SinkFull, SipUri, StackConfig, StackEvent, Transport,
     TxOwner,

@@ -1,16 +1,18 @@
 //! What a capture of the wire says of each call: the same eyes for every contestant.
 
-use siprtc_core::Result;
+use siprtc_core::{Error, Fault, Result};
 use std::path::Path;
 
-use crate::children::failed;
+fn failed(operation: &'static str, what: &str) -> Error {
+    Error::new(Fault::Backend, operation, what)
+}
 
 /// A UDP datagram's beginning.
-pub(crate) struct Datagram {
+pub struct Datagram {
     /// µs since 1970, the capturing kernel's.
-    pub(crate) at: u64,
-    pub(crate) from: (u32, u16),
-    pub(crate) to: (u32, u16),
+    pub at: u64,
+    pub from: (u32, u16),
+    pub to: (u32, u16),
     payload: Vec<u8>,
 }
 
@@ -56,7 +58,7 @@ fn datagram(at: u64, frame: &[u8]) -> Option<Datagram> {
 }
 
 /// Every UDP datagram of a capture file (libpcap's classic format, little-endian, µs).
-pub(crate) fn read(path: &Path) -> Result<Vec<Datagram>> {
+pub fn read(path: &Path) -> Result<Vec<Datagram>> {
     let octets =
         std::fs::read(path).map_err(|error| failed("read the capture", "no file").caused_by(error))?;
     parse(&octets).ok_or_else(|| failed("read the capture", "no capture of Ethernet in libpcap's format"))
@@ -86,16 +88,16 @@ fn parse(octets: &[u8]) -> Option<Vec<Datagram>> {
 
 /// A call as seen on the wire, in µs since 1970.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Seen {
-    pub(crate) invite: u64,
+pub struct Seen {
+    pub invite: u64,
     /// The first DTLS record.
-    pub(crate) dtls: u64,
+    pub dtls: u64,
     /// When both ways had had an RTP packet.
-    pub(crate) media: u64,
+    pub media: u64,
 }
 
 /// The call in a span of time; `None` when it has no INVITE, no DTLS, or no RTP in one of the ways.
-pub(crate) fn seen(datagrams: &[Datagram], from: u64, until: u64) -> Option<Seen> {
+pub fn seen(datagrams: &[Datagram], from: u64, until: u64) -> Option<Seen> {
     let in_time = || {
         datagrams
             .iter()

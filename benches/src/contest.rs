@@ -1,10 +1,10 @@
 //! siprtc and baresip call in turns, through the same Kamailio, under the same capture.
 
-use crate::capture::{self, Datagram};
 use crate::children::{self, ADDRESS, Baresip, DOMAIN, Folder, PASSWORD, failed};
-use crate::figure::{Figure, Series};
 use siprtc::gateway::MediaPlan;
 use siprtc::{Config, Endpoint};
+use siprtc_benches::capture::{self, Datagram};
+use siprtc_benches::figure::{Figure, Series};
 use siprtc_core::Result;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

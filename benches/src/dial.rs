@@ -1,6 +1,6 @@
 //! `dial`: makes a network of its own, and holds the [contest](crate::contest) in it.
 
-use crate::figure::Figure;
+use siprtc_benches::figure::Figure;
 use siprtc_core::{Error, Fault, Result};
 use std::process::Command;
 

@@ -5,20 +5,20 @@ use std::fmt::Write as _;
 
 /// One row of the table.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Figure {
-    pub(crate) what: String,
-    pub(crate) name: String,
-    pub(crate) value: f64,
-    pub(crate) unit: String,
+pub struct Figure {
+    pub what: String,
+    pub name: String,
+    pub value: f64,
+    pub unit: String,
     /// The value should be at most this.
-    pub(crate) limit: Option<f64>,
+    pub limit: Option<f64>,
     /// Who did the same in the same run, and its value.
-    pub(crate) peer: Option<(String, f64)>,
-    pub(crate) note: String,
+    pub peer: Option<(String, f64)>,
+    pub note: String,
 }
 
 impl Figure {
-    pub(crate) fn new(what: &str, name: impl Into<String>, value: f64, unit: &str) -> Self {
+    pub fn new(what: &str, name: impl Into<String>, value: f64, unit: &str) -> Self {
         Figure {
             what: what.to_owned(),
             name: name.into(),
@@ -30,17 +30,17 @@ impl Figure {
         }
     }
 
-    pub(crate) fn at_most(mut self, limit: f64) -> Self {
+    pub fn at_most(mut self, limit: f64) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    pub(crate) fn beside(mut self, peer: &str, value: f64) -> Self {
+    pub fn beside(mut self, peer: &str, value: f64) -> Self {
         self.peer = Some((peer.to_owned(), value));
         self
     }
 
-    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
+    pub fn note(mut self, note: impl Into<String>) -> Self {
         self.note = note.into();
         self
     }
@@ -69,7 +69,7 @@ impl Figure {
     }
 }
 
-pub(crate) fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 || value == value.round() => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
@@ -78,7 +78,7 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 /// As Markdown.
-pub(crate) fn table(figures: &[Figure]) -> String {
+pub fn table(figures: &[Figure]) -> String {
     let mut text = String::from(
         "| what | figure | siprtc | limit | peer, same run | ratio | note |\n|---|---|---|---|---|---|---|\n",
     );
@@ -89,25 +89,25 @@ pub(crate) fn table(figures: &[Figure]) -> String {
 }
 
 /// A sorted series.
-pub(crate) struct Series(Vec<f64>);
+pub struct Series(Vec<f64>);
 
 impl Series {
-    pub(crate) fn new(mut values: Vec<f64>) -> Self {
+    pub fn new(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         Series(values)
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
     /// The nearest-rank percentile; not a number when there is nothing.
-    pub(crate) fn percentile(&self, percent: f64) -> f64 {
+    pub fn percentile(&self, percent: f64) -> f64 {
         let rank = (self.0.len() as f64 * percent / 100.0).ceil() as usize;
         self.0.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
     }
 
-    pub(crate) fn median(&self) -> f64 {
+    pub fn median(&self) -> f64 {
         self.percentile(50.0)
     }
 }

@@ -1,8 +1,8 @@
 //! Endpoints that are registered and do nothing else.
 
-use crate::figure::Figure;
 use crate::house;
 use crate::process;
+use siprtc_benches::figure::Figure;
 use siprtc_core::sip::TimerConfig;
 use siprtc_core::{Error, Fault, Result};
 use std::io::{BufRead, BufReader, Read};

@@ -1,3 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+#[doc(hidden)]
+pub mod capture;
+#[doc(hidden)]
+pub mod figure;
+#[doc(hidden)]
+pub mod page;
 pub mod words;

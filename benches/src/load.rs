@@ -1,10 +1,10 @@
 //! A hundred calls at once.
 
-use crate::figure::Figure;
 use crate::house::{self, PATIENCE};
 use crate::process;
 use siprtc::gateway::{CallEventKind, MediaPlan};
 use siprtc::{Call, CallReport, Endpoint};
+use siprtc_benches::figure::Figure;
 use siprtc_core::sip::TimerConfig;
 use siprtc_core::{Error, Fault, Result};
 use std::sync::Arc;

@@ -2,15 +2,12 @@
 
 mod bare;
 mod callee;
-mod capture;
 mod children;
 mod contest;
 mod dial;
-mod figure;
 mod house;
 mod idle;
 mod load;
-mod page;
 mod paths;
 mod process;
 mod setup;
@@ -21,7 +18,7 @@ mod transactions;
 mod turn;
 mod turn_client;
 
-use figure::Figure;
+use siprtc_benches::figure::Figure;
 use siprtc_core::{Error, Fault, Result};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -154,7 +151,7 @@ fn tell(figures: &[Figure], load: &str, json: bool, write: bool) -> Result<()> {
     let (stacks, others): (Vec<&Figure>, Vec<&Figure>) =
         figures.iter().partition(|figure| figure.what == "stacks");
     if !stacks.is_empty() {
-        let page = page::of(&stacks, &about);
+        let page = siprtc_benches::page::of(&stacks, &about);
         std::fs::write(STACKS, page).map_err(|error| unwritten(STACKS, "not writable").caused_by(error))?;
     }
     let others: Vec<Figure> = others.into_iter().cloned().collect();

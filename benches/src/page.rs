@@ -5,14 +5,14 @@ use crate::figure::{Figure, number};
 use std::fmt::Write as _;
 
 /// `about`: the machine and its load. Figures are named `stack: what`.
-pub(crate) fn of(figures: &[&Figure], about: &str) -> String {
+pub fn of(figures: &[&Figure], about: &str) -> String {
     let (mut stacks, mut rows): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
     for (stack, what) in figures.iter().filter_map(|figure| figure.name.split_once(": ")) {
         push_new(&mut stacks, stack);
         push_new(&mut rows, what);
     }
     let mut text = format!(
-        "Measured by `cargo run --release -p siprtc-benches -- stacks --write`, which `benches/README.md` explains, on \
+        "Measured by `cargo run --release -p siprtc-benches --features run -- stacks --write`, which `benches/README.md` explains, on \
          {about}. The other side, SIPp, takes a part of the same cores. Each stack has a process of its own, with a dialog \
          manager above it where nothing else is said. **Bold**: over the limit.\n\n\
          | | limit | {} |\n|---|---|{}\n",

@@ -1,10 +1,10 @@
 //! ICE agents side by side: how soon there is a pair, what a path costs a packet, and what a thousand of them cost idle.
 
 use crate::children;
-use crate::figure::{Figure, Series};
 use crate::process;
 use siprtc::nat_agent::{NatConfig, Ports, paths};
 use siprtc::registry;
+use siprtc_benches::figure::{Figure, Series};
 use siprtc_core::ice::{IceAgentFactory, IceConfig, IcePath, IcePaths, IceRole, PathEvent};
 use siprtc_core::media::{
     Codec, MediaEngine, MediaEvent, MediaPeer, PacketSink, PeerConfig, RtpPacket, SdpKind,

@@ -1,11 +1,11 @@
 //! The own cost of setting a call up: everything but ICE, DTLS and the network.
 
-use crate::figure::{Figure, Series};
 use crate::house::{self, PATIENCE};
 use crate::process;
 use async_trait::async_trait;
 use siprtc::gateway::MediaPlan;
 use siprtc::{Endpoint, Parts};
+use siprtc_benches::figure::{Figure, Series};
 use siprtc_core::media::MediaEngine;
 use siprtc_core::sip::{EventSink, SinkFull, SipStack, SipStackFactory, StackConfig, StackEvent};
 use siprtc_core::{Error, Fault, Result};

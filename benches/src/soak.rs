@@ -1,10 +1,10 @@
 //! Calls one after another, in parts: nothing may grow over the last thousand of them.
 
-use crate::figure::Figure;
 use crate::house::{self, PATIENCE};
 use crate::process;
 use siprtc::Endpoint;
 use siprtc::gateway::MediaPlan;
+use siprtc_benches::figure::Figure;
 use siprtc_core::sip::TimerConfig;
 use siprtc_core::{Error, Fault, Result};
 use std::time::Duration;

@@ -2,9 +2,9 @@
 
 use crate::callee::Look;
 use crate::children::failed;
-use crate::figure::{Figure, Series};
 use crate::transactions;
 use siprtc::registry;
+use siprtc_benches::figure::{Figure, Series};
 use siprtc_core::Result;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

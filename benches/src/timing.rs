@@ -1,6 +1,6 @@
 //! `words`: the Criterion benchmark's subjects in short, ours and the peer's in turns, so that a busy machine slows both.
 
-use crate::figure::{Figure, Series};
+use siprtc_benches::figure::{Figure, Series};
 use siprtc_benches::words;
 use siprtc_core::Result;
 use std::hint::black_box;

@@ -1,8 +1,8 @@
 //! Transactions per second of one stack: two of it in this process, OPTIONS and 200.
 
 use crate::callee::{MOST, config};
-use crate::figure::Figure;
 use siprtc::registry;
+use siprtc_benches::figure::Figure;
 use siprtc_core::Result;
 use siprtc_core::sip::{
     Method, Route, SipRequest, SipStack, SipUri, StackConfig, StackEvent, Transport, TxIds, TxOwner,

@@ -1,9 +1,9 @@
 //! `turn`: our TURN server beside coturn, the same load on each in turns.
 
 use crate::children::{Folder, Program, failed};
-use crate::figure::{Figure, Series};
 use crate::process;
 use crate::turn_client::{CHANNEL, Client, NAME};
+use siprtc_benches::figure::{Figure, Series};
 use siprtc_core::Result;
 use siprtc_turn_server::{Credentials, Limits, Listener, Server, Transport, TurnConfig};
 use std::net::{SocketAddr, UdpSocket};

@@ -254,6 +254,8 @@ pub struct TransportStats {
     pub packets_received: u64,
     /// RTP payload octets received.
     pub bytes_received: u64,
+    /// Datagrams dropped: malformed, forged, repeated, or a stranger's. An engine that cannot know says 0.
+    pub discarded: u64,
     /// Round-trip time, from RTCP when there was a report, else from ICE checks.
     pub round_trip: Option<Duration>,
     /// Fraction of our packets that the peer says it lost, 0 to 1.
@@ -275,6 +277,16 @@ pub enum IceMode {
     None,
 }
 
+/// Whose descriptions an engine reads and writes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Dialect {
+    /// SIP telephones' own: they go over the wire as they are.
+    Sip,
+    /// WebRTC's (RFC 9429): a translator stands before the wire.
+    #[default]
+    WebRtc,
+}
+
 /// Makes media peers. A plugin's one public entry.
 #[async_trait]
 pub trait MediaEngine: Send + Sync + 'static {
@@ -284,11 +296,16 @@ pub trait MediaEngine: Send + Sync + 'static {
     /// Who does ICE.
     fn ice(&self) -> IceMode;
 
+    /// Whose descriptions it reads and writes.
+    fn dialect(&self) -> Dialect {
+        Dialect::WebRtc
+    }
+
     /// A new peer with one audio transceiver. Called on the runtime on which the peer's tasks shall run.
     async fn create_peer(&self, config: PeerConfig) -> Result<Arc<dyn MediaPeer>>;
 }
 
-/// A PeerConnection, or what stands for one. The SDP here is WebRTC's; `sdp-translator` stands before the wire.
+/// A PeerConnection, or what stands for one. The SDP here is in the engine's [`Dialect`].
 #[async_trait]
 pub trait MediaPeer: Send + Sync + 'static {
     /// A new offer (RFC 9429 section 4.1.8), not yet set.

@@ -25,6 +25,7 @@ use siprtc_core::ice::{
     PathEventSink,
 };
 use siprtc_core::{Error, Fault, Result};
+use socket::{Socket, Use};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -95,12 +96,11 @@ impl IcePaths for Paths {
         role: IceRole,
         events: Arc<dyn PathEventSink>,
     ) -> Result<Arc<dyn IcePath>> {
-        let options = self.0.clone();
-        check(config.policy, &*options.agent)?;
+        check(config.policy, &*self.0.agent)?;
         let mut sockets = Vec::new();
         let mut refused = None;
         for addr in &config.bind {
-            match options.ports.open(addr.ip(), config.policy, &config.servers) {
+            match self.0.ports.open(addr.ip(), config.policy, &config.servers) {
                 Ok(opened) => sockets.extend(opened),
                 Err(error) => {
                     tracing::warn!(%error, "an address is left out");
@@ -111,6 +111,36 @@ impl IcePaths for Paths {
         if let (true, Some(error)) = (sockets.is_empty(), refused) {
             return Err(error);
         }
+        Ok(self.start(config, role, events, sockets)?)
+    }
+
+    async fn open_pair(
+        &self,
+        config: &IceConfig,
+        role: IceRole,
+        events: Arc<dyn PathEventSink>,
+    ) -> Result<(Arc<dyn IcePath>, Arc<dyn IcePath>)> {
+        check(config.policy, &*self.0.agent)?;
+        let addr = config.bind.first().ok_or_else(|| {
+            Error::new(Fault::ApiMisuse, OPERATION, "there is no local address to bind")
+                .advice("give IceConfig::bind at least one address")
+        })?;
+        let (rtp, rtcp) = self.0.ports.open_pair(addr.ip())?;
+        let rtp = self.start(config, role, events, vec![(rtp, Use::All)])?;
+        let rtcp = self.start(config, role, Arc::new(|_| ()), vec![(rtcp, Use::All)])?;
+        Ok((rtp, rtcp))
+    }
+}
+
+impl Paths {
+    fn start(
+        &self,
+        config: &IceConfig,
+        role: IceRole,
+        events: Arc<dyn PathEventSink>,
+        sockets: Vec<(Socket, Use)>,
+    ) -> Result<Arc<io::Path>> {
+        let options = self.0.clone();
         let mut bases = Vec::new();
         for (socket, purpose) in &sockets {
             bases.push((socket.addr().map_err(no_address)?, *purpose));
@@ -127,9 +157,10 @@ impl IcePaths for Paths {
         };
         let now = tokio::time::Instant::now().into_std();
         let machine = Machine::new(now, setup, &bases)?;
+        let sockets = sockets.into_iter().map(|(socket, _)| socket).collect();
         Ok(io::Path::open(
             machine,
-            sockets.into_iter().map(|(socket, _)| socket).collect(),
+            sockets,
             config.gather_budget,
             options,
             events,

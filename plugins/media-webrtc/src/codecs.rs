@@ -1,24 +1,18 @@
-//! Payload formats: what we offer, what is common with the peer, and the one codec that the library knows of.
+//! The one codec that the library knows of.
 //!
 //! The library cannot be left to negotiate codecs over SIP. It compares them by name and `a=fmtp` alone, so that
 //! telephone-event at 8 and at 48 kHz are one to it, and Opus with other parameters than ours is left out; and it
 //! adopts nothing new after the first negotiation, while a re-INVITE may well change the codec. So it is shown one
 //! codec, ever the same, and formats are negotiated here.
 
-use crate::sdp::Format;
 use rtc::peer_connection::configuration::media_engine::MediaEngine as CodecRegistry;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 use siprtc_core::media::Codec;
-
-const TELEPHONE_EVENT: &str = "telephone-event";
-/// telephone-event at the clock rates of the audio beside it (RFC 4733 section 2.2).
-const TELEPHONE_EVENTS: [(u8, u32); 2] = [(101, 8_000), (110, 48_000)];
-/// RFC 7587 section 6.1.
-const OPUS_FMTP: &str = "minptime=10;useinbandfec=1";
+use siprtc_rtp::{Format, format};
 
 /// The codec that the library sees in every description.
 pub(crate) fn shown() -> Format {
-    format(Codec::Pcmu)
+    format::of(Codec::Pcmu)
 }
 
 /// The same as the library has it.
@@ -39,169 +33,4 @@ pub(crate) fn registry() -> rtc::shared::error::Result<CodecRegistry> {
     let mut registry = CodecRegistry::default();
     registry.register_codec(shown_to_library(), RtpCodecKind::Audio)?;
     Ok(registry)
-}
-
-/// Our formats in the order of an offer: `codecs`, then telephone-event at each clock rate that they use.
-pub(crate) fn formats(codecs: &[Codec]) -> Vec<Format> {
-    let mut formats: Vec<Format> = Vec::new();
-    for codec in codecs {
-        if !formats
-            .iter()
-            .any(|other| other.payload_type == codec.payload_type())
-        {
-            formats.push(format(*codec));
-        }
-    }
-    for (payload_type, clock_rate) in TELEPHONE_EVENTS {
-        if codecs.iter().any(|codec| codec.clock_rate() == clock_rate) {
-            let encoding = format!("{TELEPHONE_EVENT}/{clock_rate}");
-            formats.push(Format {
-                payload_type,
-                encoding,
-                fmtp: "0-16".to_owned(),
-            });
-        }
-    }
-    formats
-}
-
-/// Those of `theirs` that are among `ours`, under their numbers and in their order (RFC 3264 section 6.1), with our
-/// parameters: those of Opus and of telephone-event speak of the receiver. `None` when there is no audio among them.
-pub(crate) fn common(ours: &[Format], theirs: &[Format]) -> Option<Vec<Format>> {
-    let common: Vec<Format> = theirs
-        .iter()
-        .filter_map(|theirs| {
-            let ours = ours.iter().find(|ours| ours.is_same(theirs))?;
-            Some(Format {
-                payload_type: theirs.payload_type,
-                ..ours.clone()
-            })
-        })
-        .collect();
-    common
-        .iter()
-        .any(|format| format.name() != TELEPHONE_EVENT)
-        .then_some(common)
-}
-
-/// What to offer when `current` is in use: that first and under its numbers, then the rest of ours, for RFC 3264
-/// section 8.3.2 lets formats be added, and after a transfer the far end is another that may need them.
-pub(crate) fn offer(ours: &[Format], current: &[Format]) -> Vec<Format> {
-    let mut offer = current.to_vec();
-    for format in ours {
-        if offer.iter().any(|offered| offered.is_same(format)) {
-            continue;
-        }
-        let taken = |payload_type: u8| offer.iter().any(|offered| offered.payload_type == payload_type);
-        let own = Some(format.payload_type).filter(|own| !taken(*own));
-        if let Some(payload_type) = own.or_else(|| (96..128).rev().find(|free| !taken(*free))) {
-            offer.push(Format {
-                payload_type,
-                ..format.clone()
-            });
-        }
-    }
-    offer
-}
-
-/// The clock rate in Hz by which jitter can be told, zero for telephone-event, whose packets repeat a timestamp.
-pub(crate) fn clock_rates(formats: &[Format]) -> impl Iterator<Item = (u8, u32)> {
-    formats.iter().map(|format| {
-        let clock = if format.name() == TELEPHONE_EVENT {
-            0
-        } else {
-            format.clock_rate()
-        };
-        (format.payload_type, clock)
-    })
-}
-
-/// RFC 3551's static payload types that need no `a=rtpmap`.
-pub(crate) fn of_static_payload_type(payload_type: u8) -> Option<Format> {
-    [Codec::G722, Codec::Pcma, Codec::Pcmu]
-        .into_iter()
-        .find(|codec| codec.payload_type() == payload_type)
-        .map(format)
-}
-
-fn format(codec: Codec) -> Format {
-    // RFC 7587 section 7: Opus is always announced as 48000/2. A single channel is left out (RFC 8866 section 6.6).
-    let (channels, fmtp) = if codec == Codec::Opus {
-        ("/2", OPUS_FMTP)
-    } else {
-        ("", "")
-    };
-    Format {
-        payload_type: codec.payload_type(),
-        encoding: format!("{codec}/{}{channels}", codec.clock_rate()),
-        fmtp: fmtp.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn payload_types(formats: &[Format]) -> Vec<u8> {
-        formats.iter().map(|format| format.payload_type).collect()
-    }
-
-    fn theirs(payload_type: u8, encoding: &str) -> Format {
-        Format {
-            payload_type,
-            encoding: encoding.to_owned(),
-            fmtp: "theirs=1".to_owned(),
-        }
-    }
-
-    #[test]
-    fn telephone_event_comes_last_at_every_clock_rate_in_use() {
-        assert_eq!(
-            payload_types(&formats(&[Codec::Pcma, Codec::Opus])),
-            [8, 111, 101, 110]
-        );
-        assert_eq!(payload_types(&formats(&[Codec::Opus])), [111, 110]);
-        assert_eq!(payload_types(&formats(&[Codec::G722, Codec::Pcmu])), [9, 0, 101]);
-    }
-
-    #[test]
-    fn a_codec_named_twice_is_offered_once() {
-        assert_eq!(payload_types(&formats(&[Codec::Pcmu, Codec::Pcmu])), [0, 101]);
-    }
-
-    #[test]
-    fn what_is_common_has_their_order_and_numbers_and_our_parameters() {
-        let ours = formats(&Codec::ALL);
-        let common = common(
-            &ours,
-            &[
-                theirs(3, "GSM/8000"),
-                theirs(0, "pcmu/8000"),
-                theirs(96, "OPUS/48000/2"),
-                theirs(97, "telephone-event/48000"),
-            ],
-        )
-        .unwrap();
-        assert_eq!(payload_types(&common), [0, 96, 97]);
-        assert_eq!(common[1].fmtp, OPUS_FMTP);
-    }
-
-    #[test]
-    fn a_codec_at_another_clock_rate_is_another_codec() {
-        let ours = formats(&Codec::ALL);
-        assert!(common(&ours, &[theirs(98, "PCMU/16000")]).is_none());
-    }
-
-    #[test]
-    fn telephone_event_alone_is_no_audio() {
-        assert!(common(&formats(&Codec::ALL), &[theirs(101, "telephone-event/8000")]).is_none());
-    }
-
-    #[test]
-    fn an_offer_in_a_call_begins_with_what_is_in_use_and_gives_no_number_twice() {
-        let current = [theirs(111, "PCMA/8000"), theirs(126, "telephone-event/8000")];
-        let offer = offer(&formats(&[Codec::Opus, Codec::Pcma]), &current);
-        assert_eq!(payload_types(&offer), [111, 126, 127, 110]);
-        assert_eq!(offer[2].encoding, "opus/48000/2");
-    }
 }

@@ -4,9 +4,7 @@ use crate::codecs;
 use crate::events::{Callbacks, Shared};
 use crate::negotiation::{self, Negotiation};
 use crate::peer::Peer;
-use crate::reports::Reports;
 use crate::runtime::PeerRuntime;
-use crate::sdp::{self, Setup};
 use crate::shim::Shim;
 use crate::tap::Tap;
 use parking_lot::Mutex;
@@ -19,6 +17,8 @@ use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use siprtc_core::ice::{IceConfig, IcePolicy, IceRole, IceServer, IceServerKind, IceServerTransport};
 use siprtc_core::media::{IceMode, MediaEngine, MediaPeer, PeerConfig};
 use siprtc_core::{Error, Fault, Result};
+use siprtc_rtp::Reports;
+use siprtc_rtp::sdp::{self, Setup};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -72,8 +72,10 @@ impl MediaEngine for Engine {
             relay,
             config.events.clone(),
         ));
-        let formats = codecs::formats(&config.codecs);
-        reports.lock().set_clock_rates(codecs::clock_rates(&formats));
+        let formats = siprtc_rtp::format::formats(&config.codecs);
+        reports
+            .lock()
+            .set_clock_rates(siprtc_rtp::format::clock_rates(&formats));
         let role = config.remote_offer.as_deref().and_then(answering_role);
 
         let shim = open_path(&config, &shared).await?;

@@ -1,11 +1,11 @@
 //! From the library's callbacks to our events, and the state that both sides of a peer share.
 
-use crate::reports::Reports;
 use crate::shim::Shim;
 use crate::stats;
 use parking_lot::Mutex;
 use siprtc_core::ice::{CandidateKind, IceState, PathEvent};
 use siprtc_core::media::{MediaEvent, MediaEventSink};
+use siprtc_rtp::Reports;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;

@@ -5,7 +5,6 @@ mod engine;
 mod events;
 mod negotiation;
 mod peer;
-mod reports;
 mod runtime;
 mod sdp;
 mod shim;

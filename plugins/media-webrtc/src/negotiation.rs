@@ -1,12 +1,13 @@
 //! What a peer remembers between the steps of offer and answer (RFC 9429 section 4.1), and how the library's errors
 //! become ours.
 
-use crate::codecs;
-use crate::sdp::{self, Format, Setup};
+use crate::sdp as shown;
 use crate::shim::Shim;
 use rtc::shared::error::Error as LibraryError;
 use siprtc_core::media::{Direction, SdpKind};
 use siprtc_core::{Error, Fault, Result};
+use siprtc_rtp::sdp::{self, Setup};
+use siprtc_rtp::{Format, format};
 
 /// Between the steps of offer and answer.
 pub(crate) struct Negotiation {
@@ -76,10 +77,10 @@ impl Negotiation {
     /// version is ours, for the library's is random each time.
     pub(crate) fn given(&self, original: &str, version: u64, is_answer: bool) -> String {
         if !is_answer {
-            let formats = codecs::offer(&self.ours, &self.current);
-            return sdp::with_version(&sdp::from_library(original, &formats), version);
+            let formats = format::offer(&self.ours, &self.current);
+            return sdp::with_version(&shown::from_library(original, &formats), version);
         }
-        let given = sdp::with_version(&sdp::from_library(original, &self.answer), version);
+        let given = sdp::with_version(&shown::from_library(original, &self.answer), version);
         self.role
             .map_or(given.clone(), |role| sdp::with_setup(&given, role))
     }
@@ -115,7 +116,7 @@ impl Negotiation {
                     .advice("make a new media peer for this description"),
             );
         }
-        let common = codecs::common(&self.ours, &sdp::formats(sdp))
+        let common = format::common(&self.ours, &sdp::formats(sdp))
             .filter(|_| sdp::has_audio(sdp))
             .ok_or_else(|| {
                 incompatible(

@@ -3,7 +3,7 @@
 use crate::codecs;
 use crate::events::Shared;
 use crate::negotiation::{self, Negotiation, failed};
-use crate::sdp::{self, Format};
+use crate::sdp as shown;
 use crate::shim::Shim;
 use crate::stats;
 use futures_util::FutureExt;
@@ -12,6 +12,7 @@ use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use siprtc_core::ice::{Candidate, CandidatePair};
 use siprtc_core::media::{Direction, MediaPeer, RtpPacket, SdpKind, TransportStats};
 use siprtc_core::{Error, Fault, Result};
+use siprtc_rtp::{Format, format, sdp};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -141,7 +142,7 @@ impl Peer {
         self.shared
             .reports
             .lock()
-            .set_clock_rates(codecs::clock_rates(formats));
+            .set_clock_rates(format::clock_rates(formats));
     }
 
     fn may_send(&self, payload_type: u8) -> bool {
@@ -228,7 +229,7 @@ impl MediaPeer for Peer {
             // The library takes only a sendrecv transceiver for the sendrecv offer that it is shown.
             self.direct(OPERATION, Direction::SendRecv).await?;
         }
-        let shown = sdp::for_library(sdp, codecs::shown());
+        let shown = shown::for_library(sdp, codecs::shown());
         match self.shim() {
             Some(shim) => {
                 self.apply_remote(kind, Shim::theirs(&shown)).await?;
@@ -341,6 +342,8 @@ impl MediaPeer for Peer {
             bytes_sent: sent.bytes,
             packets_received: received.packets,
             bytes_received: received.bytes,
+            // The library does not tell what it drops.
+            discarded: 0,
             round_trip: remote.and_then(|view| view.round_trip).or(ice_round_trip),
             remote_loss: remote.map(|view| view.loss),
             remote_jitter: remote.and_then(|view| view.jitter),

@@ -7,7 +7,6 @@
 //! ready for it waits here. Credentials and candidates of the path stand in the SDP that the peer sees, a pair that
 //! changes and an ICE restart are the path's alone.
 
-use crate::sdp;
 use parking_lot::Mutex;
 use rtc_stun::crypto::default_provider;
 use rtc_stun::fingerprint::FINGERPRINT;
@@ -16,6 +15,7 @@ use rtc_stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter};
 use rtc_stun::xoraddr::XorMappedAddress;
 use siprtc_core::Result;
 use siprtc_core::ice::{IceParameters, IcePath};
+use siprtc_rtp::sdp;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -118,7 +118,7 @@ impl Shim {
         drop(inbox);
         // The path is read in any case: its ICE goes on in there.
         loop {
-            let length = std::task::ready!(self.path.poll_receive(cx, buffer));
+            let (length, _) = std::task::ready!(self.path.poll_receive(cx, buffer));
             if is_ready {
                 return Poll::Ready(length);
             }

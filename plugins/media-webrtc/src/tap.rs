@@ -4,13 +4,13 @@
 //! a stream that was neither declared in the SDP nor the first of the call, and so a call would fall silent when a
 //! SIP peer is transferred or changes its source. Here an SSRC does not matter.
 
-use crate::reports::Reports;
 use parking_lot::Mutex;
 use rtc::interceptor::{AttributedPacket, Interceptor, Packet, StreamInfo, TaggedPacket};
 use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
 use siprtc_core::media::{PacketSink, RtpPacket};
+use siprtc_rtp::Reports;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;

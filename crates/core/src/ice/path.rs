@@ -9,6 +9,7 @@ use super::{Candidate, CandidatePair, IceConfig, IceParameters, IceRole, IceStat
 use crate::Result;
 use async_trait::async_trait;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -71,6 +72,18 @@ pub trait IcePaths: fmt::Debug + Send + Sync + 'static {
         role: IceRole,
         events: Arc<dyn PathEventSink>,
     ) -> Result<Arc<dyn IcePath>>;
+
+    /// Two paths for a peer that may have no ICE: one for RTP at an even port of the first address of `config.bind`, one
+    /// for RTCP at the next port (RFC 3550 section 11). Neither port is shared with another call. `events` are the
+    /// first one's; the second has none to tell.
+    ///
+    /// Errors: no such two ports are free.
+    async fn open_pair(
+        &self,
+        config: &IceConfig,
+        role: IceRole,
+        events: Arc<dyn PathEventSink>,
+    ) -> Result<(Arc<dyn IcePath>, Arc<dyn IcePath>)>;
 }
 
 /// One ICE session and its sockets (RFC 8445), for one component: RTP and RTCP share it (RFC 5761).
@@ -104,12 +117,19 @@ pub trait IcePath: Send + Sync + 'static {
     /// The restart under way comes to nothing: its offer was refused.
     fn rollback(&self);
 
+    /// The peer has no ICE: from now on datagrams go to `remote` from where `local` is, one of the candidates that were told,
+    /// and whatever comes is the engine's to judge. May be called again: the last call counts.
+    ///
+    /// Errors: `local` is none of the path's.
+    fn bypass(&self, local: SocketAddr, remote: SocketAddr) -> Result<()>;
+
     /// Sends a datagram that is no STUN over the selected pair. Before there is one, a few wait for it; what cannot be
     /// sent is dropped and counted, as a network would.
     fn send(&self, datagram: &[u8]);
 
-    /// The next datagram that is no STUN, into `buffer`; its length. What is longer than the buffer is cut.
-    fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<usize>;
+    /// The next datagram that is no STUN, into `buffer`; its length, and where it came from. What is longer than the buffer is
+    /// cut.
+    fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<(usize, SocketAddr)>;
 
     /// The numbers so far.
     fn stats(&self) -> PathStats;

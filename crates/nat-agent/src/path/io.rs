@@ -36,7 +36,7 @@ struct Inner {
     sockets: Vec<Socket>,
     streams: Streams,
     /// Came through a stream while nobody was reading.
-    waiting: VecDeque<Vec<u8>>,
+    waiting: VecDeque<(Vec<u8>, SocketAddr)>,
     timer: Pin<Box<Sleep>>,
     reader: Option<Waker>,
     next_socket: usize,
@@ -155,11 +155,11 @@ impl Path {
             stream::Told::Octets(data) => Input::Streamed { relay, data },
         };
         let Inner { machine, waiting, .. } = &mut *inner;
-        machine.handle(now, input, &mut |datagram| {
+        machine.handle(now, input, &mut |from, datagram| {
             if waiting.len() == MOST_WAITING {
                 waiting.pop_front();
             }
-            waiting.push_back(datagram.to_vec());
+            waiting.push_back((datagram.to_vec(), from));
         });
         self.flush(&mut inner);
     }
@@ -179,7 +179,7 @@ impl Path {
         at: usize,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
-    ) -> Poll<usize> {
+    ) -> Poll<(usize, SocketAddr)> {
         let mut errors = 0;
         loop {
             let (length, from) = match inner.sockets[at].poll_receive(cx, buffer) {
@@ -200,17 +200,17 @@ impl Path {
             // RFC 7983: 20 to 63 is DTLS, 128 to 191 RTP and RTCP; 0 to 3 is STUN, 64 to 79 ChannelData.
             if matches!(first, Some(20..=63 | 128..=191)) {
                 if inner.machine.is_peer(from) {
-                    return Poll::Ready(length);
+                    return Poll::Ready((length, from));
                 }
                 continue;
             }
-            if let Some(length) = self.take(inner, at, from, &mut buffer[..], length) {
-                return Poll::Ready(length);
+            if let Some(taken) = self.take(inner, at, from, &mut buffer[..], length) {
+                return Poll::Ready(taken);
             }
         }
     }
 
-    /// Gives a datagram to the machine; the length of what is for the engine, in `buffer`.
+    /// Gives a datagram to the machine; the length and the source of what is for the engine, in `buffer`.
     fn take(
         &self,
         inner: &mut Inner,
@@ -218,30 +218,32 @@ impl Path {
         from: SocketAddr,
         buffer: &mut [u8],
         length: usize,
-    ) -> Option<usize> {
+    ) -> Option<(usize, SocketAddr)> {
         let now = Instant::now().into_std();
         let data = &buffer[..length];
         let mut inside = None;
         let begin = data.as_ptr() as usize;
-        let mut copied: Option<Vec<u8>> = None;
-        inner
-            .machine
-            .handle(now, Input::Datagram { base, from, data }, &mut |datagram| {
+        let mut copied: Option<(Vec<u8>, SocketAddr)> = None;
+        inner.machine.handle(
+            now,
+            Input::Datagram { base, from, data },
+            &mut |peer, datagram| {
                 // What was relayed stands inside of the packet that it came in, and stays there.
                 match (datagram.as_ptr() as usize).checked_sub(begin) {
                     Some(offset) if offset + datagram.len() <= length => {
-                        inside = Some(offset..offset + datagram.len())
+                        inside = Some((offset..offset + datagram.len(), peer))
                     }
-                    _ => copied = Some(datagram.to_vec()),
+                    _ => copied = Some((datagram.to_vec(), peer)),
                 }
-            });
+            },
+        );
         self.flush_quietly(inner);
-        if let Some(range) = inside {
+        if let Some((range, peer)) = inside {
             let length = range.len();
             buffer.copy_within(range, 0);
-            return Some(length);
+            return Some((length, peer));
         }
-        copied.map(|datagram| copy(&datagram, buffer))
+        copied.map(|(datagram, peer)| (copy(&datagram, buffer), peer))
     }
 
     /// Like [`Path::flush`], for the reader itself, which looks at the clock anyway.
@@ -347,6 +349,10 @@ impl IcePath for Path {
         self.command(|inner, _| inner.machine.rollback());
     }
 
+    fn bypass(&self, local: SocketAddr, remote: SocketAddr) -> Result<()> {
+        self.command(|inner, now| inner.machine.bypass(now, local, remote))
+    }
+
     fn send(&self, datagram: &[u8]) {
         let mut inner = self.inner.lock();
         match inner.machine.route(datagram) {
@@ -360,22 +366,22 @@ impl IcePath for Path {
         }
     }
 
-    fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<usize> {
+    fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<(usize, SocketAddr)> {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         if inner.is_closed {
             return Poll::Pending;
         }
         loop {
-            if let Some(datagram) = inner.waiting.pop_front() {
-                return Poll::Ready(copy(&datagram, buffer));
+            if let Some((datagram, from)) = inner.waiting.pop_front() {
+                return Poll::Ready((copy(&datagram, buffer), from));
             }
             let sockets = inner.sockets.len();
             for turn in 0..sockets {
                 let at = (inner.next_socket + turn) % sockets;
-                if let Poll::Ready(length) = self.poll_socket(inner, at, cx, buffer) {
+                if let Poll::Ready(taken) = self.poll_socket(inner, at, cx, buffer) {
                     inner.next_socket = at;
-                    return Poll::Ready(length);
+                    return Poll::Ready(taken);
                 }
             }
             let now = Instant::now();
@@ -392,8 +398,8 @@ impl IcePath for Path {
             let waiting = &mut inner.waiting;
             inner
                 .machine
-                .handle(now.into_std(), Input::Tick, &mut |datagram| {
-                    waiting.push_back(datagram.to_vec());
+                .handle(now.into_std(), Input::Tick, &mut |from, datagram| {
+                    waiting.push_back((datagram.to_vec(), from));
                 });
             self.flush(inner);
         }

@@ -1,6 +1,7 @@
 //! Decides: which agent a packet is for, what is gathered, over which pair datagrams go, and when a path is lost. No
 //! sockets, no clock.
 
+mod bypass;
 mod gathering;
 mod names;
 mod packets;
@@ -140,6 +141,8 @@ pub(super) struct Machine {
     outputs: VecDeque<Output>,
     /// Names that were asked for.
     names: Vec<String>,
+    /// The peer has no ICE: the agent is left alone, and whatever comes is the engine's to judge.
+    is_bypassed: bool,
 }
 
 impl Machine {
@@ -168,6 +171,7 @@ impl Machine {
             stats: PathStats::default(),
             outputs: VecDeque::new(),
             names: Vec::new(),
+            is_bypassed: false,
         };
         machine.tell_names();
         for (addr, purpose) in bases {
@@ -235,6 +239,7 @@ impl Machine {
         candidates: &[Candidate],
     ) -> Result<()> {
         check(theirs)?;
+        self.is_bypassed = false;
         let known = self.current.theirs.as_ref();
         let is_restart =
             known.is_some_and(|known| (&known.ufrag, &known.pwd) != (&theirs.ufrag, &theirs.pwd));
@@ -282,7 +287,12 @@ impl Machine {
     }
 
     /// Takes what has happened; a datagram of the peer's that came through a relay goes to `deliver`.
-    pub(super) fn handle(&mut self, now: Instant, input: Input<'_>, deliver: &mut dyn FnMut(&[u8])) {
+    pub(super) fn handle(
+        &mut self,
+        now: Instant,
+        input: Input<'_>,
+        deliver: &mut dyn FnMut(SocketAddr, &[u8]),
+    ) {
         match input {
             Input::Datagram { base, from, data } => self.datagram(now, base, from, data, deliver),
             Input::Broken { relay } => {
@@ -306,7 +316,7 @@ impl Machine {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let awake = self.current.due.filter(|_| !self.rest.is_resting());
+        let awake = (self.current.due).filter(|_| !self.rest.is_resting() && !self.is_bypassed);
         let agents = [awake, self.next.as_ref().and_then(|next| next.due)];
         let rest = [
             self.reflexive.due(),
@@ -371,7 +381,7 @@ impl Machine {
 
     fn tick_agent(&mut self, now: Instant, is_next: bool) {
         let generation = match is_next {
-            false if self.rest.is_resting() => return,
+            false if self.rest.is_resting() || self.is_bypassed => return,
             false => &mut self.current,
             true => match &mut self.next {
                 Some(next) => next,

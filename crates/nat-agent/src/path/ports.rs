@@ -18,6 +18,9 @@ const MOST_SHARED: u16 = 64;
 /// Sockets that are shared; for one more, those without a path are closed. A host has 16 addresses at most.
 const MOST_SOCKETS: usize = 16 * MOST_SHARED as usize;
 
+/// Even ports that are tried where any will do.
+const MOST_TRIES: u32 = 64;
+
 /// The range that sockets are bound in, in turns: a port that was just freed is the last to be taken again.
 pub struct Ports {
     range: Option<(u16, u16)>,
@@ -114,6 +117,40 @@ impl Ports {
             sockets.push((Socket::Own(Ports::any().bind(ip)?), Use::Relays));
         }
         Ok(sockets)
+    }
+
+    /// Two sockets of a call's own at `ip`, at an even port and the next (RFC 3550 section 11).
+    pub(super) fn open_pair(&self, ip: IpAddr) -> Result<(Socket, Socket)> {
+        let tries = match self.range {
+            Some((first, last)) => u32::from(last - first) + 1,
+            None => MOST_TRIES,
+        };
+        for _ in 0..tries {
+            let even = match self.range {
+                Some((first, last)) => {
+                    let count = u32::from(last - first) + 1;
+                    // Below 65,536: `last` is a port.
+                    first + (self.next.fetch_add(1, Ordering::Relaxed) % count) as u16
+                }
+                // The system's choice tells where ports are free; its odd ones have an even one below.
+                None => match bind(SocketAddr::new(ip, 0)).and_then(|socket| socket.local_addr()) {
+                    Ok(free) => free.port() & !1,
+                    Err(error) => {
+                        return Err(refused(format!("UDP {ip} cannot be bound")).caused_by(error));
+                    }
+                },
+            };
+            let fits = self.range.is_none_or(|(_, last)| even < last);
+            if even % 2 == 1 || even == 0 || !fits {
+                continue;
+            }
+            let at = |port| bind(SocketAddr::new(ip, port)).ok();
+            if let (Some(rtp), Some(rtcp)) = (at(even), at(even + 1)) {
+                return Ok((Socket::Own(rtp), Socket::Own(rtcp)));
+            }
+        }
+        Err(refused(format!("no even port and the next of {ip} are free"))
+            .advice("widen ice.ports, or allow fewer calls at once (call.max_calls)"))
     }
 
     /// A place at the port of `ip` where the fewest are.

@@ -61,7 +61,7 @@ impl End {
         let reader = tokio::spawn(async move {
             let mut buffer = vec![0; 2_048];
             loop {
-                let length = std::future::poll_fn(|cx| read.poll_receive(cx, &mut buffer)).await;
+                let (length, _) = std::future::poll_fn(|cx| read.poll_receive(cx, &mut buffer)).await;
                 if sender.send(buffer[..length].to_vec()).await.is_err() {
                     return;
                 }

@@ -9,7 +9,8 @@ use std::time::Instant;
 impl Machine {
     /// Whether a datagram that is no STUN and no ChannelData is the peer's.
     pub(in crate::path) fn is_peer(&mut self, from: SocketAddr) -> bool {
-        let is_peer = self.selected.is_some_and(|(_, remote)| remote == from)
+        let is_peer = self.is_bypassed
+            || self.selected.is_some_and(|(_, remote)| remote == from)
             || self.known.iter().any(|(_, remote)| *remote == from);
         self.stats.strangers += u64::from(!is_peer);
         is_peer
@@ -57,7 +58,7 @@ impl Machine {
         base: usize,
         from: SocketAddr,
         data: &[u8],
-        deliver: &mut dyn FnMut(&[u8]),
+        deliver: &mut dyn FnMut(SocketAddr, &[u8]),
     ) {
         let from_relay = |relay: &Relay| relay.way == Way::Socket(base) && relay.server == from;
         if let Some(mapped) = self.reflexive.take(base, from, data) {
@@ -83,7 +84,7 @@ impl Machine {
         now: Instant,
         at: usize,
         data: &[u8],
-        deliver: &mut dyn FnMut(&[u8]),
+        deliver: &mut dyn FnMut(SocketAddr, &[u8]),
     ) -> bool {
         let Some(relay) = self.relays.get_mut(at) else {
             return false;
@@ -110,16 +111,20 @@ impl Machine {
         local: SocketAddr,
         from: SocketAddr,
         data: &[u8],
-        deliver: &mut dyn FnMut(&[u8]),
+        deliver: &mut dyn FnMut(SocketAddr, &[u8]),
     ) {
         match data.first() {
             Some(0..=3) => self.stun(now, local, from, data),
-            Some(_) if self.is_peer(from) => deliver(data),
+            Some(_) if self.is_peer(from) => deliver(from, data),
             _ => {}
         }
     }
 
     fn stun(&mut self, now: Instant, local: SocketAddr, from: SocketAddr, data: &[u8]) {
+        if self.is_bypassed {
+            self.stats.strangers += 1;
+            return;
+        }
         let message = Message::read(data);
         if let (Some(consent), Some(message)) = (&mut self.consent, &message)
             && consent.take(now, from, message)

@@ -142,7 +142,9 @@ impl World {
             machine, delivered, ..
         } = &mut self.ends[at];
         let input = Input::Datagram { base: 0, from, data };
-        machine.handle(self.now, input, &mut |datagram| delivered.push(datagram.to_vec()));
+        machine.handle(self.now, input, &mut |_, datagram| {
+            delivered.push(datagram.to_vec())
+        });
         self.drain(at);
     }
 
@@ -163,7 +165,9 @@ impl World {
                 self.give(at, from, &data);
             }
             for at in 0..2 {
-                self.ends[at].machine.handle(self.now, Input::Tick, &mut |_| ());
+                self.ends[at]
+                    .machine
+                    .handle(self.now, Input::Tick, &mut |_, _| ());
                 self.drain(at);
             }
         }

@@ -6,18 +6,17 @@
 //! whose SSRC changes in a call is not reported at all.
 
 use bytes::Bytes;
-use rtc::rtcp;
-use rtc::rtcp::receiver_report::ReceiverReport;
-use rtc::rtcp::reception_report::ReceptionReport;
-use rtc::rtcp::sender_report::SenderReport;
-use rtc::rtcp::source_description::{
+use rtc_rtcp::receiver_report::ReceiverReport;
+use rtc_rtcp::reception_report::ReceptionReport;
+use rtc_rtcp::sender_report::SenderReport;
+use rtc_rtcp::source_description::{
     SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Between two reports of ours. RFC 3550 section 6.2 allows less than its 5 s where the bandwidth is known; a call's
 /// quality display wants a new number each second.
-pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Streams from the peer that we report on; when full, the one that has been silent longest goes.
 const MAX_SOURCES: usize = 4;
 /// RFC 3550 appendix A.1: a larger jump of the sequence number is a restarted stream.
@@ -29,17 +28,22 @@ const NTP_UNIX_OFFSET: u64 = 2_208_988_800;
 
 /// What the peer says about the stream that we send.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct RemoteView {
-    pub(crate) loss: f64,
-    pub(crate) jitter: Option<Duration>,
-    pub(crate) round_trip: Option<Duration>,
+pub struct RemoteView {
+    /// Of our packets since its last report, 0 to 1.
+    pub loss: f64,
+    /// As it sees it; `None` while the clock rate is unknown.
+    pub jitter: Option<Duration>,
+    /// From its echo of our reports.
+    pub round_trip: Option<Duration>,
 }
 
 /// Packets and payload octets.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Count {
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Payload octets.
+    pub bytes: u64,
 }
 
 impl Count {
@@ -50,7 +54,7 @@ impl Count {
 }
 
 /// The reports of one peer.
-pub(crate) struct Reports {
+pub struct Reports {
     ssrc: u32,
     cname: Bytes,
     start: Instant,
@@ -68,7 +72,8 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    pub(crate) fn new(now: Instant, wall_clock: SystemTime, ssrc: u32, cname: String) -> Self {
+    /// For our stream `ssrc`, from `now` on, which is `wall_clock`.
+    pub fn new(now: Instant, wall_clock: SystemTime, ssrc: u32, cname: String) -> Self {
         let mut clock_rates = [8_000; 128];
         // RFC 3551 section 5: 72 to 76 would be RTCP, the dynamic ones are told by `set_clock_rates`.
         clock_rates[96..].fill(0);
@@ -89,7 +94,7 @@ impl Reports {
     }
 
     /// What the descriptions say of each payload type's clock rate in Hz; zero means "says nothing about time".
-    pub(crate) fn set_clock_rates(&mut self, rates: impl IntoIterator<Item = (u8, u32)>) {
+    pub fn set_clock_rates(&mut self, rates: impl IntoIterator<Item = (u8, u32)>) {
         for (payload_type, rate) in rates {
             if let Some(slot) = self.clock_rates.get_mut(usize::from(payload_type)) {
                 *slot = rate;
@@ -97,20 +102,23 @@ impl Reports {
         }
     }
 
-    pub(crate) fn sent(&self) -> Count {
+    /// RTP of ours.
+    pub fn sent(&self) -> Count {
         self.sent
     }
 
-    pub(crate) fn received(&self) -> Count {
+    /// RTP of the peer's.
+    pub fn received(&self) -> Count {
         self.received
     }
 
-    pub(crate) fn remote(&self) -> Option<RemoteView> {
+    /// What its last report said of us.
+    pub fn remote(&self) -> Option<RemoteView> {
         self.remote
     }
 
     /// A packet of ours goes out.
-    pub(crate) fn rtp_sent(&mut self, now: Instant, payload_type: u8, timestamp: u32, bytes: usize) {
+    pub fn rtp_sent(&mut self, now: Instant, payload_type: u8, timestamp: u32, bytes: usize) {
         self.arm(now);
         self.sent.add(bytes);
         let clock = self.clock(payload_type);
@@ -120,7 +128,7 @@ impl Reports {
     }
 
     /// A packet of the peer's came in.
-    pub(crate) fn rtp_received(
+    pub fn rtp_received(
         &mut self,
         now: Instant,
         ssrc: u32,
@@ -140,7 +148,7 @@ impl Reports {
     }
 
     /// RTCP of the peer's came in.
-    pub(crate) fn rtcp_received(&mut self, now: Instant, packets: &[Box<dyn rtcp::Packet>]) {
+    pub fn rtcp_received(&mut self, now: Instant, packets: &[Box<dyn rtc_rtcp::Packet>]) {
         for packet in packets {
             let packet = packet.as_any();
             if let Some(report) = packet.downcast_ref::<SenderReport>() {
@@ -155,12 +163,12 @@ impl Reports {
     }
 
     /// When [`Reports::handle_timeout`] wants to be called.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self) -> Option<Instant> {
         self.next_report
     }
 
     /// The compound packet that is due, if one is (RFC 3550 section 6.1: a report, then the CNAME).
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<Vec<Box<dyn rtcp::Packet>>> {
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<Vec<Box<dyn rtc_rtcp::Packet>>> {
         if self.next_report.is_none_or(|due| now < due) {
             return None;
         }
@@ -172,7 +180,7 @@ impl Reports {
             .collect();
         let sending = self.sent.packets != self.sent_at_report;
         self.sent_at_report = self.sent.packets;
-        let report: Box<dyn rtcp::Packet> = match self.last_sent.filter(|_| sending) {
+        let report: Box<dyn rtc_rtcp::Packet> = match self.last_sent.filter(|_| sending) {
             Some((timestamp, at, clock)) => Box::new(SenderReport {
                 ssrc: self.ssrc,
                 ntp_time: self.ntp_now(now),
@@ -189,6 +197,12 @@ impl Reports {
             }),
         };
         Some(vec![report, Box::new(self.description())])
+    }
+
+    /// The report before a BYE (RFC 3550 section 6.6), whenever the last one was.
+    pub fn last(&mut self, now: Instant) -> Vec<Box<dyn rtc_rtcp::Packet>> {
+        self.next_report = Some(now);
+        self.handle_timeout(now).unwrap_or_default()
     }
 
     fn description(&self) -> SourceDescription {
@@ -414,7 +428,7 @@ mod tests {
         theirs.rtp_received(at(start, sent + late), US, 0, (number, timestamp), 160);
     }
 
-    fn blocks(report: &[Box<dyn rtcp::Packet>]) -> Vec<ReceptionReport> {
+    fn blocks(report: &[Box<dyn rtc_rtcp::Packet>]) -> Vec<ReceptionReport> {
         let first = report[0].as_any();
         first
             .downcast_ref::<SenderReport>()

@@ -1,0 +1,136 @@
+//! Opening a peer.
+
+use crate::audio::Remote;
+use crate::config::RtpConfig;
+use crate::driver::{self, Inbox, Shared};
+use crate::machine::{Machine, misuse};
+use crate::peer::Peer;
+use crate::transport::Transport;
+use siprtc_core::ice::{IceConfig, IcePath, IceRole};
+use siprtc_core::media::{Dialect, IceMode, MediaEngine, MediaPeer, PeerConfig};
+use siprtc_core::{Error, Result};
+use siprtc_rtp::{Format, Reports, format, sdp};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::runtime::Handle;
+
+const OPERATION: &str = "create media peer";
+
+/// See [`crate::engine()`].
+pub(crate) struct Engine {
+    config: RtpConfig,
+}
+
+impl Engine {
+    pub(crate) fn new(config: RtpConfig) -> Self {
+        Engine { config }
+    }
+}
+
+#[async_trait::async_trait]
+impl MediaEngine for Engine {
+    fn name(&self) -> &'static str {
+        crate::NAME
+    }
+
+    fn ice(&self) -> IceMode {
+        IceMode::External
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Sip
+    }
+
+    async fn create_peer(&self, config: PeerConfig) -> Result<Arc<dyn MediaPeer>> {
+        if config.codecs.is_empty() {
+            return Err(
+                misuse(OPERATION, "there is no codec to offer").advice("name at least one in media.codecs")
+            );
+        }
+        let handle = Handle::try_current().map_err(|error| {
+            misuse(OPERATION, "there is no tokio runtime here")
+                .caused_by(error)
+                .advice("call it from within the media runtime")
+        })?;
+        let formats = format::formats(&config.codecs);
+        let inbox = Arc::new(Inbox::default());
+        let offer = config.remote_offer.as_deref();
+        let paths = open(&config.ice, offer, &formats, inbox.clone()).await?;
+        let ssrc = rand::random();
+        let cname = format!("{:032x}", rand::random::<u128>());
+        let now = tokio::time::Instant::now().into_std();
+        let reports = Reports::new(now, SystemTime::now(), ssrc, cname);
+        let transport = Transport::new(ssrc, reports, self.config.latching);
+        let shared = Arc::new(Shared::new(
+            paths,
+            transport,
+            inbox,
+            config.events,
+            config.packets,
+        ));
+        handle.spawn(driver::run(shared.clone()));
+        let machine = Machine::new(self.config.clone(), formats, rand::random());
+        Ok(Arc::new(Peer::new(shared, machine)))
+    }
+}
+
+type Paths = (Arc<dyn IcePath>, Option<Arc<dyn IcePath>>);
+
+/// One path over all addresses where the offer has ICE; else two ports at the address that leads to the peer.
+async fn open(ice: &IceConfig, offer: Option<&str>, formats: &[Format], inbox: Arc<Inbox>) -> Result<Paths> {
+    let Some(paths) = &ice.paths else {
+        return Err(misuse(OPERATION, "there is nobody who opens sockets")
+            .advice("give IceConfig::paths: siprtc-nat-agent makes them"));
+    };
+    let remote = offer
+        .map(|offer| Remote::parse(OPERATION, offer, formats))
+        .transpose()?;
+    let events = Arc::new(move |event| inbox.push(event));
+    if let Some(remote) = remote
+        .as_ref()
+        .filter(|remote| remote.ice.is_some() && remote.mux)
+    {
+        // RFC 8445 section 6.1.1: who offers controls, but a lite peer never does.
+        let is_lite = remote.ice.as_ref().is_some_and(|(parameters, _)| parameters.lite);
+        let role = if is_lite {
+            IceRole::Controlling
+        } else {
+            IceRole::Controlled
+        };
+        return Ok((paths.open(ice, role, events).await?, None));
+    }
+    let role = match offer.is_none_or(sdp::is_lite) {
+        true => IceRole::Controlling,
+        false => IceRole::Controlled,
+    };
+    let towards = remote.and_then(|remote| remote.rtp);
+    let config = IceConfig {
+        bind: vec![leading_to(&ice.bind, towards)?],
+        ..ice.clone()
+    };
+    let (rtp, rtcp) = paths.open_pair(&config, role, events).await?;
+    Ok((rtp, Some(rtcp)))
+}
+
+/// Which of our addresses packets to `peer` leave from, as the system has it; the first, if it cannot be known.
+fn leading_to(bind: &[SocketAddr], peer: Option<SocketAddr>) -> Result<SocketAddr> {
+    let chosen = peer.and_then(|peer| {
+        let any: IpAddr = match peer.is_ipv4() {
+            true => Ipv4Addr::UNSPECIFIED.into(),
+            false => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // Nothing is sent: connecting a UDP socket only looks the route up.
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(peer).ok()?;
+        let ip = socket.local_addr().ok()?.ip();
+        (bind.iter().find(|addr| addr.ip() == ip))
+            .or_else(|| bind.iter().find(|addr| addr.is_ipv4() == peer.is_ipv4()))
+            .copied()
+    });
+    let first = || bind.iter().find(|addr| addr.is_ipv4()).or(bind.first()).copied();
+    chosen.or_else(first).ok_or_else(|| -> Error {
+        misuse(OPERATION, "there is no local address to bind")
+            .advice("give IceConfig::bind at least one address")
+    })
+}

@@ -1,0 +1,505 @@
+//! Decides what our descriptions say and what two descriptions agree on (RFC 3264). No sockets, no clock.
+
+use crate::audio::{Fingerprint, MediaLine, Profile, Remote, incompatible};
+use crate::config::{Keying, RtpConfig};
+use crate::crypto::Crypto;
+use siprtc_core::ice::{Candidate, IceParameters};
+use siprtc_core::media::Direction;
+use siprtc_core::{Error, Fault, Result};
+use siprtc_rtp::sdp::Setup;
+use siprtc_rtp::{Format, format};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+/// What we are reached by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Local {
+    pub(crate) rtp: Option<SocketAddr>,
+    pub(crate) rtcp: Option<SocketAddr>,
+    /// Of the path for RTP, where ICE is offered.
+    pub(crate) ice: Option<(IceParameters, Vec<Candidate>)>,
+    /// `a=fingerprint`, where DTLS may be.
+    pub(crate) fingerprint: Option<String>,
+}
+
+/// Where the keys come from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Keys {
+    Dtls { is_client: bool, peer: Vec<Fingerprint> },
+    None,
+    Sdes { ours: Crypto, theirs: Crypto },
+}
+
+/// What two descriptions agreed on.
+#[derive(Clone, Debug)]
+pub(crate) struct Agreement {
+    /// `None`: nowhere, as long as it is held the old way.
+    pub(crate) rtp: Option<SocketAddr>,
+    /// `None`: with RTP.
+    pub(crate) rtcp: Option<SocketAddr>,
+    pub(crate) ice: Option<(IceParameters, Vec<Candidate>)>,
+    pub(crate) keys: Keys,
+    /// Under the peer's numbers.
+    pub(crate) formats: Vec<Format>,
+}
+
+/// How our side of the line is spoken: settled with the first agreement, and kept (a change of it within a call is what
+/// telephones fail at).
+#[derive(Clone, Debug)]
+struct Manner {
+    profile: Profile,
+    mux: bool,
+    ice: bool,
+    /// Our DTLS role.
+    role: Option<Setup>,
+}
+
+/// See the module.
+pub(crate) struct Machine {
+    config: RtpConfig,
+    pub(crate) wanted: Direction,
+    ours: Vec<Format>,
+    current: Vec<Format>,
+    session: u64,
+    version: u64,
+    /// Ours, one for each suite; they stay for the call, so that a re-offer starts no stream anew.
+    cryptos: Vec<Crypto>,
+    manner: Option<Manner>,
+    /// The remote offer that waits for our answer.
+    offer: Option<Remote>,
+    /// Our offer is out: which m-lines it had.
+    offered: Option<Vec<MediaLine>>,
+    /// The m-lines of the call and which is the audio.
+    lines: Vec<MediaLine>,
+    at: usize,
+}
+
+impl Machine {
+    pub(crate) fn new(config: RtpConfig, ours: Vec<Format>, session: u64) -> Self {
+        let cryptos = (1..)
+            .zip(&config.suites)
+            .map(|(tag, suite)| Crypto::fresh(tag, *suite))
+            .collect();
+        Machine {
+            config,
+            wanted: Direction::SendRecv,
+            ours,
+            current: Vec::new(),
+            // RFC 8866 section 5.2 wants digits; RFC 9429 section 5.2.1 63 bits.
+            session: session >> 1,
+            version: 0,
+            cryptos,
+            manner: None,
+            offer: None,
+            offered: None,
+            lines: Vec::new(),
+            at: 0,
+        }
+    }
+
+    /// Whether our next description has a fingerprint.
+    pub(crate) fn wants_dtls(&self) -> bool {
+        match (&self.offer, &self.manner) {
+            (Some(offer), _) => !offer.fingerprints.is_empty(),
+            (None, Some(manner)) => manner.role.is_some(),
+            (None, None) => self.config.keying == Keying::Dtls,
+        }
+    }
+
+    /// Whether ICE stands in our next description.
+    pub(crate) fn wants_ice(&self) -> bool {
+        match (&self.offer, &self.manner) {
+            (Some(offer), _) => offer.ice.is_some() && offer.mux,
+            (None, Some(manner)) => manner.ice,
+            (None, None) => self.config.ice,
+        }
+    }
+
+    /// The peer's offer.
+    pub(crate) fn set_remote_offer(&mut self, operation: &'static str, sdp: &str) -> Result<()> {
+        let remote = Remote::parse(operation, sdp, &self.ours)?;
+        self.keying_of(operation, &remote)?;
+        self.offer = Some(remote);
+        Ok(())
+    }
+
+    pub(crate) fn has_remote_offer(&self) -> bool {
+        self.offer.is_some()
+    }
+
+    /// Takes back whatever offer is pending.
+    pub(crate) fn rollback(&mut self) -> bool {
+        let (theirs, ours) = (self.offer.take(), self.offered.take());
+        theirs.is_some() || ours.is_some()
+    }
+
+    /// The peer's answer to our offer.
+    pub(crate) fn set_remote_answer(
+        &mut self,
+        operation: &'static str,
+        sdp: &str,
+        is_final: bool,
+    ) -> Result<Agreement> {
+        let Some(offered) = &self.offered else {
+            return Err(misuse(operation, "no offer of ours is pending").advice("set an offer of ours first"));
+        };
+        let remote = Remote::parse(operation, sdp, &self.ours)?;
+        if remote.lines.len() != offered.len() {
+            let message = format!(
+                "our offer has {} m-lines, its answer {}",
+                offered.len(),
+                remote.lines.len()
+            );
+            return Err(Error::new(Fault::PeerMisbehaved, operation, message)
+                .backend(crate::NAME)
+                .advice("RFC 3264 section 6: an answer has the offer's m-lines, one by one"));
+        }
+        let profile = self.profile();
+        if remote.profile.secure != profile.secure || remote.profile.dtls != profile.dtls {
+            let message = format!("our offer says {profile}, its answer {}", remote.profile);
+            return Err(
+                incompatible(operation, message).advice("offer what the peer has: rtp.keying, rtp.feedback")
+            );
+        }
+        let keys = self.keys_of_answer(operation, &remote)?;
+        let formats = self.common(operation, &remote)?;
+        let ice = remote.ice.clone().filter(|_| self.wants_ice() && remote.mux);
+        let mux = remote.mux && (self.config.rtcp_mux || ice.is_some());
+        self.current.clone_from(&formats);
+        self.lines.clone_from(&remote.lines);
+        self.at = remote.at;
+        let role = match &keys {
+            Keys::Dtls { is_client: true, .. } => Some(Setup::Active),
+            Keys::Dtls { .. } => Some(Setup::Passive),
+            _ => None,
+        };
+        self.manner = Some(Manner {
+            profile,
+            mux,
+            ice: ice.is_some(),
+            role,
+        });
+        if is_final {
+            self.offered = None;
+        }
+        Ok(Agreement {
+            rtp: remote.rtp,
+            rtcp: remote.rtcp.filter(|_| !mux),
+            ice,
+            keys,
+            formats,
+        })
+    }
+
+    /// Our offer, complete.
+    pub(crate) fn offer(&self, local: &Local) -> String {
+        let formats = format::offer(&self.ours, &self.current);
+        let profile = self.profile();
+        let manner = self.manner.as_ref();
+        let mux = manner.map_or(self.config.rtcp_mux || self.wants_ice(), |manner| manner.mux);
+        let has_crypto = match manner {
+            Some(manner) => manner.role.is_none() && (manner.profile.secure || self.is_opportunistic()),
+            None => matches!(self.config.keying, Keying::Opportunistic | Keying::Sdes),
+        };
+        let crypto: &[Crypto] = if has_crypto { &self.cryptos } else { &[] };
+        // RFC 8842 section 5.2: an offer leaves the role open, or repeats what was settled: who changes it has a new association.
+        let setup = manner.and_then(|manner| manner.role).unwrap_or(Setup::Actpass);
+        let section = self.section(local, profile, &formats, self.wanted, mux, crypto, setup);
+        let line = format!("m=audio {} {profile}{}", port(local), numbers(&formats));
+        self.assemble(local, &line, &section, None)
+    }
+
+    fn is_opportunistic(&self) -> bool {
+        self.config.keying == Keying::Opportunistic
+    }
+
+    /// Our offer is out.
+    pub(crate) fn offered(&mut self) {
+        self.version += 1;
+        let audio = MediaLine {
+            media: "audio".to_owned(),
+            proto: String::new(),
+            formats: String::new(),
+            mid: None,
+        };
+        self.offered = Some(if self.lines.is_empty() {
+            vec![audio]
+        } else {
+            self.lines.clone()
+        });
+    }
+
+    /// Our answer to the pending offer, complete, and what it agrees on.
+    pub(crate) fn answer(&self, operation: &'static str, local: &Local) -> Result<(String, Agreement)> {
+        let remote = self.offer.as_ref().ok_or_else(|| {
+            misuse(operation, "there is no remote offer").advice("set the remote offer first")
+        })?;
+        let formats = self.common(operation, remote)?;
+        let keys = self.keying_of(operation, remote)?;
+        let ice = remote.ice.clone().filter(|_| self.wants_ice());
+        let mux = remote.mux && (self.config.rtcp_mux || ice.is_some());
+        let profile = remote.profile;
+        let direction = remote.direction.answer(self.wanted);
+        let (crypto, setup) = match &keys {
+            Keys::Dtls { is_client, .. } => (None, if *is_client { Setup::Active } else { Setup::Passive }),
+            Keys::None => (None, Setup::Actpass),
+            Keys::Sdes { ours, .. } => (Some(ours.clone()), Setup::Actpass),
+        };
+        let is_dtls = matches!(keys, Keys::Dtls { .. });
+        let told = Local {
+            fingerprint: local.fingerprint.clone().filter(|_| is_dtls),
+            ice: local.ice.clone().filter(|_| ice.is_some()),
+            rtcp: local.rtcp.filter(|_| !mux),
+            rtp: local.rtp,
+        };
+        let section = self.section(&told, profile, &formats, direction, mux, crypto.as_slice(), setup);
+        // As it was written: an answer repeats the offer's profile (RFC 3264 section 6).
+        let proto = remote
+            .lines
+            .get(remote.at)
+            .map(|line| line.proto.as_str())
+            .unwrap_or_default();
+        let line = format!("m=audio {} {proto}{}", port(local), numbers(&formats));
+        let sdp = self.assemble(&told, &line, &section, Some(remote));
+        let agreement = Agreement {
+            rtp: remote.rtp,
+            rtcp: remote.rtcp.filter(|_| !mux),
+            ice,
+            keys,
+            formats,
+        };
+        Ok((sdp, agreement))
+    }
+
+    /// Our answer is out.
+    pub(crate) fn answered(&mut self, agreement: &Agreement) {
+        self.version += 1;
+        let Some(remote) = self.offer.take() else { return };
+        self.current.clone_from(&agreement.formats);
+        self.manner = Some(Manner {
+            profile: remote.profile,
+            mux: agreement.rtcp.is_none() && remote.mux,
+            ice: agreement.ice.is_some(),
+            role: match &agreement.keys {
+                Keys::Dtls { is_client: true, .. } => Some(Setup::Active),
+                Keys::Dtls { .. } => Some(Setup::Passive),
+                _ => None,
+            },
+        });
+        self.lines = remote.lines;
+        self.at = remote.at;
+    }
+
+    fn common(&self, operation: &'static str, remote: &Remote) -> Result<Vec<Format>> {
+        format::common(&self.ours, &remote.formats)
+            .ok_or_else(|| incompatible(operation, "no codec is common"))
+    }
+
+    fn profile(&self) -> Profile {
+        let keying = self.config.keying;
+        self.manner.as_ref().map_or(
+            Profile {
+                dtls: keying == Keying::Dtls,
+                secure: matches!(keying, Keying::Dtls | Keying::Sdes),
+                feedback: self.config.feedback,
+            },
+            |manner| manner.profile,
+        )
+    }
+
+    /// How an offer can be answered: a handshake before a key in the SDP, any encryption before none.
+    fn keying_of(&self, operation: &'static str, remote: &Remote) -> Result<Keys> {
+        if !remote.fingerprints.is_empty()
+            && (remote.profile.dtls || !remote.profile.secure || remote.cryptos.is_empty())
+        {
+            let settled = self.manner.as_ref().and_then(|manner| manner.role);
+            let is_client = match (remote.setup, settled) {
+                (Some(Setup::Active), _) => false,
+                (Some(Setup::Passive), _) => true,
+                // RFC 8842 section 5.3: the role that was settled, else active, so that the handshake begins at once.
+                (_, settled) => settled != Some(Setup::Passive),
+            };
+            return Ok(Keys::Dtls {
+                is_client,
+                peer: remote.fingerprints.clone(),
+            });
+        }
+        if remote.profile.dtls {
+            return Err(
+                incompatible(operation, "the peer's SDP has no a=fingerprint that can be read")
+                    .advice("it says UDP/TLS and does not say whose certificate (RFC 5763 section 5)"),
+            );
+        }
+        // RFC 4568 section 5.1.2: the offerer's order.
+        let ours = |theirs: &Crypto| self.cryptos.iter().find(|ours| ours.suite == theirs.suite);
+        let chosen = (remote.cryptos.iter()).find_map(|theirs| ours(theirs).map(|ours| (ours, theirs)));
+        match chosen {
+            Some((ours, theirs)) => Ok(Keys::Sdes {
+                ours: ours.with_tag(theirs.tag),
+                theirs: theirs.clone(),
+            }),
+            None if remote.profile.secure => {
+                let known: Vec<&str> = self.config.suites.iter().map(|suite| suite.as_str()).collect();
+                Err(incompatible(
+                    operation,
+                    format!("no a=crypto of the peer's is one of {}", known.join(", ")),
+                )
+                .advice("name one of the peer's suites in rtp.suites"))
+            }
+            None if self.config.require_encryption => {
+                Err(incompatible(operation, "the peer offers RTP without encryption")
+                    .advice("have the peer offer SRTP, or set rtp.require_encryption = false"))
+            }
+            None => Ok(Keys::None),
+        }
+    }
+
+    /// What an answer made of our offer's keys.
+    fn keys_of_answer(&self, operation: &'static str, remote: &Remote) -> Result<Keys> {
+        if self.wants_dtls() {
+            if remote.fingerprints.is_empty() {
+                return Err(incompatible(operation, "the peer's answer has no a=fingerprint")
+                    .advice("it says UDP/TLS and does not say whose certificate (RFC 5763 section 5)"));
+            }
+            // RFC 4145 section 4: who does not say is passive... but for RFC 5763, where the answerer is the client.
+            let is_client = remote.setup == Some(Setup::Passive);
+            return Ok(Keys::Dtls {
+                is_client,
+                peer: remote.fingerprints.clone(),
+            });
+        }
+        let theirs = remote.cryptos.first();
+        let ours = theirs.and_then(|theirs| {
+            (self.cryptos.iter()).find(|ours| ours.suite == theirs.suite && ours.tag == theirs.tag)
+        });
+        let is_offered = self.profile().secure || self.is_opportunistic();
+        match (theirs, ours) {
+            (Some(theirs), Some(ours)) if is_offered => Ok(Keys::Sdes {
+                ours: ours.clone(),
+                theirs: theirs.clone(),
+            }),
+            (Some(_), _) if is_offered => Err(incompatible(
+                operation,
+                "the peer's answer has an a=crypto that is none of our offer's",
+            )
+            .advice("RFC 4568 section 5.1.2: an answer repeats tag and suite of the one that it takes")),
+            _ if self.profile().secure => Err(incompatible(
+                operation,
+                "the peer's answer says SAVP and has no a=crypto",
+            )
+            .advice("RFC 4568 section 5.1.2: an answer has one a=crypto")),
+            _ if self.config.require_encryption => {
+                Err(incompatible(operation, "the peer answered without encryption")
+                    .advice("set rtp.require_encryption = false if that is good enough"))
+            }
+            _ => Ok(Keys::None),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one line of the section each")]
+    fn section(
+        &self,
+        local: &Local,
+        profile: Profile,
+        formats: &[Format],
+        direction: Direction,
+        mux: bool,
+        crypto: &[Crypto],
+        setup: Setup,
+    ) -> String {
+        let mut out = String::new();
+        for format in formats {
+            let _ = write!(out, "{}", format.lines());
+        }
+        for crypto in crypto {
+            let _ = write!(out, "a=crypto:{crypto}\r\n");
+        }
+        if let Some(fingerprint) = &local.fingerprint {
+            let _ = write!(
+                out,
+                "a=setup:{}\r\na=fingerprint:{fingerprint}\r\n",
+                setup.as_str()
+            );
+        }
+        if let Some((parameters, candidates)) = &local.ice {
+            let _ = write!(
+                out,
+                "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n",
+                parameters.ufrag, parameters.pwd
+            );
+            for candidate in candidates {
+                let _ = write!(out, "a=candidate:{candidate}\r\n");
+            }
+        }
+        if mux {
+            out.push_str("a=rtcp-mux\r\n");
+        }
+        if profile.feedback {
+            // RFC 4585 section 4.2: no feedback messages of ours, and the shorter intervals.
+            out.push_str("a=rtcp-fb:* trr-int 1000\r\n");
+        }
+        if let (Some(rtp), Some(rtcp)) = (local.rtp, local.rtcp) {
+            let family = if rtcp.is_ipv4() { "IP4" } else { "IP6" };
+            // With multiplexing the offer's line is for who does not know it (RFC 5761 section 5.1.3).
+            let _ = match rtcp.ip() == rtp.ip() {
+                true => write!(out, "a=rtcp:{}\r\n", rtcp.port()),
+                false => write!(out, "a=rtcp:{} IN {family} {}\r\n", rtcp.port(), rtcp.ip()),
+            };
+        }
+        let _ = write!(out, "a={direction}\r\n");
+        out
+    }
+
+    /// The whole: every m-line of the call, ours alive.
+    fn assemble(&self, local: &Local, line: &str, section: &str, offer: Option<&Remote>) -> String {
+        let (lines, at) = match offer {
+            Some(remote) => (remote.lines.as_slice(), remote.at),
+            None => (self.lines.as_slice(), self.at),
+        };
+        let addr = local.rtp.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 9)));
+        let family = if addr.is_ipv4() { "IP4" } else { "IP6" };
+        let mut out = format!(
+            "v=0\r\no=- {} {} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n",
+            self.session,
+            self.version + 1,
+            ip = addr.ip(),
+        );
+        if lines.is_empty() {
+            let _ = write!(out, "{line}\r\n{section}");
+        }
+        for (index, other) in lines.iter().enumerate() {
+            let mid = other
+                .mid
+                .as_ref()
+                .map(|mid| format!("a=mid:{mid}\r\n"))
+                .unwrap_or_default();
+            let _ = match index == at {
+                true => write!(out, "{line}\r\n{mid}{section}"),
+                false => write!(
+                    out,
+                    "m={} 0 {} {}\r\n{mid}",
+                    other.media, other.proto, other.formats
+                ),
+            };
+        }
+        out
+    }
+}
+
+fn port(local: &Local) -> u16 {
+    local.rtp.map_or(9, |addr| addr.port())
+}
+
+fn numbers(formats: &[Format]) -> String {
+    formats
+        .iter()
+        .map(|format| format!(" {}", format.payload_type))
+        .collect()
+}
+
+pub(crate) fn misuse(operation: &'static str, message: impl Into<String>) -> Error {
+    Error::new(Fault::ApiMisuse, operation, message).backend(crate::NAME)
+}
+
+#[cfg(test)]
+mod tests;

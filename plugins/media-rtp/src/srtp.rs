@@ -1,0 +1,245 @@
+//! SRTP and SRTCP (RFC 3711, RFC 7714) over rtc-srtp.
+//!
+//! A context of rtc-srtp 0.21 keeps a state for each SSRC that it is shown, before it knows whether the packet is genuine, and
+//! never forgets one: whoever guesses our port could fill the memory. So each stream of the peer's has a context of its own,
+//! a stream that is new is tried with a context that is thrown away if its packet is forged, and there are at most
+//! [`MOST_STREAMS`].
+
+use bytes::BytesMut;
+use rtc_shared::error::{Error, Result};
+use rtc_srtp::context::Context;
+use rtc_srtp::crypto::default_provider;
+use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
+use rtc_srtp::protection_profile::ProtectionProfile;
+
+/// Streams of the peer's; the one that was silent longest goes for one more.
+const MOST_STREAMS: usize = 8;
+/// RFC 3711 section 3.3.2: at least 64.
+const REPLAY_WINDOW: usize = 128;
+
+/// Both directions' master keys and salts.
+#[derive(Clone)]
+pub(crate) struct Keys {
+    pub(crate) profile_out: ProtectionProfile,
+    pub(crate) profile_in: ProtectionProfile,
+    pub(crate) key_out: Vec<u8>,
+    pub(crate) salt_out: Vec<u8>,
+    pub(crate) key_in: Vec<u8>,
+    pub(crate) salt_in: Vec<u8>,
+}
+
+/// Encrypts ours and decrypts theirs.
+pub(crate) struct Protection {
+    keys: Keys,
+    outbound: Context,
+    /// The stream that was heard last is the last.
+    inbound: Vec<(u32, Context)>,
+}
+
+impl Protection {
+    pub(crate) fn new(keys: Keys) -> Result<Self> {
+        let provider = default_provider().map_err(|error| Error::Crypto(error.to_string()))?;
+        let outbound = Context::new(
+            &keys.key_out,
+            &keys.salt_out,
+            keys.profile_out,
+            None,
+            None,
+            provider.crypto(),
+        )?;
+        Ok(Protection {
+            keys,
+            outbound,
+            inbound: Vec::new(),
+        })
+    }
+
+    /// The peer's keys change and ours stay: what was sent is not encrypted a second time under the same numbers.
+    pub(crate) fn with_theirs(mut self, keys: Keys) -> Result<Self> {
+        let same = (
+            self.keys.profile_out as u8,
+            &self.keys.key_out,
+            &self.keys.salt_out,
+        ) == (keys.profile_out as u8, &keys.key_out, &keys.salt_out);
+        if !same {
+            return Protection::new(keys);
+        }
+        self.keys = keys;
+        self.inbound.clear();
+        Ok(self)
+    }
+
+    /// Whether these are the keys in use.
+    pub(crate) fn is_keyed_with(&self, keys: &Keys) -> bool {
+        let words = |keys: &Keys| {
+            let profiles = (keys.profile_out as u8, keys.profile_in as u8);
+            (
+                profiles,
+                keys.key_out.clone(),
+                keys.salt_out.clone(),
+                keys.key_in.clone(),
+                keys.salt_in.clone(),
+            )
+        };
+        words(&self.keys) == words(keys)
+    }
+
+    pub(crate) fn encrypt_rtp(&mut self, packet: &[u8]) -> Result<BytesMut> {
+        self.outbound.encrypt_rtp(packet)
+    }
+
+    pub(crate) fn encrypt_rtcp(&mut self, packet: &[u8]) -> Result<BytesMut> {
+        self.outbound.encrypt_rtcp(packet)
+    }
+
+    pub(crate) fn decrypt_rtp(&mut self, packet: &[u8]) -> Result<BytesMut> {
+        let ssrc = word(packet, 8).ok_or(Error::ErrTooShortRtp)?;
+        self.decrypt(ssrc, |context| context.decrypt_rtp(packet))
+    }
+
+    pub(crate) fn decrypt_rtcp(&mut self, packet: &[u8]) -> Result<BytesMut> {
+        let ssrc = word(packet, 4).ok_or(Error::ErrTooShortRtcp)?;
+        self.decrypt(ssrc, |context| context.decrypt_rtcp(packet))
+    }
+
+    fn decrypt(
+        &mut self,
+        ssrc: u32,
+        work: impl FnOnce(&mut Context) -> Result<BytesMut>,
+    ) -> Result<BytesMut> {
+        if let Some(at) = self.inbound.iter().position(|(known, _)| *known == ssrc) {
+            let plain = work(&mut self.inbound[at].1)?;
+            if at + 1 < self.inbound.len() {
+                let stream = self.inbound.remove(at);
+                self.inbound.push(stream);
+            }
+            return Ok(plain);
+        }
+        let mut context = self.inbound_context()?;
+        let plain = work(&mut context)?;
+        if self.inbound.len() == MOST_STREAMS {
+            self.inbound.remove(0);
+        }
+        self.inbound.push((ssrc, context));
+        Ok(plain)
+    }
+
+    fn inbound_context(&self) -> Result<Context> {
+        let provider = default_provider().map_err(|error| Error::Crypto(error.to_string()))?;
+        Context::new(
+            &self.keys.key_in,
+            &self.keys.salt_in,
+            self.keys.profile_in,
+            Some(srtp_replay_protection(REPLAY_WINDOW)),
+            Some(srtcp_replay_protection(REPLAY_WINDOW)),
+            provider.crypto(),
+        )
+    }
+}
+
+fn word(packet: &[u8], at: usize) -> Option<u32> {
+    let octets = packet.get(at..at + 4)?;
+    Some(u32::from_be_bytes(octets.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Crypto, Suite};
+
+    fn keys(suite: Suite) -> (Keys, Keys) {
+        let (ours, theirs) = (Crypto::fresh(1, suite), Crypto::fresh(1, suite));
+        let keys = |ours: &Crypto, theirs: &Crypto| Keys {
+            profile_out: ours.suite.profile(),
+            profile_in: theirs.suite.profile(),
+            key_out: ours.key().to_vec(),
+            salt_out: ours.salt().to_vec(),
+            key_in: theirs.key().to_vec(),
+            salt_in: theirs.salt().to_vec(),
+        };
+        (keys(&ours, &theirs), keys(&theirs, &ours))
+    }
+
+    fn rtp(ssrc: u32, sequence: u16) -> Vec<u8> {
+        let mut packet = vec![0x80, 0];
+        packet.extend(sequence.to_be_bytes());
+        packet.extend([0, 0, 0, 1]);
+        packet.extend(ssrc.to_be_bytes());
+        packet.extend([7; 160]);
+        packet
+    }
+
+    #[test]
+    fn every_suite_carries_a_packet_and_hides_it() {
+        for suite in Suite::ALL {
+            let (ours, theirs) = keys(suite);
+            let (mut us, mut them) = (Protection::new(ours).unwrap(), Protection::new(theirs).unwrap());
+            for sequence in 65_530..65_550_u32 {
+                let plain = rtp(1, sequence as u16);
+                let sent = us.encrypt_rtp(&plain).unwrap();
+                assert_ne!(sent[12..20], plain[12..20], "{suite}");
+                assert_eq!(
+                    them.decrypt_rtp(&sent).unwrap()[..],
+                    plain[..],
+                    "{suite} {sequence}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_forged_or_repeated_is_refused_and_leaves_nothing_behind() {
+        for suite in Suite::ALL {
+            let (ours, theirs) = keys(suite);
+            let (mut us, mut them) = (Protection::new(ours).unwrap(), Protection::new(theirs).unwrap());
+            let sent = us.encrypt_rtp(&rtp(1, 1)).unwrap();
+            assert!(them.decrypt_rtp(&sent).is_ok());
+            assert!(them.decrypt_rtp(&sent).is_err(), "{suite}: a replay");
+            for ssrc in 0..1_000 {
+                let mut forged = us.encrypt_rtp(&rtp(ssrc, 2)).unwrap();
+                let last = forged.len() - 1;
+                forged[last] ^= 1;
+                assert!(them.decrypt_rtp(&forged).is_err(), "{suite}");
+            }
+            assert_eq!(them.inbound.len(), 1, "{suite}");
+            for short in 0..30 {
+                assert!(them.decrypt_rtp(&sent[..short]).is_err());
+                assert!(them.decrypt_rtcp(&sent[..short]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn streams_are_bounded_and_the_one_in_use_stays() {
+        let (ours, theirs) = keys(Suite::AesCm128HmacSha1_80);
+        let (mut us, mut them) = (Protection::new(ours).unwrap(), Protection::new(theirs).unwrap());
+        for ssrc in 2..100 {
+            for (ssrc, sequence) in [(1, ssrc as u16), (ssrc, 1)] {
+                let sent = us.encrypt_rtp(&rtp(ssrc, sequence)).unwrap();
+                assert!(them.decrypt_rtp(&sent).is_ok());
+            }
+            assert!(them.inbound.len() <= MOST_STREAMS);
+            assert!(them.inbound.iter().any(|(known, _)| *known == 1));
+        }
+    }
+
+    #[test]
+    fn new_keys_of_the_peers_do_not_start_ours_anew() {
+        let (ours, theirs) = keys(Suite::AesCm128HmacSha1_80);
+        let (mut us, mut them) = (
+            Protection::new(ours.clone()).unwrap(),
+            Protection::new(theirs).unwrap(),
+        );
+        let first = us.encrypt_rtp(&rtp(1, 65_535)).unwrap();
+        them.decrypt_rtp(&first).unwrap();
+        let (other, _) = keys(Suite::AesCm128HmacSha1_80);
+        let changed = Keys {
+            key_in: other.key_in,
+            ..ours
+        };
+        let mut us = us.with_theirs(changed).unwrap();
+        // The rollover counter went on: a new context would begin at zero and not be understood.
+        let second = us.encrypt_rtp(&rtp(1, 0)).unwrap();
+        assert_eq!(them.decrypt_rtp(&second).unwrap()[..], rtp(1, 0)[..]);
+    }
+}

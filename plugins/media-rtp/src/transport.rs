@@ -1,0 +1,494 @@
+//! What becomes of datagrams: decrypted, judged, counted, delivered. No sockets, no clock.
+
+use crate::audio::Fingerprint;
+use crate::dtls::{Dtls, Identity};
+use crate::latch::{Latch, Verdict};
+use crate::machine::Keys as Agreed;
+use crate::srtp::{Keys, Protection};
+use bytes::{Bytes, BytesMut};
+use rtc_rtcp::goodbye::Goodbye;
+use rtc_rtp::Packet;
+use rtc_shared::error::Result;
+use rtc_shared::marshal::Unmarshal;
+use siprtc_core::media::RtpPacket;
+use siprtc_rtp::{Format, Reports, format};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+/// A handshake that takes longer has failed: RFC 6347 section 4.2.4 sends the first flight again after 1, 3 and 7 seconds.
+const DTLS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Inbound payloads are cut from blocks of this size: a packet costs no allocation of its own.
+const BLOCK: usize = 32_768;
+/// An RTP header without extension and contributing sources (RFC 3550 section 5.1).
+const HEADER: usize = 12;
+
+/// The two ports of a peer that does not multiplex.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Port {
+    Rtcp,
+    Rtp,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Output {
+    Connected,
+    Deliver(RtpPacket),
+    Failed(&'static str),
+    /// Datagrams from this port go there from now on.
+    Move(Port, SocketAddr),
+    Send(Port, Vec<u8>),
+}
+
+/// How media is protected.
+enum Security {
+    /// Nothing is agreed yet.
+    None,
+    Plain,
+    Srtp(Box<Protection>),
+    /// The handshake is under way; with the keys of the association before it, if there was one.
+    Dtls {
+        dtls: Box<Dtls>,
+        fails_at: Option<Instant>,
+    },
+}
+
+/// See the module.
+pub(crate) struct Transport {
+    ssrc: u32,
+    security: Security,
+    /// The association whose keys are in use: it answers a repeated last flight.
+    association: Option<Box<Dtls>>,
+    rtp: Latch,
+    rtcp: Latch,
+    mux: bool,
+    /// Where the peer's last description said.
+    signalled: Option<(SocketAddr, Option<SocketAddr>)>,
+    /// ICE has judged where packets come from.
+    has_ice: bool,
+    is_up: bool,
+    is_connected: bool,
+    pub(crate) reports: Reports,
+    /// One bit for each payload type that may be sent or received.
+    payload_types: u128,
+    block: BytesMut,
+    /// Datagrams that were dropped: malformed, forged, repeated, or a stranger's.
+    pub(crate) dropped: u64,
+    outputs: Vec<Output>,
+}
+
+impl Transport {
+    pub(crate) fn new(ssrc: u32, reports: Reports, latching: bool) -> Self {
+        Transport {
+            ssrc,
+            security: Security::None,
+            association: None,
+            rtp: Latch::new(latching),
+            rtcp: Latch::new(latching),
+            mux: true,
+            signalled: None,
+            has_ice: false,
+            is_up: false,
+            is_connected: false,
+            reports,
+            payload_types: 0,
+            block: BytesMut::new(),
+            dropped: 0,
+            outputs: Vec::new(),
+        }
+    }
+
+    /// What two descriptions agreed on. `where_to`: RTP, and RTCP if it has a port of its own; not said with ICE.
+    pub(crate) fn agree(
+        &mut self,
+        now: Instant,
+        keys: &Agreed,
+        formats: &[Format],
+        where_to: Option<(SocketAddr, Option<SocketAddr>)>,
+        has_ice: bool,
+        identity: Option<&Identity>,
+    ) -> Result<()> {
+        self.has_ice = has_ice;
+        if has_ice {
+            self.mux = true;
+            self.signalled = None;
+        }
+        self.payload_types = formats
+            .iter()
+            .fold(0, |bits, format| bits | 1 << (format.payload_type & 0x7f));
+        self.reports.set_clock_rates(format::clock_rates(formats));
+        // A description that repeats itself, as when a call is held, moves nothing: a NAT may have been followed since.
+        if let Some((rtp, rtcp)) = where_to
+            && self.signalled != where_to
+        {
+            self.signalled = where_to;
+            self.mux = rtcp.is_none();
+            self.aim(rtp, rtcp);
+        }
+        self.key(now, keys, identity)?;
+        if self.is_up {
+            self.path_up(now);
+        }
+        Ok(())
+    }
+
+    /// Datagrams go there until others come from elsewhere.
+    fn aim(&mut self, rtp: SocketAddr, rtcp: Option<SocketAddr>) {
+        self.rtp.signalled(rtp);
+        self.outputs.push(Output::Move(Port::Rtp, rtp));
+        if let Some(rtcp) = rtcp {
+            self.rtcp.signalled(rtcp);
+            self.outputs.push(Output::Move(Port::Rtcp, rtcp));
+        }
+    }
+
+    fn key(&mut self, now: Instant, keys: &Agreed, identity: Option<&Identity>) -> Result<()> {
+        match keys {
+            Agreed::None => self.security = Security::Plain,
+            Agreed::Sdes { ours, theirs } => self.use_keys(Keys {
+                profile_out: ours.suite.profile(),
+                profile_in: theirs.suite.profile(),
+                key_out: ours.key().to_vec(),
+                salt_out: ours.salt().to_vec(),
+                key_in: theirs.key().to_vec(),
+                salt_in: theirs.salt().to_vec(),
+            })?,
+            Agreed::Dtls { is_client, peer } => {
+                let Some(identity) = identity else {
+                    return Err(rtc_shared::error::Error::ErrNonCertificate);
+                };
+                // RFC 8842 section 5: the same fingerprints and roles are the same association.
+                if !self.is_association_with(*is_client, peer) {
+                    let dtls = Box::new(Dtls::new(identity, *is_client, peer.clone())?);
+                    self.association = None;
+                    self.is_connected = false;
+                    self.security = Security::Dtls { dtls, fails_at: None };
+                    if self.is_up {
+                        self.begin(now);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_association_with(&self, is_client: bool, peer: &[Fingerprint]) -> bool {
+        let current = match &self.security {
+            Security::Dtls { dtls, .. } => Some(dtls),
+            _ => self.association.as_ref(),
+        };
+        current.is_some_and(|dtls| dtls.is_client() == is_client && dtls.peer == peer)
+    }
+
+    fn use_keys(&mut self, keys: Keys) -> Result<()> {
+        let before = std::mem::replace(&mut self.security, Security::None);
+        self.security = Security::Srtp(Box::new(match before {
+            Security::Srtp(protection) if protection.is_keyed_with(&keys) => *protection,
+            Security::Srtp(protection) => protection.with_theirs(keys)?,
+            _ => Protection::new(keys)?,
+        }));
+        Ok(())
+    }
+
+    /// Datagrams reach the peer.
+    pub(crate) fn path_up(&mut self, now: Instant) {
+        self.is_up = true;
+        match &self.security {
+            Security::None => {}
+            Security::Plain | Security::Srtp(_) => self.connected(),
+            Security::Dtls { fails_at: None, .. } => self.begin(now),
+            Security::Dtls { .. } => {}
+        }
+    }
+
+    fn begin(&mut self, now: Instant) {
+        let Security::Dtls { dtls, fails_at } = &mut self.security else {
+            return;
+        };
+        *fails_at = Some(now + DTLS_TIMEOUT);
+        if let Err(error) = dtls.start(now) {
+            tracing::warn!(%error, "the DTLS handshake does not begin");
+        }
+        self.send_dtls();
+    }
+
+    fn connected(&mut self) {
+        if !std::mem::replace(&mut self.is_connected, true) {
+            self.outputs.push(Output::Connected);
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
+    pub(crate) fn may_send(&self, payload_type: u8) -> bool {
+        payload_type < 128 && self.payload_types >> payload_type & 1 == 1
+    }
+
+    /// A packet of ours as it goes out, in `wire`.
+    pub(crate) fn protect(&mut self, now: Instant, packet: &RtpPacket, wire: &mut Vec<u8>) -> Result<()> {
+        wire.clear();
+        wire.reserve(HEADER + packet.payload.len() + 16);
+        wire.extend([0x80, packet.payload_type & 0x7f | u8::from(packet.marker) << 7]);
+        wire.extend(packet.sequence.to_be_bytes());
+        wire.extend(packet.timestamp.to_be_bytes());
+        wire.extend(self.ssrc.to_be_bytes());
+        wire.extend_from_slice(&packet.payload);
+        if let Security::Srtp(protection) = &mut self.security {
+            let sealed = protection.encrypt_rtp(wire)?;
+            wire.clear();
+            wire.extend_from_slice(&sealed);
+        }
+        self.reports
+            .rtp_sent(now, packet.payload_type, packet.timestamp, packet.payload.len());
+        Ok(())
+    }
+
+    /// A datagram came.
+    pub(crate) fn handle(&mut self, now: Instant, port: Port, from: SocketAddr, datagram: &[u8]) {
+        // RFC 7983: 20 to 63 is DTLS, 128 to 191 RTP and RTCP, of which RFC 5761 section 4 tells the packet types apart.
+        match (datagram.first(), datagram.get(1)) {
+            (Some(20..=63), _) if port == Port::Rtp => self.dtls(now, from, datagram),
+            (Some(128..=191), Some(192..=223)) if port == Port::Rtcp || self.mux => {
+                self.rtcp(now, port, from, datagram);
+            }
+            (Some(128..=191), Some(kind)) if port == Port::Rtp && !(192..=223).contains(kind) => {
+                self.rtp(now, from, datagram);
+            }
+            _ => self.dropped += 1,
+        }
+    }
+
+    fn dtls(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let dtls = match (&mut self.security, &mut self.association) {
+            (Security::Dtls { dtls, .. }, _) => dtls,
+            // The peer repeats its last flight: ours was lost.
+            (_, Some(dtls)) => dtls,
+            _ => {
+                self.dropped += 1;
+                return;
+            }
+        };
+        let read = dtls.read(now, datagram);
+        // Whoever answers a handshake is where its datagrams come from; who it is, the certificate says.
+        if !self.has_ice && !self.is_connected && self.rtp.target() != Some(from) && read.is_ok() {
+            self.aim(from, None);
+        }
+        self.send_dtls();
+        match read {
+            Ok(None) => {}
+            Ok(Some(keys)) => {
+                let before = std::mem::replace(&mut self.security, Security::None);
+                if let Security::Dtls { dtls, .. } = before {
+                    self.association = Some(dtls);
+                }
+                match Protection::new(keys) {
+                    Ok(protection) => {
+                        self.security = Security::Srtp(Box::new(protection));
+                        self.connected();
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the keys of a DTLS handshake");
+                        self.outputs.push(Output::Failed(HANDSHAKE_FAILED));
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%from, %error, "a DTLS datagram");
+                self.dropped += 1;
+            }
+        }
+    }
+
+    fn send_dtls(&mut self) {
+        let dtls = match (&mut self.security, &mut self.association) {
+            (Security::Dtls { dtls, .. }, _) => dtls,
+            (_, Some(dtls)) => dtls,
+            _ => return,
+        };
+        while let Some(data) = dtls.poll_transmit() {
+            self.outputs.push(Output::Send(Port::Rtp, data.to_vec()));
+        }
+    }
+
+    fn rtp(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let plain = match &mut self.security {
+            Security::Plain => self.keep(datagram),
+            Security::Srtp(protection) => match protection.decrypt_rtp(datagram) {
+                Ok(plain) => plain.freeze(),
+                Err(error) => return self.refuse(from, "SRTP", &error),
+            },
+            // Early media before the answer: nothing says yet how it is encrypted.
+            Security::None | Security::Dtls { .. } => {
+                self.dropped += 1;
+                return;
+            }
+        };
+        let packet = match Packet::unmarshal(&mut plain.clone()) {
+            Ok(packet) => packet,
+            Err(error) => return self.refuse(from, "RTP", &error),
+        };
+        let header = packet.header;
+        if header.version != 2 || !self.may_send(header.payload_type) || header.ssrc == self.ssrc {
+            self.dropped += 1;
+            return;
+        }
+        if !self.has_ice {
+            let authentic = matches!(self.security, Security::Srtp(_));
+            let stream = (header.ssrc, header.sequence_number);
+            match self.rtp.rtp(now, from, stream, authentic) {
+                Verdict::Accept => {}
+                Verdict::Drop => {
+                    self.dropped += 1;
+                    return;
+                }
+                Verdict::Move => {
+                    tracing::info!(%from, "the peer's RTP comes from another address than its SDP says; ours goes there");
+                    self.outputs.push(Output::Move(Port::Rtp, from));
+                }
+            }
+        }
+        self.reports.rtp_received(
+            now,
+            header.ssrc,
+            header.payload_type,
+            (header.sequence_number, header.timestamp),
+            packet.payload.len(),
+        );
+        self.outputs.push(Output::Deliver(RtpPacket {
+            payload_type: header.payload_type,
+            marker: header.marker,
+            sequence: header.sequence_number,
+            timestamp: header.timestamp,
+            ssrc: header.ssrc,
+            payload: packet.payload,
+        }));
+    }
+
+    /// The datagram as what is shared and lives on: a piece of the current block.
+    fn keep(&mut self, datagram: &[u8]) -> Bytes {
+        if self.block.capacity() < datagram.len() {
+            self.block = BytesMut::with_capacity(BLOCK.max(datagram.len()));
+        }
+        self.block.extend_from_slice(datagram);
+        self.block.split().freeze()
+    }
+
+    fn rtcp(&mut self, now: Instant, port: Port, from: SocketAddr, datagram: &[u8]) {
+        let authentic = matches!(self.security, Security::Srtp(_));
+        let plain = match &mut self.security {
+            Security::Plain => Bytes::copy_from_slice(datagram),
+            Security::Srtp(protection) => match protection.decrypt_rtcp(datagram) {
+                Ok(plain) => plain.freeze(),
+                Err(error) => return self.refuse(from, "SRTCP", &error),
+            },
+            Security::None | Security::Dtls { .. } => {
+                self.dropped += 1;
+                return;
+            }
+        };
+        // Only whom RTP comes from, or who said that RTCP would come from there.
+        let is_peer = self.has_ice
+            || authentic
+            || self.rtp.target().is_some_and(|target| target.ip() == from.ip())
+            || self.rtcp.target() == Some(from);
+        if !is_peer {
+            self.dropped += 1;
+            return;
+        }
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            rtc_rtcp::packet::unmarshal(&mut plain.clone())
+        }));
+        match read {
+            Ok(Ok(packets)) => self.reports.rtcp_received(now, &packets),
+            Ok(Err(error)) => return self.refuse(from, "RTCP", &error),
+            Err(_) => {
+                self.dropped += 1;
+                tracing::warn!(%from, "the RTCP library panicked");
+                return;
+            }
+        }
+        // A NAT has mapped its second port somewhere, too.
+        let is_moved = port == Port::Rtcp && !self.has_ice && self.rtcp.target() != Some(from);
+        if is_moved && (authentic || self.rtp.target().is_some_and(|target| target.ip() == from.ip())) {
+            self.rtcp.signalled(from);
+            self.outputs.push(Output::Move(Port::Rtcp, from));
+        }
+    }
+
+    fn refuse(&mut self, from: SocketAddr, what: &'static str, error: &rtc_shared::error::Error) {
+        self.dropped += 1;
+        tracing::debug!(%from, %error, what, "a datagram is dropped");
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let report = self.reports.poll_timeout().filter(|_| self.is_connected);
+        let handshake = match &self.security {
+            Security::Dtls { dtls, fails_at } => dtls.poll_timeout().into_iter().chain(*fails_at).min(),
+            _ => None,
+        };
+        report.into_iter().chain(handshake).min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if let Security::Dtls { dtls, fails_at } = &mut self.security {
+            if fails_at.is_some_and(|at| at <= now) {
+                *fails_at = None;
+                self.security = Security::None;
+                self.outputs.push(Output::Failed(HANDSHAKE_FAILED));
+            } else if let Err(error) = dtls.handle_timeout(now) {
+                tracing::debug!(%error, "a DTLS flight is not repeated");
+            }
+            self.send_dtls();
+        }
+        if self.is_connected
+            && let Some(report) = self.reports.handle_timeout(now)
+        {
+            self.send_rtcp(&report);
+        }
+    }
+
+    /// Says goodbye: RTCP BYE with a report before it (RFC 3550 section 6.6), and DTLS's close.
+    pub(crate) fn close(&mut self, now: Instant) {
+        if self.is_connected {
+            let mut packets: Vec<Box<dyn rtc_rtcp::Packet>> = self.reports.last(now);
+            packets.push(Box::new(Goodbye {
+                sources: vec![self.ssrc],
+                reason: Bytes::new(),
+            }));
+            self.send_rtcp(&packets);
+        }
+        if let Some(association) = &mut self.association {
+            association.close(now);
+        }
+        self.send_dtls();
+        self.is_connected = false;
+    }
+
+    fn send_rtcp(&mut self, packets: &[Box<dyn rtc_rtcp::Packet>]) {
+        let Ok(plain) = rtc_rtcp::packet::marshal(packets) else {
+            return;
+        };
+        let sealed = match &mut self.security {
+            Security::Srtp(protection) => protection.encrypt_rtcp(&plain),
+            Security::Plain => Ok(plain),
+            Security::None | Security::Dtls { .. } => return,
+        };
+        let port = if self.mux { Port::Rtp } else { Port::Rtcp };
+        if let Ok(sealed) = sealed {
+            self.outputs.push(Output::Send(port, sealed.to_vec()));
+        }
+    }
+
+    /// What is to be done, in order; the list is empty afterwards.
+    pub(crate) fn drain(&mut self, into: &mut Vec<Output>) {
+        into.append(&mut self.outputs);
+    }
+}
+
+const HANDSHAKE_FAILED: &str = "the DTLS handshake failed: the peer's certificate does not match its a=fingerprint, or it speaks no DTLS";
+
+#[cfg(test)]
+mod tests;
