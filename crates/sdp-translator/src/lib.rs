@@ -4,10 +4,12 @@ mod actor;
 mod answer;
 mod candidate;
 mod check;
+mod crypto;
 mod diet;
 mod disguise;
 mod explain;
 mod lint;
+mod needs;
 mod negotiate;
 mod profile;
 mod repair;
@@ -27,10 +29,12 @@ use siprtc_core::media::NegotiatedAudio;
 pub use actor::SdpTranslator;
 pub use answer::{LocalMedia, LocalSession, LocalTransport, answer};
 pub use candidate::candidates;
-pub use check::{check_answer, check_offer};
+pub use check::{check_answer, check_classic_answer, check_classic_offer, check_offer};
+pub use crypto::{Crypto, MAX_KEYS, MasterKey, Mki, SessionParameter, Suite};
 pub use explain::{Explained, Explanation, Need, Refusal, Way, explain};
 pub use lint::{Check, Finding, MAX_FINDINGS, Severity, lint, lint_answer};
-pub use negotiate::negotiated_audio;
+pub use needs::{Carried, Needs, RtpProfile, needs};
+pub use negotiate::{Answerer, negotiated_audio, negotiated_audio_as};
 pub use profile::{
     Fact, HashNames, Hold, IceSupport, Keying, MAX_PROFILE, MdnsSupport, PeerProfile, Support,
 };

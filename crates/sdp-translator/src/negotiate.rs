@@ -26,6 +26,28 @@ const PTIME: std::ops::RangeInclusive<u32> = 10..=120;
 /// # Ok::<(), siprtc_core::Error>(())
 /// ```
 pub fn negotiated_audio(local: &str, remote: &str) -> Result<NegotiatedAudio> {
+    negotiate(local, remote, None)
+}
+
+/// [`negotiated_audio`] where it is known which of the two is the answer. Classic descriptions have no `a=setup` to tell it
+/// by; the codec is the answer's first, whatever stands first in the offer.
+///
+/// # Errors
+/// As [`negotiated_audio`].
+pub fn negotiated_audio_as(local: &str, remote: &str, answerer: Answerer) -> Result<NegotiatedAudio> {
+    negotiate(local, remote, Some(answerer))
+}
+
+/// Whose description is the answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answerer {
+    /// Ours.
+    Local,
+    /// The peer's.
+    Remote,
+}
+
+fn negotiate(local: &str, remote: &str, answerer: Option<Answerer>) -> Result<NegotiatedAudio> {
     let (local, remote) = (Sdp::parse(local)?, Sdp::parse(remote)?);
     let pairs = local.media.iter().zip(&remote.media);
     let is_audio = |media: &Section<'_>| media.is_live() && media.media_line().media == "audio";
@@ -36,7 +58,11 @@ pub fn negotiated_audio(local: &str, remote: &str) -> Result<NegotiatedAudio> {
         return Err(no_audio("no m-line is audio on both sides", &local, &remote));
     };
     let (offered, accepted) = (ours.encodings(), theirs.encodings());
-    let (first, second) = if local_is_answer(&local, ours, &remote, theirs) {
+    let is_ours = match answerer {
+        Some(answerer) => answerer == Answerer::Local,
+        None => local_is_answer(&local, ours, &remote, theirs),
+    };
+    let (first, second) = if is_ours {
         (&offered, &accepted)
     } else {
         (&accepted, &offered)

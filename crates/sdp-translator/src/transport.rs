@@ -10,6 +10,8 @@ pub(crate) struct Transport {
     pub(crate) carried: Vec<bool>,
     /// The m-line whose fingerprint, ICE credentials and candidates count (RFC 9143 section 7.1.3).
     pub(crate) tagged: usize,
+    /// The m-line that was chosen; those that are carried are bundled with it.
+    pub(crate) kept: usize,
 }
 
 impl Transport {
@@ -45,7 +47,11 @@ impl Transport {
             .find(is_whole)
             .or_else(|| in_order().find(|&index| has_ice(sdp, index)));
         let tagged = tagged.unwrap_or(kept);
-        Ok(Transport { carried, tagged })
+        Ok(Transport {
+            carried,
+            tagged,
+            kept,
+        })
     }
 }
 

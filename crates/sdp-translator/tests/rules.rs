@@ -6,32 +6,15 @@
 
 mod common;
 
-use common::lines;
+use common::{lines, web};
 use siprtc_core::Fault;
 use siprtc_sdp_translator::{
     Rule, Translation, answer_to_sip, answer_to_webrtc, candidates, check_answer, check_offer, to_sip,
     to_webrtc,
 };
 
-/// What a browser behind a SIP client sends, as short as it may be.
-const PEER: &str = "v=0\r\n\
-o=- 1 1 IN IP4 192.0.2.1\r\n\
-s=-\r\n\
-t=0 0\r\n\
-a=group:BUNDLE 0\r\n\
-m=audio 40000 UDP/TLS/RTP/SAVPF 0 101\r\n\
-c=IN IP4 192.0.2.1\r\n\
-a=mid:0\r\n\
-a=sendrecv\r\n\
-a=setup:actpass\r\n\
-a=fingerprint:sha-256 AA:BB\r\n\
-a=ice-ufrag:user\r\n\
-a=ice-pwd:passwordpasswordpassword\r\n\
-a=rtcp-mux\r\n\
-a=rtpmap:0 PCMU/8000\r\n\
-a=rtpmap:101 telephone-event/8000\r\n\
-a=candidate:1 1 udp 2130706431 192.0.2.1 40000 typ host\r\n\
-a=x-unknown: \tkept  as it is;\u{e9}\r\n";
+/// [`web!`], and a line that nobody knows.
+const PEER: &str = concat!(web!("AA:BB"), "a=x-unknown: \tkept  as it is;\u{e9}\r\n");
 
 /// What the engine makes.
 const ENGINE: &str = "v=0\r\n\

@@ -62,3 +62,32 @@ pub fn sample(name: &str) -> String {
 pub fn lines<'a>(sdp: &'a str, prefix: &str) -> Vec<&'a str> {
     sdp.lines().filter_map(|line| line.strip_prefix(prefix)).collect()
 }
+
+/// What a browser behind a SIP client sends, as short as it may be, with the hexadecimal octets of its fingerprint.
+macro_rules! web {
+    ($hex:literal) => {
+        concat!(
+            "v=0\r\n\
+o=- 1 1 IN IP4 192.0.2.1\r\n\
+s=-\r\n\
+t=0 0\r\n\
+a=group:BUNDLE 0\r\n\
+m=audio 40000 UDP/TLS/RTP/SAVPF 0 101\r\n\
+c=IN IP4 192.0.2.1\r\n\
+a=mid:0\r\n\
+a=sendrecv\r\n\
+a=setup:actpass\r\n\
+a=fingerprint:sha-256 ",
+            $hex,
+            "\r\n\
+a=ice-ufrag:user\r\n\
+a=ice-pwd:passwordpasswordpassword\r\n\
+a=rtcp-mux\r\n\
+a=rtpmap:0 PCMU/8000\r\n\
+a=rtpmap:101 telephone-event/8000\r\n\
+a=candidate:1 1 udp 2130706431 192.0.2.1 40000 typ host\r\n"
+        )
+    };
+}
+#[allow(unused_imports, reason = "each test binary uses its own part")]
+pub(crate) use web;
