@@ -60,6 +60,7 @@ async fn endpoints() -> Result<(Endpoint, Endpoint)> {
                 stack,
                 sink: sink.clone(),
             }),
+            classic: None,
             engine: network.engine() as Arc<dyn MediaEngine>,
         };
         async move {

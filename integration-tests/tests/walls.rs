@@ -18,6 +18,8 @@ const ACTORS: [&str; 5] = [
 ];
 /// What the SIP plugins stand on together: names and certificates, transactions, transports.
 const SIP_GROUND: [&str; 3] = ["siprtc-sip-locate", "siprtc-sip-stack", "siprtc-sip-transactions"];
+/// What the media plugins stand on together: formats, lines of SDP, RTCP reports.
+const MEDIA_GROUND: &str = "siprtc-rtp";
 /// A source file past this many lines holds two concepts.
 const MOST_LINES: usize = 600;
 
@@ -125,7 +127,7 @@ fn a_plugin_names_core_and_its_library_and_no_actor_runtime() {
     assert!(plugins.len() >= 2, "plugins are missing: {plugins:?}");
     for plugin in &plugins {
         may_not(plugin, |name| {
-            (is_ours(name) && name != "siprtc-core" && !SIP_GROUND.contains(&name))
+            (is_ours(name) && name != "siprtc-core" && name != MEDIA_GROUND && !SIP_GROUND.contains(&name))
                 || name.starts_with("actix")
         });
         let library = dependencies()[plugin].iter().any(|name| is_backend(name));
@@ -146,6 +148,15 @@ fn the_ground_of_the_sip_plugins_names_core_and_itself_only() {
     }
     may_not("siprtc-sip-transactions", |name| {
         is_runtime(name) || name == "siprtc-sip-stack"
+    });
+}
+
+#[test]
+fn the_ground_of_the_media_plugins_names_core_and_the_words_of_rtcp_only() {
+    may_not(MEDIA_GROUND, |name| {
+        is_runtime(name)
+            || (is_ours(name) && name != "siprtc-core")
+            || (is_backend(name) && name != "rtc-rtcp")
     });
 }
 

@@ -6,13 +6,13 @@ use crate::messages::{MediaPlan, Trickle};
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use siprtc_core::ice::PairEnd;
-use siprtc_core::media::{Codec, NegotiatedAudio, SdpKind};
+use siprtc_core::media::{Codec, Dialect, NegotiatedAudio, SdpKind};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::MeasureInvite;
 use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
 use siprtc_sdp_translator::{
     AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, SipForm, ToSip, ToWebrtc, Trickle as SdpTrickle,
-    check_answer, says_end_of_candidates, says_trickle,
+    check_answer, check_classic_answer, check_classic_offer, needs, says_end_of_candidates, says_trickle,
 };
 
 /// One call's belongings.
@@ -20,6 +20,8 @@ pub(crate) struct Entry {
     pub(crate) call: Call,
     pub(crate) media: MediaPlan,
     pub(crate) session: Option<(SessionId, Addr<MediaSession>)>,
+    /// Which engine carries it: the classic one.
+    pub(crate) is_classic: bool,
     /// Our end of the pair that carries the media.
     pub(crate) local: Option<PairEnd>,
     pub(crate) timer: Option<SpawnHandle>,
@@ -40,6 +42,7 @@ impl Entry {
             call: Call::new(id),
             media,
             session: None,
+            is_classic: false,
             local: None,
             timer: None,
             span,
@@ -51,11 +54,17 @@ impl Entry {
 pub(crate) struct Done {
     pub(crate) step: Step,
     pub(crate) audio: Option<NegotiatedAudio>,
+    /// The offer that came in is for the classic engine.
+    pub(crate) is_classic: bool,
 }
 
 impl From<Step> for Done {
     fn from(step: Step) -> Self {
-        Done { step, audio: None }
+        Done {
+            step,
+            audio: None,
+            is_classic: false,
+        }
     }
 }
 
@@ -78,19 +87,41 @@ where
     })
 }
 
-/// Whether the peer's offer can be answered at all: before anybody's telephone rings.
+/// Whether the peer's offer can be answered at all, and by which engine: before anybody's telephone rings.
 pub(crate) async fn screen(
     translator: Addr<SdpTranslator>,
     offer: String,
     codecs: Vec<Codec>,
+    (first, classic): (Dialect, Option<Dialect>),
 ) -> Result<Done> {
-    read_offer(&translator, offer, &codecs).await?;
-    Ok(Step::ScreenPassed.into())
+    let needs = needs(&offer)?;
+    let fits = |dialect| match dialect {
+        Dialect::Sip => needs.classic.is_ok(),
+        Dialect::WebRtc => needs.webrtc.is_ok(),
+    };
+    let is_classic = !fits(first) && classic.is_some_and(fits);
+    let dialect = classic.filter(|_| is_classic).unwrap_or(first);
+    read_offer(&translator, offer, &codecs, dialect).await?;
+    Ok(Done {
+        is_classic,
+        ..Step::ScreenPassed.into()
+    })
 }
 
 /// The peer's offer for the media peer, which never sees one without audio in common.
-async fn read_offer(translator: &Addr<SdpTranslator>, offer: String, codecs: &[Codec]) -> Result<String> {
-    let readable = ask(translator, ToWebrtc { sdp: offer }).await?.sdp;
+async fn read_offer(
+    translator: &Addr<SdpTranslator>,
+    offer: String,
+    codecs: &[Codec],
+    dialect: Dialect,
+) -> Result<String> {
+    let readable = match dialect {
+        Dialect::Sip => {
+            check_classic_offer(&offer)?;
+            offer
+        }
+        Dialect::WebRtc => ask(translator, ToWebrtc { sdp: offer }).await?.sdp,
+    };
     let lines = readable.lines().filter(|line| line.starts_with("m=")).count();
     ask(
         translator,
@@ -140,8 +171,12 @@ pub(crate) async fn make_offer(
     house: House,
     policy: Trickle,
     room: Option<MeasureInvite>,
+    dialect: Dialect,
 ) -> Result<Done> {
     let sdp = ask(&session, CreateOffer).await?;
+    if dialect == Dialect::Sip {
+        return Ok(Step::OfferMade(sdp).into());
+    }
     let octets = match room {
         Some(room) => house.dialogs.send(room).await.ok().flatten(),
         None => None,
@@ -166,27 +201,17 @@ pub(crate) async fn make_answer(
     offer: String,
     codecs: Vec<Codec>,
     policy: Trickle,
+    dialect: Dialect,
 ) -> Result<Done> {
-    let sdp = read_offer(&translator, offer.clone(), &codecs).await?;
+    let sdp = read_offer(&translator, offer.clone(), &codecs, dialect).await?;
     let sdp = ask(&session, AnswerOffer { sdp }).await?;
-    let trickle = match says_trickle(&offer) {
-        true => trickled(policy, &sdp),
-        false => SdpTrickle::None,
+    let wire = match dialect {
+        Dialect::Sip => {
+            check_classic_answer(&offer, &sdp)?;
+            sdp
+        }
+        Dialect::WebRtc => answer_for_wire(&translator, &offer, sdp, policy).await?,
     };
-    let wire = ask(
-        &translator,
-        AnswerToSip {
-            offer: offer.clone(),
-            answer: sdp,
-            form: SipForm {
-                trickle,
-                ..SipForm::default()
-            },
-        },
-    )
-    .await?
-    .sdp;
-    check_answer(&offer, &wire)?;
     let audio = ask(
         &translator,
         Negotiate {
@@ -199,7 +224,36 @@ pub(crate) async fn make_answer(
     Ok(Done {
         step: Step::AnswerMade(wire),
         audio: Some(audio),
+        is_classic: false,
     })
+}
+
+/// A WebRTC engine's answer as the peer may see it.
+async fn answer_for_wire(
+    translator: &Addr<SdpTranslator>,
+    offer: &str,
+    answer: String,
+    policy: Trickle,
+) -> Result<String> {
+    let trickle = match says_trickle(offer) {
+        true => trickled(policy, &answer),
+        false => SdpTrickle::None,
+    };
+    let wire = ask(
+        translator,
+        AnswerToSip {
+            offer: offer.to_owned(),
+            answer,
+            form: SipForm {
+                trickle,
+                ..SipForm::default()
+            },
+        },
+    )
+    .await?
+    .sdp;
+    check_answer(offer, &wire)?;
+    Ok(wire)
 }
 
 /// `setRemoteDescription(answer)`; audio begins.
@@ -208,16 +262,19 @@ pub(crate) async fn apply_answer(
     translator: Addr<SdpTranslator>,
     offer: String,
     answer: String,
+    dialect: Dialect,
 ) -> Result<Done> {
-    check_answer(&offer, &answer)?;
-    let readable = ask(
-        &translator,
-        AnswerToWebrtc {
-            offer: offer.clone(),
-            answer: answer.clone(),
-        },
-    )
-    .await?;
+    let readable = match dialect {
+        Dialect::Sip => {
+            check_classic_answer(&offer, &answer)?;
+            answer.clone()
+        }
+        Dialect::WebRtc => {
+            check_answer(&offer, &answer)?;
+            let (offer, answer) = (offer.clone(), answer.clone());
+            ask(&translator, AnswerToWebrtc { offer, answer }).await?.sdp
+        }
+    };
     // Before setRemoteDescription: an answer without audio in common must not leave a half-set peer behind.
     let audio = ask(
         &translator,
@@ -230,7 +287,7 @@ pub(crate) async fn apply_answer(
     ask(
         &session,
         AcceptAnswer {
-            sdp: readable.sdp,
+            sdp: readable,
             kind: SdpKind::Answer,
         },
     )
@@ -239,5 +296,6 @@ pub(crate) async fn apply_answer(
     Ok(Done {
         step: Step::AnswerApplied,
         audio: Some(audio),
+        is_classic: false,
     })
 }

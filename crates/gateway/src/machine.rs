@@ -43,6 +43,8 @@ pub struct Call {
     accepted: bool,
     /// The application knows that both descriptions are set: there is a session to fall back on.
     confirmed: bool,
+    /// There is another engine to offer with, should the peer refuse the first one's offer.
+    falls_back: bool,
     deadline: Option<Instant>,
     trickle: Trickle,
     outputs: VecDeque<Output>,
@@ -67,9 +69,18 @@ impl Call {
             ending: None,
             accepted: false,
             confirmed: false,
+            falls_back: false,
             deadline: None,
             trickle: Trickle::default(),
             outputs: VecDeque::new(),
+        }
+    }
+
+    /// Should the peer refuse our first offer as unfit, it is called again with [`Output::UseClassic`].
+    pub fn falling_back(self) -> Self {
+        Call {
+            falls_back: true,
+            ..self
         }
     }
 
@@ -264,6 +275,11 @@ impl Call {
             Do::UndoOffer => {
                 self.trickle.undo();
                 Output::UndoOffer
+            }
+            Do::UseClassic => {
+                self.trickle = Trickle::default();
+                self.falls_back = false;
+                Output::UseClassic
             }
             Do::TellAccepted | Do::TellConfirmed | Do::TellEnded | Do::TellIncoming | Do::TellProgress => {
                 Output::Tell(self.told(action)?)

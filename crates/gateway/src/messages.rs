@@ -86,6 +86,9 @@ pub struct GatewayConfig {
     pub no_answer: Duration,
     /// The media engine behind the port.
     pub engine: Arc<dyn MediaEngine>,
+    /// The engine for peers that the first one cannot serve: a call that comes in with an offer for it, and one that goes out
+    /// after the first one's offer was refused as unfit (once).
+    pub classic: Option<Arc<dyn MediaEngine>>,
     /// Where media peers, packets and probes run.
     pub runtime: tokio::runtime::Handle,
     /// Codecs to offer and to accept, best first.
@@ -94,6 +97,8 @@ pub struct GatewayConfig {
     pub ptime: u32,
     /// Interfaces, servers and budgets.
     pub nat: NatConfig,
+    /// An engine that can does ICE itself; [`NatConfig::agent`] is for the others.
+    pub builtin_ice: bool,
     /// What becomes of candidates that are found after their description.
     pub trickle: Trickle,
     /// Most octets of an INVITE that goes over UDP: the description loses what the peer misses least until it fits. `None`:

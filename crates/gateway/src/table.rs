@@ -130,6 +130,9 @@ words! {
         OfferFailed,
         /// Our offer is made and complete with candidates.
         OfferMade,
+        /// Our offer is refused as unfit for the peer (RFC 3261 sections 21.4.13, 21.4.26 and 21.6.4), and there is another
+        /// engine to offer with.
+        OfferUnfit,
         /// The peer withdrew its re-INVITE (CANCEL), or ran out of patience.
         OfferWithdrawn,
         /// The peer's re-INVITE carries an offer.
@@ -210,6 +213,8 @@ words! {
         TellProgress,
         /// Take our offer back: the media peer is stable again (rollback, RFC 9429 section 4.1.10.2).
         UndoOffer,
+        /// A new media peer of the classic engine in the place of the old one, which closes.
+        UseClassic,
     }
 }
 
@@ -261,6 +266,10 @@ pub const TABLE: &[Row] = &[
     row(Sip::Early, Jsep::ApplyingAnswer, On::Ringing, (Sip::Early, Jsep::ApplyingAnswer), &[Do::TellProgress]),
     row(Sip::Early, Jsep::Stable, On::EarlyAnswer, (Sip::Early, Jsep::Stable), &[Do::TellProgress]),
     row(Sip::Early, Jsep::Stable, On::Ringing, (Sip::Early, Jsep::Stable), &[Do::TellProgress]),
+
+    // A peer that cannot do WebRTC's transport is called again, once, with what telephones have.
+    row(Sip::Inviting, Jsep::HaveLocalOffer, On::OfferUnfit, (Sip::Idle, Jsep::MakingOffer), &[Do::UseClassic, Do::MakeOffer]),
+    row(Sip::Early, Jsep::HaveLocalOffer, On::OfferUnfit, (Sip::Idle, Jsep::MakingOffer), &[Do::UseClassic, Do::MakeOffer]),
 
     // Step 3, the caller: setRemoteDescription; the ACK is out already.
     row(Sip::Inviting, Jsep::HaveLocalOffer, On::Answered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::TellAccepted, Do::ApplyAnswer]),

@@ -4,6 +4,7 @@
 //! list to keep true.
 
 mod ice;
+mod rtp;
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 pub use ice::{IceServerConfig, IceSettings, IceTlsSettings};
+pub use rtp::RtpSettings;
 
 /// Every key with its default and its meaning.
 pub const DEFAULTS: &str = include_str!("../../../config/default.toml");
@@ -113,8 +115,10 @@ pub struct LogConfig {
 #[allow(missing_docs, reason = "config/default.toml documents every key")]
 pub struct MediaConfig {
     pub engine: String,
+    pub classic: String,
     pub codecs: Vec<String>,
     pub ptime_ms: u32,
+    pub rtp: RtpSettings,
 }
 
 /// `[sip]`: the stack and its listeners.

@@ -38,15 +38,23 @@ pub struct Parts {
     pub stack: Arc<dyn SipStackFactory>,
     /// The media engine.
     pub engine: Arc<dyn MediaEngine>,
+    /// The engine for peers that the first one cannot serve.
+    pub classic: Option<Arc<dyn MediaEngine>>,
 }
 
 impl Parts {
     /// The parts that `config` names.
     pub fn from_config(config: &Config) -> Result<Self> {
-        let engine = registry::media_engine(&config.media.engine)?;
+        let (media, rtp) = (&config.media, config.media.rtp.parse()?);
+        let engine = registry::media_engine_as("media.engine", &media.engine, &rtp)?;
         registry::check_ice(&config.ice.agent, engine.as_ref())?;
+        let classic = match media.classic.as_str() {
+            "" => None,
+            name => Some(registry::media_engine_as("media.classic", name, &rtp)?),
+        };
         Ok(Parts {
             stack: registry::sip_stack(&config.sip.stack)?,
+            classic: classic.filter(|classic| classic.name() != engine.name()),
             engine,
         })
     }
@@ -92,6 +100,8 @@ impl Endpoint {
             max_calls: config.call.max_calls,
             no_answer: Duration::from_secs(config.call.no_answer_s),
             engine: parts.engine,
+            classic: parts.classic,
+            builtin_ice: config.ice.agent == registry::BUILT_IN,
             runtime: tokio::runtime::Handle::current(),
             codecs: config.media.codecs()?,
             ptime: config.media.ptime_ms,

@@ -459,7 +459,8 @@ fn nat_config(config: &Config) -> Result<NatConfig> {
         probe_timeout: Duration::from_millis(ice.probe_timeout_ms),
         gather_budget: Duration::from_millis(ice.gather_budget_ms),
         probe_interval: Duration::from_secs(ice.probe_interval_s),
-        agent: registry::ice_agent(&ice.agent),
+        // Whoever does ICE for the first engine, another may need sockets.
+        agent: registry::ice_agent(&ice.agent).or(registry::ice_agent(registry::DEFAULT_ICE_AGENT)),
         ports: Arc::new(ports(&ice.ports, ice.share_ports)?),
         mdns: ice.mdns()?,
         tls,

@@ -4,11 +4,12 @@ use siprtc_core::ice::IceAgentFactory;
 use siprtc_core::media::{IceMode, MediaEngine};
 use siprtc_core::sip::{SipCapability, SipStackFactory, Transport};
 use siprtc_core::{Error, Fault, Result};
+use siprtc_media_rtp::RtpConfig;
 use std::sync::Arc;
 
 type StackMaker = fn() -> Arc<dyn SipStackFactory>;
 type AgentMaker = fn() -> Arc<dyn IceAgentFactory>;
-type EngineMaker = fn() -> Arc<dyn MediaEngine>;
+type EngineMaker = fn(&RtpConfig) -> Arc<dyn MediaEngine>;
 
 /// SIP stacks, by the word that selects them.
 const SIP_STACKS: &[(&str, StackMaker)] = &[
@@ -24,7 +25,12 @@ const SIP_STACKS: &[(&str, StackMaker)] = &[
 pub const DEFAULT_SIP_STACK: &str = "native";
 
 /// Media engines, by the word that selects them.
-const MEDIA_ENGINES: &[(&str, EngineMaker)] = &[(siprtc_media_webrtc::NAME, siprtc_media_webrtc::engine)];
+const MEDIA_ENGINES: &[(&str, EngineMaker)] = &[
+    (siprtc_media_rtp::NAME, |rtp| {
+        siprtc_media_rtp::engine(rtp.clone())
+    }),
+    (siprtc_media_webrtc::NAME, |_| siprtc_media_webrtc::engine()),
+];
 
 /// ICE agents that an engine with [`IceMode::External`] can be given. The engine's own is `builtin`.
 const ICE_AGENTS: &[(&str, AgentMaker)] = &[
@@ -32,6 +38,9 @@ const ICE_AGENTS: &[(&str, AgentMaker)] = &[
     (siprtc_ice_is::NAME, siprtc_ice_is::factory),
     (siprtc_ice_rtc::NAME, siprtc_ice_rtc::factory),
 ];
+
+/// The agent for what an engine that does ICE itself leaves to others.
+pub(crate) const DEFAULT_ICE_AGENT: &str = siprtc_ice_is::NAME;
 
 /// The engine's own agent.
 pub(crate) const BUILT_IN: &str = "builtin";
@@ -74,9 +83,18 @@ pub(crate) fn check_transport(
     .advice(advice))
 }
 
-/// The engine called `name`.
+/// The engine called `name`, as it is by default.
 pub fn media_engine(name: &str) -> Result<Arc<dyn MediaEngine>> {
-    find("media.engine", name, MEDIA_ENGINES).map(|make| make())
+    media_engine_as("media.engine", name, &RtpConfig::default())
+}
+
+/// The engine that `key` calls `name`.
+pub(crate) fn media_engine_as(
+    key: &'static str,
+    name: &str,
+    rtp: &RtpConfig,
+) -> Result<Arc<dyn MediaEngine>> {
+    find(key, name, MEDIA_ENGINES).map(|make| make(rtp))
 }
 
 /// Every ICE agent of this build but the engines' own.

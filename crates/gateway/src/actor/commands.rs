@@ -76,7 +76,11 @@ impl Handler<Dial> for Gateway {
                     .advice("take a CallId::fresh() for every call"),
             );
         }
-        self.calls.insert(id, Entry::new(id, "caller", message.media));
+        let mut entry = Entry::new(id, "caller", message.media);
+        if self.config.classic.is_some() {
+            entry.call = entry.call.falling_back();
+        }
+        self.calls.insert(id, entry);
         self.input(
             ctx,
             id,

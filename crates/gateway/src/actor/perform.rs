@@ -6,12 +6,14 @@ use crate::machine::{Command, Epoch, Input, Output, TRICKLE_ICE, Told};
 use crate::messages::*;
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
+use siprtc_core::media::{Dialect, IceMode, MediaEngine};
 use siprtc_core::sip::Headers;
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::{self as dialog, DialogManager};
 use siprtc_media_session::{self as media, MediaSession};
 use siprtc_nat_agent::{CallPlan, PlanCall};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument;
 
@@ -68,9 +70,11 @@ impl Gateway {
                     ctx.spawn(told.into_actor(self));
                 }
             }
-            Output::ApplyAnswer { epoch, offer, answer } => self.step(ctx, id, epoch, |session, house| {
-                calls::apply_answer(session, house.translator, offer, answer)
-            }),
+            Output::ApplyAnswer { epoch, offer, answer } => {
+                self.step(ctx, id, epoch, move |session, house, dialect| {
+                    calls::apply_answer(session, house.translator, offer, answer, dialect)
+                })
+            }
             Output::CloseMedia => self.close_media(ctx, id),
             Output::Forget => self.forget(ctx, id),
             Output::HangUp { reason } => {
@@ -92,14 +96,14 @@ impl Gateway {
             }
             Output::MakeAnswer { epoch, offer } => {
                 let (codecs, trickle) = (self.config.codecs.clone(), self.config.trickle);
-                self.step(ctx, id, epoch, move |session, house| {
-                    calls::make_answer(session, house.translator, offer, codecs, trickle)
+                self.step(ctx, id, epoch, move |session, house, dialect| {
+                    calls::make_answer(session, house.translator, offer, codecs, trickle, dialect)
                 });
             }
             Output::MakeOffer { epoch } => {
                 let (trickle, room) = (self.config.trickle, self.room(id));
-                self.step(ctx, id, epoch, move |session, house| {
-                    calls::make_offer(session, house, trickle, room)
+                self.step(ctx, id, epoch, move |session, house, dialect| {
+                    calls::make_offer(session, house, trickle, room, dialect)
                 });
             }
             Output::ReInvite(offer) => {
@@ -109,11 +113,7 @@ impl Gateway {
             Output::RefuseOffer(status) => {
                 self.command(ctx, id, C::RefuseOffer, dialog::RejectOffer { call: id, status });
             }
-            Output::ReplaceMedia => {
-                if let Some(session) = self.take_session(id) {
-                    ctx.spawn(async move { drop(ask(&session, media::Close).await) }.into_actor(self));
-                }
-            }
+            Output::ReplaceMedia => self.replace_media(ctx, id),
             Output::RestartIce => {
                 if let Some((_, session)) = self.calls.get(&id).and_then(|entry| entry.session.clone()) {
                     // Before the offer in the same mailbox. An engine that cannot offers what it has.
@@ -138,7 +138,14 @@ impl Gateway {
             Output::Screen { epoch, offer } => match self.house(ctx) {
                 Ok(house) => {
                     let codecs = self.config.codecs.clone();
-                    self.run(ctx, id, epoch, calls::screen(house.translator, offer, codecs));
+                    let classic = self.config.classic.as_ref().map(|engine| engine.dialect());
+                    let engines = (self.config.engine.dialect(), classic);
+                    self.run(
+                        ctx,
+                        id,
+                        epoch,
+                        calls::screen(house.translator, offer, codecs, engines),
+                    );
                 }
                 Err(error) => self.stepped(ctx, id, epoch, Err(error)),
             },
@@ -162,7 +169,26 @@ impl Gateway {
                     ctx.spawn(async move { drop(undone.await) }.into_actor(self));
                 }
             }
+            Output::UseClassic => {
+                self.replace_media(ctx, id);
+                if let Some(entry) = self.calls.get_mut(&id) {
+                    entry.is_classic = true;
+                }
+            }
         }
+    }
+
+    fn replace_media(&mut self, ctx: &mut Context<Self>, id: CallId) {
+        if let Some(session) = self.take_session(id) {
+            ctx.spawn(async move { drop(ask(&session, media::Close).await) }.into_actor(self));
+        }
+    }
+
+    /// The engine that carries a call.
+    fn engine(&self, id: CallId) -> &Arc<dyn MediaEngine> {
+        let is_classic = self.calls.get(&id).is_some_and(|entry| entry.is_classic);
+        let classic = self.config.classic.as_ref().filter(|_| is_classic);
+        classic.unwrap_or(&self.config.engine)
     }
 
     fn tell_told(&mut self, id: CallId, told: Told) {
@@ -217,16 +243,17 @@ impl Gateway {
     /// A step of the call's media peer, which is made first when there is none.
     fn step<F, Fut>(&mut self, ctx: &mut Context<Self>, id: CallId, epoch: Epoch, work: F)
     where
-        F: FnOnce(Addr<MediaSession>, House) -> Fut + 'static,
+        F: FnOnce(Addr<MediaSession>, House, Dialect) -> Fut + 'static,
         Fut: Future<Output = Result<Done>> + 'static,
     {
         let house = match self.house(ctx) {
             Ok(house) => house,
             Err(error) => return self.stepped(ctx, id, epoch, Err(error)),
         };
+        let dialect = self.engine(id).dialect();
         let session = self.calls.get(&id).and_then(|entry| entry.session.clone());
         if let Some((_, session)) = session {
-            return self.run(ctx, id, epoch, work(session, house));
+            return self.run(ctx, id, epoch, work(session, house, dialect));
         }
         let nat = house.nat.clone();
         let plan = async move { ask(&nat, PlanCall).await }.instrument(self.span(id));
@@ -235,7 +262,7 @@ impl Gateway {
                 return;
             }
             match plan.and_then(|plan| act.open_session(ctx, id, plan)) {
-                Ok(session) => act.run(ctx, id, epoch, work(session, house)),
+                Ok(session) => act.run(ctx, id, epoch, work(session, house, dialect)),
                 Err(error) => act.stepped(ctx, id, epoch, Err(error)),
             }
         }));
@@ -253,6 +280,9 @@ impl Gateway {
     }
 
     fn stepped(&mut self, ctx: &mut Context<Self>, id: CallId, epoch: Epoch, result: Result<Done>) {
+        if let (Ok(Done { is_classic: true, .. }), Some(entry)) = (&result, self.calls.get_mut(&id)) {
+            entry.is_classic = true;
+        }
         let audio = result.as_ref().ok().and_then(|done| done.audio);
         if let Some(audio) = audio.filter(|_| self.awaits(id, epoch)) {
             self.tell(id, CallEventKind::Negotiated(audio));
@@ -270,8 +300,12 @@ impl Gateway {
         id: CallId,
         plan: CallPlan,
     ) -> Result<Addr<MediaSession>> {
+        let engine = self.engine(id).clone();
         let config = &self.config;
         let mut ice = plan.ice;
+        if engine.ice() != IceMode::External && config.builtin_ice {
+            ice.paths = None;
+        }
         let entry = self
             .calls
             .get_mut(&id)
@@ -282,7 +316,7 @@ impl Gateway {
         let session = MediaSession::new(
             media::SessionConfig {
                 call: id,
-                engine: config.engine.clone(),
+                engine,
                 runtime: config.runtime.clone(),
                 ice,
                 codecs: config.codecs.clone(),

@@ -9,6 +9,10 @@ use siprtc_sdp_translator::SdpFrag;
 /// Most characters of an error's message that go into a Reason header field: a BYE should fit a datagram.
 const MAX_REASON: usize = 120;
 
+/// Final answers that say that a session does not suit the peer: unsupported media type (what some send for a profile that
+/// they do not know), not acceptable here, not acceptable anywhere.
+const UNFIT: [u16; 3] = [415, 488, 606];
+
 /// The Info Package of candidates (RFC 8840 section 10).
 pub(crate) const TRICKLE_ICE: &str = "trickle-ice";
 
@@ -292,6 +296,10 @@ impl Call {
             K::OfferConfirmed { sdp } => self.hear_ack(sdp, On::ReConfirmed, On::ReConfirmedWithAnswer),
             K::OfferAnswered { sdp } => owed(sdp, On::ReAnswered),
             K::OfferRejected { status } => self.hear_rejection(status),
+            K::Ended { status, .. } if self.falls_back && self.is_refused_as_unfit(status) => {
+                tracing::info!(call_id = %self.id, ?status, "the peer refuses our offer: it is called again the classic way");
+                On::OfferUnfit.into()
+            }
             K::Ended {
                 cause,
                 by,
@@ -312,6 +320,11 @@ impl Call {
                 }
             }
         })
+    }
+
+    fn is_refused_as_unfit(&self, status: Option<u16>) -> bool {
+        let is_out = matches!(self.sip, Sip::Inviting | Sip::Early) && self.jsep == Jsep::HaveLocalOffer;
+        is_out && status.is_some_and(|status| UNFIT.contains(&status))
     }
 
     /// An ACK. SDP means something only where an answer is owed.

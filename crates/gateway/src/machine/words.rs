@@ -164,6 +164,8 @@ pub enum Output {
     Tell(Told),
     /// Roll the media peer's offer back, if it holds one.
     UndoOffer,
+    /// Put a new media peer of the classic engine in the place of the old one.
+    UseClassic,
 }
 
 /// What the application is told, before it becomes an event of the crate's API.

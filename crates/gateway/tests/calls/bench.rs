@@ -130,6 +130,8 @@ impl Phone {
             max_calls,
             no_answer: Duration::from_secs(60),
             engine: engine.clone(),
+            classic: None,
+            builtin_ice: false,
             runtime: tokio::runtime::Handle::current(),
             codecs,
             ptime: 20,

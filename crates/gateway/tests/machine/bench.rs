@@ -110,6 +110,7 @@ impl Bench {
             Output::Refuse(status) => status.to_string(),
             Output::RefuseOffer(status) => format!("{status} re"),
             Output::ReplaceMedia => "replace".into(),
+            Output::UseClassic => "classic".into(),
             Output::RestartIce => "restart ICE".into(),
             Output::Ring => "180".into(),
             Output::Screen { epoch, offer } => {

@@ -129,7 +129,7 @@ impl Peer {
             (Do::CloseMedia, _) => Peer::Closed,
             (Do::MakeAnswer, Peer::Stable) => Peer::Answering,
             (Do::MakeOffer, Peer::Stable) => Peer::Offering,
-            (Do::ReplaceMedia, _) => Peer::Stable,
+            (Do::ReplaceMedia | Do::UseClassic, _) => Peer::Stable,
             // How far the offer came when it failed nobody knows.
             (Do::UndoOffer, Peer::HaveLocalOffer | Peer::Offering | Peer::Stable) => Peer::Stable,
             (Do::ApplyAnswer | Do::MakeAnswer | Do::MakeOffer | Do::UndoOffer, _) => {
