@@ -159,16 +159,18 @@ impl LocalMedia {
                 formats.push((format.to_owned(), encoding.to_owned()));
             }
         }
-        let is_voice = |encoding: &str| {
-            let name = encoding.split('/').next().unwrap_or_default();
-            !["telephone-event", "CN"]
-                .iter()
-                .any(|other| name.eq_ignore_ascii_case(other))
-        };
         let is_wanted = self.codecs.iter().any(|own| is_voice(own));
         let is_there = formats.iter().any(|(_, encoding)| is_voice(encoding));
         (!formats.is_empty() && (is_there || !is_wanted)).then_some(formats)
     }
+}
+
+/// Neither events nor comfort noise: something to hear, or to see.
+pub(crate) fn is_voice(encoding: &str) -> bool {
+    let name = encoding.split('/').next().unwrap_or_default();
+    !["telephone-event", "CN"]
+        .iter()
+        .any(|other| other.eq_ignore_ascii_case(name.trim()))
 }
 
 /// Names without case, clock rates, and channels, of which one need not be said (RFC 8866 section 6.6).

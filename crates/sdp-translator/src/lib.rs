@@ -4,6 +4,7 @@ mod actor;
 mod answer;
 mod candidate;
 mod check;
+mod classic;
 mod crypto;
 mod diet;
 mod disguise;
@@ -30,6 +31,10 @@ pub use actor::SdpTranslator;
 pub use answer::{LocalMedia, LocalSession, LocalTransport, answer};
 pub use candidate::candidates;
 pub use check::{check_answer, check_classic_answer, check_classic_offer, check_offer};
+pub use classic::{
+    Classic, ClassicTransport, Dtls, RtcpPort, Setup, Target, Undo, WebrtcSide, answer_from_classic,
+    answer_to_classic, choose_crypto, from_classic, payload_types, to_classic,
+};
 pub use crypto::{Crypto, MAX_KEYS, MasterKey, Mki, SessionParameter, Suite};
 pub use explain::{Explained, Explanation, Need, Refusal, Way, explain};
 pub use lint::{Check, Finding, MAX_FINDINGS, Severity, lint, lint_answer};

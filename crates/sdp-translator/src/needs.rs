@@ -196,7 +196,7 @@ fn carried(sdp: &Sdp<'_>, index: usize) -> Result<Carried> {
     };
     let ice = sdp.attribute(media, "ice-ufrag").is_some() && sdp.attribute(media, "ice-pwd").is_some();
     address(sdp, index, &what, ice)?;
-    if media.encodings().is_empty() {
+    if !media.has_encoding() {
         return Err(incompatible(format!(
             "{what} names no codec that has an a=rtpmap"
         )));

@@ -23,14 +23,33 @@ fn line_ends(work: &mut Work<'_>) {
 }
 
 fn invalid_lines(work: &mut Work<'_>) {
+    let has_noise = work.sdp.has_noise;
     for place in work.places() {
-        let known: &[u8] = if place.is_none() {
-            b"vosiuepcbtrzka"
+        let ranks = if place.is_none() {
+            &SESSION_ORDER
         } else {
-            b"micbka"
+            &MEDIA_ORDER
         };
         work.remove(Rule::LineInvalid, place, |line| {
-            !line.letter().is_some_and(|letter| known.contains(&letter))
+            rank(ranks, line).is_none() || (has_noise && !line.is_text())
+        });
+    }
+}
+
+/// What contradicts itself is read one way everywhere: the first counts. Whoever reads the last would not be where we are.
+pub(crate) fn contradictions(work: &mut Work<'_>) {
+    const SINGLE: [&str; 4] = ["ice-pwd", "ice-ufrag", "mid", "setup"];
+    for place in work.places() {
+        let mut seen = [false; SINGLE.len() + 1];
+        work.remove(Rule::Contradiction, place, |line| {
+            let Some((name, _)) = line.attribute() else {
+                return false;
+            };
+            let at = match name {
+                "inactive" | "recvonly" | "sendonly" | "sendrecv" => Some(SINGLE.len()),
+                _ => SINGLE.iter().position(|single| *single == name),
+            };
+            at.is_some_and(|at| std::mem::replace(&mut seen[at], true))
         });
     }
 }
@@ -73,9 +92,9 @@ fn is_origin(value: &str) -> bool {
 fn order(work: &mut Work<'_>) {
     for place in work.places() {
         let ranks = if place.is_none() {
-            SESSION_ORDER
+            &SESSION_ORDER
         } else {
-            MEDIA_ORDER
+            &MEDIA_ORDER
         };
         let Some(section) = work.section_mut(place) else {
             continue;
@@ -87,26 +106,42 @@ fn order(work: &mut Work<'_>) {
     }
 }
 
+/// Each letter's rank, from 1; 0 for one that may not stand there.
+type Ranks = [u8; 26];
+
 /// An r= line belongs to the t= line before it: they share a rank and stay as they stand.
-const SESSION_ORDER: &[&[u8]] = &[
+const SESSION_ORDER: Ranks = ranks(&[
     b"v", b"o", b"s", b"i", b"u", b"e", b"p", b"c", b"b", b"tr", b"z", b"k", b"a",
-];
-const MEDIA_ORDER: &[&[u8]] = &[b"m", b"i", b"c", b"b", b"k", b"a"];
+]);
+const MEDIA_ORDER: Ranks = ranks(&[b"m", b"i", b"c", b"b", b"k", b"a"]);
+
+const fn ranks(order: &[&[u8]]) -> Ranks {
+    let (mut ranks, mut rank) = ([0; 26], 0);
+    while rank < order.len() {
+        let mut at = 0;
+        while at < order[rank].len() {
+            ranks[(order[rank][at] - b'a') as usize] = rank as u8 + 1;
+            at += 1;
+        }
+        rank += 1;
+    }
+    ranks
+}
+
+fn rank(ranks: &Ranks, line: &Line<'_>) -> Option<u8> {
+    let letter = line.letter()?;
+    let rank = ranks.get(usize::from(letter.checked_sub(b'a')?))?;
+    Some(*rank).filter(|rank| *rank > 0)
+}
 
 /// The first line that stood in a wrong place.
-fn sort(section: &mut Section<'_>, ranks: &[&[u8]]) -> Option<String> {
-    let rank = |line: &Line<'_>| {
-        ranks
-            .iter()
-            .position(|set| line.letter().is_some_and(|letter| set.contains(&letter)))
+fn sort(section: &mut Section<'_>, ranks: &Ranks) -> Option<String> {
+    let mut last = None;
+    let is_wrong = |line: &&Line<'_>| {
+        let rank = rank(ranks, line);
+        std::mem::replace(&mut last, rank) > rank
     };
-    let wrong = section
-        .lines
-        .windows(2)
-        .find(|pair| rank(&pair[0]) > rank(&pair[1]))?[1]
-        .0
-        .clone()
-        .into_owned();
-    section.lines.sort_by_key(rank);
+    let wrong = section.lines.iter().find(is_wrong)?.0.clone().into_owned();
+    section.lines.sort_by_key(|line| rank(ranks, line));
     Some(wrong)
 }

@@ -52,6 +52,48 @@ rules! {
     /// A candidate that the engine cannot use and would fail on.
     CandidateUnusable = "candidate-unusable",
         "an agent ignores candidates that it cannot use: names, unknown transports, unreadable fields (RFC 8839 section 5.1)";
+    /// Where media goes, in m= and c=.
+    ClassicAddress = "classic-address",
+        "without ICE media goes to the address of c= and the port of m= (RFC 8866 sections 5.7 and 5.14)";
+    /// One transport for several m-lines, or a transport for each.
+    ClassicBundle = "classic-bundle",
+        "m-lines without a BUNDLE group have a transport each, and a=mid is of no use without a group (RFC 9143 section 7, RFC 5888 section 4)";
+    /// An m-line that the other side does not take.
+    ClassicDeclined = "classic-declined",
+        "what cannot be carried is declined with port 0 and keeps its place (RFC 3264 section 6)";
+    /// RTP header extensions.
+    ClassicExtension = "classic-extension",
+        "a header extension that is not offered is not sent, and the other side does without (RFC 8285 section 7)";
+    /// Formats that the other side does not take.
+    ClassicFormats = "classic-formats",
+        "a description names the formats that can be received, each with its own attributes (RFC 3264 section 5.1); rtx repeats what feedback asks for (RFC 4588 section 6)";
+    /// Hold in the other side's words.
+    ClassicHold = "classic-hold",
+        "hold is a direction, and was c=0.0.0.0 (RFC 3264 section 8.4)";
+    /// ICE.
+    ClassicIce = "classic-ice",
+        "who does without ICE goes by m= and c=, and its peer leaves out what is of ICE (RFC 8839 section 4.2.5)";
+    /// Where keys come from.
+    ClassicKeys = "classic-keys",
+        "keys are those of this transport: a=crypto (RFC 4568 section 5), a=fingerprint with a=setup (RFC 5763 section 5), both may stand beside RTP/AVP (RFC 8643)";
+    /// Payload types of the other side.
+    ClassicPayload = "classic-payload",
+        "a payload type is a number of its own side: each side is sent to with the numbers that it names (RFC 3264 section 5.1)";
+    /// The profile, and feedback which is of the profiles in F alone.
+    ClassicProfile = "classic-profile",
+        "the profile says whether media is encrypted and whether there is early feedback (RFC 4585 section 4, RFC 5124 section 4, RFC 5764 section 8)";
+    /// RTCP on a port of its own, or multiplexed.
+    ClassicRtcp = "classic-rtcp",
+        "RTCP has the next port, the one of a=rtcp (RFC 3605), or the port of RTP with a=rtcp-mux (RFC 5761 section 5.1.1)";
+    /// Several encodings of one source.
+    ClassicSimulcast = "classic-simulcast",
+        "simulcast is taken back by an answer without it (RFC 8853 section 5.3.2), and a=rid restricts nothing without it (RFC 8851 section 6)";
+    /// Names of streams and sources.
+    ClassicStream = "classic-stream",
+        "sources are known by their packets, and stream ids belong to the browser's API (RFC 5576 section 4.1, RFC 8830 section 2)";
+    /// Several of what there is one of.
+    Contradiction = "contradiction",
+        "an m-line has one mid, one role, one direction and one set of ICE credentials (RFC 5888 section 4, RFC 4145 section 4, RFC 3264 section 5.1, RFC 8839 section 5.4): the first counts";
     /// m= and c= name the default candidate.
     DefaultCandidate = "default-candidate",
         "the m= and c= lines carry the default candidate: relayed, else server-reflexive, else host (RFC 8839 section 4.2.1.2, RFC 8445 section 5.1.4)";
@@ -194,15 +236,27 @@ impl fmt::Display for Change {
     }
 }
 
-/// The changes so far.
+/// The changes so far, and the line's place in its section at the time of each.
 #[derive(Debug, Default)]
-pub(crate) struct Notes(pub(crate) Vec<Change>);
+pub(crate) struct Notes(pub(crate) Vec<Change>, pub(crate) Vec<usize>);
 
 impl Notes {
+    /// A note of what is no edit of one line.
     pub(crate) fn push(
         &mut self,
         rule: Rule,
         media: Option<usize>,
+        before: Option<String>,
+        after: Option<String>,
+    ) {
+        self.push_at(rule, media, usize::MAX, before, after);
+    }
+
+    pub(crate) fn push_at(
+        &mut self,
+        rule: Rule,
+        media: Option<usize>,
+        at: usize,
         before: Option<String>,
         after: Option<String>,
     ) {
@@ -213,5 +267,6 @@ impl Notes {
             after,
             why: rule.why(),
         });
+        self.1.push(at);
     }
 }

@@ -23,6 +23,11 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// A value has neither of them (RFC 8866 section 9, byte-string).
+    pub(crate) fn is_text(&self) -> bool {
+        !self.0.contains(['\0', '\r'])
+    }
+
     /// What follows `x=`, without blanks around it.
     pub(crate) fn value(&self) -> &str {
         self.0.get(2..).unwrap_or_default().trim()
@@ -41,8 +46,25 @@ impl<'a> Line<'a> {
     }
 
     /// The value, when this is the attribute `name`.
+    #[inline]
     pub(crate) fn attribute_value(&self, name: &str) -> Option<&str> {
-        let rest = self.0.strip_prefix("a=")?.trim_start().strip_prefix(name)?.trim();
+        // Each rule asks this of each line: two octets tell that nearly all are another attribute.
+        let ([b'a', b'=', rest @ ..], [first, ..]) = (self.0.as_bytes(), name.as_bytes()) else {
+            return None;
+        };
+        // What is no printable ASCII may be a blank: it is looked at below.
+        let is_blank = |byte: &u8| *byte <= b' ' || !byte.is_ascii();
+        let may_be = match rest.first() {
+            Some(byte) if byte == first => {
+                let end = rest.get(name.len());
+                end.is_none_or(|byte| *byte == b':' || is_blank(byte))
+            }
+            byte => byte.is_some_and(is_blank),
+        };
+        if !may_be {
+            return None;
+        }
+        let rest = self.0.get(2..)?.trim_start().strip_prefix(name)?.trim();
         if rest.is_empty() {
             Some(rest)
         } else {
@@ -61,11 +83,6 @@ pub(crate) struct MediaLine<'a> {
 }
 
 impl MediaLine<'_> {
-    fn has_port(&self) -> bool {
-        let number = self.port.split('/').next().unwrap_or_default();
-        number.parse::<u32>().is_ok_and(|port| port != 0)
-    }
-
     /// RTP in any of its profiles.
     pub(crate) fn is_rtp(&self) -> bool {
         self.proto.split('/').any(|word| word == "RTP")
@@ -125,7 +142,10 @@ impl<'a> Section<'a> {
 
     /// Not rejected: a port other than 0, or `a=bundle-only` (RFC 9143 section 6).
     pub(crate) fn is_live(&self) -> bool {
-        self.media_line().has_port() || self.position("bundle-only").is_some()
+        let line = self.lines.first().map(Line::value).unwrap_or_default();
+        let port = line.split_ascii_whitespace().nth(1).unwrap_or_default();
+        let number = port.split('/').next().unwrap_or_default();
+        number.parse::<u32>().is_ok_and(|port| port != 0) || self.position("bundle-only").is_some()
     }
 
     /// The direction said here, if any.
@@ -150,6 +170,24 @@ impl<'a> Section<'a> {
             Encoding::read(payload_type, text)
         };
         formats.iter().filter_map(encoding).collect()
+    }
+
+    /// Whether [`Section::encodings`] has any.
+    pub(crate) fn has_encoding(&self) -> bool {
+        let formats = self.media_line().formats;
+        let is_static = |format: &&str| format.parse().ok().and_then(static_encoding).is_some();
+        // Nearly always the first is one; the table is for what is left.
+        let mapped = self
+            .attributes("rtpmap")
+            .take(1)
+            .filter_map(|value| value.split_once(' '))
+            .any(|(format, text)| {
+                format
+                    .parse()
+                    .is_ok_and(|number| Encoding::read(number, text).is_some())
+                    && formats.contains(&format)
+            });
+        mapped || formats.iter().any(is_static) || !self.encodings().is_empty()
     }
 
     /// Every `a=rtpmap` that can be read.
@@ -185,6 +223,8 @@ pub(crate) struct Encoding<'a> {
     pub(crate) payload_type: u8,
     pub(crate) name: &'a str,
     pub(crate) clock_rate: u32,
+    /// One where nothing else is said (RFC 8866 section 6.6).
+    pub(crate) channels: u8,
 }
 
 impl<'a> Encoding<'a> {
@@ -195,6 +235,10 @@ impl<'a> Encoding<'a> {
             payload_type,
             name,
             clock_rate: parts.next()?.parse().ok()?,
+            channels: parts
+                .next()
+                .and_then(|channels| channels.parse().ok())
+                .unwrap_or(1),
         })
     }
 }
@@ -237,6 +281,8 @@ pub(crate) struct Sdp<'a> {
     pub(crate) media: Vec<Section<'a>>,
     /// Lines that did not end in CRLF; the last one may end in nothing.
     pub(crate) bare_line_ends: usize,
+    /// Some line has a NUL or a CR within.
+    pub(crate) has_noise: bool,
 }
 
 impl<'a> Sdp<'a> {
@@ -248,12 +294,19 @@ impl<'a> Sdp<'a> {
                 text.len()
             )));
         }
+        if text.contains('\r') && !text.contains('\n') {
+            return Err(misbehaved("its lines end in CR alone".to_owned()));
+        }
         let mut sdp = Sdp::default();
         let mut count = 0;
+        let mut clean = 0;
         for raw in text.split_inclusive('\n') {
             let line = match raw.strip_suffix("\r\n") {
-                Some(line) => line,
-                None => {
+                Some(line) if !line.ends_with('\r') => {
+                    clean += 1;
+                    line
+                }
+                _ => {
                     sdp.bare_line_ends += 1;
                     raw.trim_end_matches(['\r', '\n'])
                 }
@@ -264,6 +317,8 @@ impl<'a> Sdp<'a> {
             }
             sdp.push(Line::new(line))?;
         }
+        let octets = text.as_bytes();
+        sdp.has_noise = octets.contains(&0) || octets.iter().filter(|byte| **byte == b'\r').count() != clean;
         if sdp.session.lines.first().and_then(Line::letter) != Some(b'v') {
             return Err(misbehaved("it does not begin with \"v=\"".to_owned()));
         }
@@ -272,6 +327,9 @@ impl<'a> Sdp<'a> {
 
     fn push(&mut self, line: Line<'a>) -> Result<()> {
         if line.letter() == Some(b'm') {
+            if !line.is_text() {
+                return Err(misbehaved("an m-line has a NUL or a CR within".to_owned()));
+            }
             if self.media.len() == MAX_MEDIA {
                 return Err(misbehaved(format!("it has more than {MAX_MEDIA} m-lines")));
             }

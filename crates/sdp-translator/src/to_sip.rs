@@ -203,15 +203,14 @@ fn mono_channel(work: &mut Work<'_>) {
     }
 }
 
-fn default_candidate(work: &mut Work<'_>) {
-    let live = work.live();
-    let Some(shared) = live
-        .first()
-        .and_then(|&first| candidate::default_of(&work.sdp.media[first]))
-    else {
-        return;
-    };
-    for index in live {
+pub(crate) fn default_candidate(work: &mut Work<'_>) {
+    let mut shared = None;
+    for (at, index) in work.live().into_iter().enumerate() {
+        let own = candidate::default_of(&work.sdp.media[index]);
+        if at == 0 {
+            shared = own;
+        }
+        let Some(shared) = shared else { return };
         let media = &work.sdp.media[index];
         let line = media.media_line();
         let is_set = line.port != "9" && !work.sdp.connection_address(media).is_none_or(is_unspecified);
@@ -219,7 +218,7 @@ fn default_candidate(work: &mut Work<'_>) {
         if is_set || line.port == "0" {
             continue;
         }
-        let (address, port) = candidate::default_of(media).unwrap_or(shared);
+        let (address, port) = own.unwrap_or(shared);
         let text = format!(
             "m={} {port} {} {}",
             line.media,

@@ -1,7 +1,7 @@
 //! The peer's description, in the form in which the engine takes it.
 
 use crate::disguise::Rejected;
-use crate::repair::repair;
+use crate::repair::{contradictions, repair};
 use crate::rule::Rule;
 use crate::sdp::{Line, Sdp, static_encoding};
 use crate::transport::{Transport, is_sha256};
@@ -11,6 +11,7 @@ use siprtc_core::Result;
 
 /// In this order: each may rely on those before it.
 const RULES: &[fn(&mut Work<'_>)] = &[
+    contradictions,
     mids,
     rejected_lines,
     bundle_group,
@@ -76,7 +77,7 @@ fn translate(mut work: Work<'_>) -> Result<Translation> {
 }
 
 /// Puts `a=name:value` in the place of the first one in the m-line, or at its end.
-fn set_attribute(work: &mut Work<'_>, rule: Rule, index: usize, name: &str, value: &str) {
+pub(crate) fn set_attribute(work: &mut Work<'_>, rule: Rule, index: usize, name: &str, value: &str) {
     let text = format!("a={name}:{value}");
     match work.sdp.media[index].position(name) {
         Some(at) if work.sdp.media[index].attribute(name) != Some(value) => {
@@ -87,7 +88,7 @@ fn set_attribute(work: &mut Work<'_>, rule: Rule, index: usize, name: &str, valu
     }
 }
 
-fn mids(work: &mut Work<'_>) {
+pub(crate) fn mids(work: &mut Work<'_>) {
     let mut taken: Vec<String> = Vec::new();
     for index in 0..work.sdp.media.len() {
         let mid = work.sdp.media[index].attribute("mid").unwrap_or_default();
@@ -157,7 +158,7 @@ fn rejected_lines(work: &mut Work<'_>) {
     }
 }
 
-fn bundle_group(work: &mut Work<'_>) {
+pub(crate) fn bundle_group(work: &mut Work<'_>) {
     let mids = |indices: &[usize]| -> Vec<String> {
         let mid = |&index: &usize| work.sdp.media[index].attribute("mid").map(str::to_owned);
         indices.iter().filter_map(mid).collect()
@@ -292,7 +293,7 @@ fn setup(work: &mut Work<'_>) {
     }
 }
 
-fn direction(work: &mut Work<'_>) {
+pub(crate) fn direction(work: &mut Work<'_>) {
     for index in work.carried() {
         let media = &work.sdp.media[index];
         if media.direction().is_none() && !media.media_line().is_data_channel() {
@@ -303,7 +304,7 @@ fn direction(work: &mut Work<'_>) {
 }
 
 /// The engine fails on a payload type that it finds no encoding for.
-fn payloads(work: &mut Work<'_>) {
+pub(crate) fn payloads(work: &mut Work<'_>) {
     for index in work.carried() {
         let media = &work.sdp.media[index];
         let line = media.media_line();
@@ -330,7 +331,7 @@ fn payloads(work: &mut Work<'_>) {
     }
 }
 
-fn rtpmaps(work: &mut Work<'_>) {
+pub(crate) fn rtpmaps(work: &mut Work<'_>) {
     for index in work.carried() {
         let media = &work.sdp.media[index];
         let maps = media.rtpmaps();

@@ -2,6 +2,7 @@
 
 use crate::sdp::{Sdp, Section};
 use siprtc_core::{Error, Fault, Result};
+use std::collections::HashMap;
 
 /// The m-lines of one description that share the engine's one transport.
 #[derive(Debug)]
@@ -63,12 +64,14 @@ pub(crate) fn group_of(sdp: &Sdp<'_>, index: usize) -> Vec<usize> {
     let Some(group) = sdp.bundles().find(|mids| mids.contains(&mid)) else {
         return vec![index];
     };
-    let place = |mid: &&str| {
-        sdp.media
-            .iter()
-            .position(|media| media.attribute("mid") == Some(mid))
-    };
-    group.iter().filter_map(place).collect()
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (place, media) in sdp.media.iter().enumerate() {
+        if let Some(mid) = media.attribute("mid") {
+            places.entry(mid).or_insert(place);
+        }
+    }
+    // Each once: a group may name thousands within the bounds.
+    group.iter().filter_map(|mid| places.remove(mid)).collect()
 }
 
 /// Why an m-line cannot be carried.
@@ -110,7 +113,7 @@ fn obstacle(sdp: &Sdp<'_>, index: usize) -> Option<Obstacle> {
     if !fingerprints(&sdp.session) && !group.iter().any(|&mate| fingerprints(&sdp.media[mate])) {
         return Some(Obstacle::Hash);
     }
-    (line.is_rtp() && media.encodings().is_empty()).then_some(Obstacle::Encodings)
+    (line.is_rtp() && !media.has_encoding()).then_some(Obstacle::Encodings)
 }
 
 /// Both of them, in one place: a user fragment of one m-line and a password of another open nothing.
@@ -126,7 +129,7 @@ fn can_join(sdp: &Sdp<'_>, index: usize) -> bool {
     let line = media.media_line();
     let is_plain = line.is_rtp() && line.proto.split('/').any(|word| word == "AVP" || word == "AVPF");
     is_known(media)
-        && (line.is_data_channel() || !media.encodings().is_empty())
+        && (line.is_data_channel() || media.has_encoding())
         && (!is_plain || sdp.attribute(media, "fingerprint").is_some())
 }
 

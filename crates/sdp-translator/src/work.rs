@@ -4,6 +4,7 @@ use crate::rule::{Notes, Rule};
 use crate::sdp::{Line, Sdp, Section};
 use crate::{Change, SipForm, Translation};
 use siprtc_core::Result;
+use std::borrow::Cow;
 
 /// A description under translation.
 pub(crate) struct Work<'a> {
@@ -87,7 +88,17 @@ impl<'a> Work<'a> {
         }
         let before = std::mem::replace(line, Line::new(text.clone()));
         self.notes
-            .push(rule, media, Some(before.0.into_owned()), Some(text));
+            .push_at(rule, media, at, Some(before.0.into_owned()), Some(text));
+    }
+
+    /// Takes out the line at `at`.
+    pub(crate) fn take(&mut self, rule: Rule, media: Option<usize>, at: usize) {
+        let Some(section) = self.section_mut(media).filter(|section| at < section.lines.len()) else {
+            return;
+        };
+        let gone = section.lines.remove(at);
+        self.notes
+            .push_at(rule, media, at, Some(gone.0.into_owned()), None);
     }
 
     pub(crate) fn append(&mut self, rule: Rule, media: Option<usize>, text: String) {
@@ -101,7 +112,7 @@ impl<'a> Work<'a> {
         };
         let at = at.min(section.lines.len());
         section.lines.insert(at, Line::new(text.clone()));
-        self.notes.push(rule, media, None, Some(text));
+        self.notes.push_at(rule, media, at, None, Some(text));
     }
 
     /// Takes out every line for which `unwanted` is true.
@@ -115,17 +126,22 @@ impl<'a> Work<'a> {
             return;
         };
         let mut gone = Vec::new();
-        section.lines.retain(|line| {
+        let mut kept = 0;
+        section.lines.retain_mut(|line| {
             let out = unwanted(line);
             if out {
-                gone.push(line.0.clone().into_owned());
+                gone.push((kept, std::mem::replace(&mut line.0, Cow::Borrowed(""))));
+            } else {
+                kept += 1;
             }
             !out
         });
-        for line in gone {
-            self.notes.push(rule, media, Some(line), None);
+        // Where each stood when those before it were gone.
+        for (at, line) in gone {
+            self.notes.push_at(rule, media, at, Some(line.into_owned()), None);
         }
     }
+
     /// [`Work::remove`] in the session and in every m-line.
     pub(crate) fn remove_everywhere(&mut self, rule: Rule, unwanted: impl Fn(&Line<'_>) -> bool) {
         for place in self.places() {

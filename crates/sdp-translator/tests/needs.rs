@@ -336,7 +336,7 @@ fn keys_are_read_checked_and_printed_as_they_were() {
         format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key}|1:2;inline:{key}|1:2"),
         format!(
             "1 AES_CM_128_HMAC_SHA1_80 {}",
-            [format!("inline:{key}")].repeat(17).join(";")
+            vec![format!("inline:{key}"); 17].join(";")
         ),
     ];
     for text in bad {

@@ -1,5 +1,10 @@
 //! The corpus, read from beside the workspace.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_macros,
+    reason = "each test binary uses its own part"
+)]
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,200 @@
+//! How long a translation takes: the median and the 99th percentile of each function over a browser's audio and video offer,
+//! and of the slowest input within the bounds.
+//!
+//! `cargo run --release -p siprtc-sdp-translator --example speed`
+
+use siprtc_sdp_translator::{
+    ClassicTransport, MAX_LINES, MAX_SDP, Target, check_classic_offer, from_classic, lint, needs,
+    negotiated_audio, to_classic, to_sip, to_webrtc,
+};
+use siprtc_sdp_translator::{LocalTransport, WebrtcSide};
+use std::hint::black_box;
+use std::time::Duration;
+
+/// What Chrome offers for a call with audio and video, in its size: 19 formats of video with their feedback.
+fn browser() -> String {
+    let mut text =
+        "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
+                    a=extmap-allow-mixed\r\na=msid-semantic: WMS stream\r\n"
+            .to_owned();
+    let video: Vec<u32> = (96..=114).collect();
+    let media = [("audio", vec![111, 63, 9, 0, 8, 13, 110, 126]), ("video", video)];
+    for (mid, (medium, formats)) in media.into_iter().enumerate() {
+        let numbers: Vec<String> = formats.iter().map(u32::to_string).collect();
+        text.push_str(&format!(
+            "m={medium} 9 UDP/TLS/RTP/SAVPF {}\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n",
+            numbers.join(" ")
+        ));
+        for at in 0..6_u32 {
+            text.push_str(&format!(
+                "a=candidate:{at} 1 udp {} 192.0.2.{} {} typ host generation 0 network-cost 10\r\n",
+                2_122_260_223 - at,
+                at + 1,
+                50_000 + at
+            ));
+        }
+        text.push_str(&format!(
+            "a=ice-ufrag:user\r\na=ice-pwd:passwordpasswordpassword\r\na=ice-options:trickle\r\na=fingerprint:sha-256 {}\r\n\
+             a=setup:actpass\r\na=mid:{mid}\r\n",
+            ["AB"; 32].join(":")
+        ));
+        for extension in 1..=12 {
+            text.push_str(&format!(
+                "a=extmap:{extension} urn:ietf:params:rtp-hdrext:extension-{extension}\r\n"
+            ));
+        }
+        text.push_str(&format!(
+            "a=sendrecv\r\na=msid:stream {medium}\r\na=rtcp-mux\r\na=rtcp-rsize\r\n"
+        ));
+        for format in formats {
+            match medium {
+                "video" => {
+                    text.push_str(&format!("a=rtpmap:{format} VP8/90000\r\n"));
+                    for feedback in ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"] {
+                        text.push_str(&format!("a=rtcp-fb:{format} {feedback}\r\n"));
+                    }
+                    text.push_str(&format!("a=fmtp:{format} profile-id=0\r\n"));
+                }
+                _ => text.push_str(&format!("a=rtpmap:{format} opus/48000/2\r\n")),
+            }
+        }
+        text.push_str("a=ssrc-group:FID 1 2\r\n");
+        for ssrc in 1..=4 {
+            text.push_str(&format!("a=ssrc:{ssrc} cname:someone\r\n"));
+        }
+    }
+    text
+}
+
+/// The slowest that the bounds allow, of some kinds.
+fn largest() -> Vec<(&'static str, String)> {
+    let head = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\na=fingerprint:sha-256 AB\r\na=ice-ufrag:user\r\na=ice-pwd:pw\r\n";
+    let media = "m=audio 4000 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 192.0.2.1\r\na=mid:0\r\n";
+    let fill = |line: &str, most: usize| {
+        let room = (MAX_SDP - head.len() - media.len()) / line.len();
+        format!("{head}{media}{}", line.repeat(room.min(most)))
+    };
+    let lines = MAX_LINES - 20;
+    let mut all = vec![
+        (
+            "candidates",
+            fill("a=candidate:1 1 udp 1 192.0.2.1 40000 typ host\r\n", lines),
+        ),
+        (
+            "crypto",
+            fill(
+                "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WnD7c1ksDGs+dIefCEo8omPg4uO8DYIinNGL5yxQ\r\n",
+                lines,
+            ),
+        ),
+        ("fingerprints", fill("a=fingerprint:SHA-256 AB\r\n", lines)),
+        ("mids", fill("a=mid:1\r\n", lines)),
+        ("maps", fill("a=rtpmap:96 opus/48000/2\r\n", lines)),
+    ];
+    let formats: Vec<String> = (0..14_000).map(|format| (format % 10_000).to_string()).collect();
+    let line = format!("m=audio 4000 UDP/TLS/RTP/SAVPF {}\r\n", formats.join(" "));
+    let half = line.len().min(MAX_SDP - head.len() - 40_000);
+    all.push((
+        "formats",
+        format!(
+            "{head}{}\r\n{}",
+            line.get(..half).unwrap_or_default(),
+            "a=rtpmap:9 G722/8000\r\n".repeat(1_500)
+        ),
+    ));
+    let many: String = (0..32)
+        .map(|mid| {
+            format!(
+                "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:{mid}\r\n{}",
+                "a=rtpmap:0 PCMU/8000\r\n".repeat(55)
+            )
+        })
+        .collect();
+    let mids: Vec<String> = (0..4_000).map(|mid| (mid % 32).to_string()).collect();
+    all.push((
+        "groups",
+        format!("{head}a=group:BUNDLE {}\r\n{many}", mids.join(" ")),
+    ));
+    all
+}
+
+fn time(name: &str, times: usize, run: impl Fn()) {
+    let mut took: Vec<Duration> = (0..times)
+        .map(|_| {
+            #[allow(clippy::disallowed_methods, reason = "a clock is what this measures with")]
+            let start = std::time::Instant::now();
+            run();
+            start.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    let micros = |at: usize| took.get(at).map_or(0.0, |took| took.as_secs_f64() * 1e6);
+    println!(
+        "{name:<34} median {:>9.1} us   p99 {:>9.1} us",
+        micros(times / 2),
+        micros(times * 99 / 100)
+    );
+}
+
+fn main() {
+    let offer = browser();
+    let sip = to_sip(&offer).map(|told| told.sdp).unwrap_or_default();
+    let transports = |count: u16| {
+        let own = |at: u16| Some(ClassicTransport::plain(([192, 0, 2, 9], 4_000 + 2 * at).into()));
+        Target::plain((0..count).map(own).collect())
+    };
+    let target = transports(2);
+    let classic = to_classic(&offer, &target);
+    let side = WebrtcSide {
+        transport: LocalTransport {
+            fingerprint: format!("sha-256 {}", ["AB"; 32].join(":")),
+            ice_ufrag: "user".to_owned(),
+            ice_pwd: "passwordpasswordpassword".to_owned(),
+            candidates: vec!["1 1 udp 2130706431 192.0.2.10 6000 typ host".to_owned()],
+        },
+        established: None,
+        payload_types: Vec::new(),
+    };
+    println!(
+        "a browser's offer: {} octets, {} lines",
+        offer.len(),
+        offer.lines().count()
+    );
+    time("to_sip", 20_000, || drop(black_box(to_sip(&offer))));
+    time("to_webrtc", 20_000, || drop(black_box(to_webrtc(&sip))));
+    time("needs", 20_000, || drop(black_box(needs(&offer))));
+    time("negotiated_audio", 20_000, || {
+        drop(black_box(negotiated_audio(&offer, &sip)))
+    });
+    time("to_classic", 20_000, || {
+        drop(black_box(to_classic(&offer, &target)))
+    });
+    if let Ok(classic) = classic {
+        time("Undo::restore", 20_000, || {
+            drop(black_box(classic.undo.restore(&classic.sdp)))
+        });
+        time("from_classic", 20_000, || {
+            drop(black_box(from_classic(&classic.sdp, &side)))
+        });
+    }
+    for (kind, text) in largest() {
+        println!("{kind}: {} octets, {} lines", text.len(), text.lines().count());
+        let many = transports(32);
+        time("  to_sip", 20, || drop(black_box(to_sip(&text))));
+        time("  to_webrtc", 20, || drop(black_box(to_webrtc(&text))));
+        time("  needs", 20, || drop(black_box(needs(&text))));
+        time("  check_classic_offer", 20, || {
+            drop(black_box(check_classic_offer(&text)))
+        });
+        time("  to_classic", 20, || drop(black_box(to_classic(&text, &many))));
+        if let Ok(classic) = to_classic(&text, &many) {
+            time("  Undo::restore", 20, || {
+                drop(black_box(classic.undo.restore(&classic.sdp)))
+            });
+        }
+        time("  from_classic", 20, || {
+            drop(black_box(from_classic(&text, &side)))
+        });
+        time("  lint", 20, || drop(black_box(lint(&text, None))));
+    }
+}
