@@ -91,6 +91,57 @@ pub struct NegotiatedAudio {
     pub direction: Direction,
     /// Packet time in milliseconds; 20 unless the peer's `a=ptime` says otherwise.
     pub ptime: u32,
+    /// What the peer's other formats and its `a=fmtp` allow.
+    pub parameters: AudioParameters,
+}
+
+impl NegotiatedAudio {
+    /// A codec with its usual payload type, both ways, in packets of 20 ms, and nothing beside it.
+    pub fn of(codec: Codec) -> Self {
+        NegotiatedAudio {
+            codec,
+            payload_type: codec.payload_type(),
+            telephone_event: None,
+            direction: Direction::SendRecv,
+            ptime: 20,
+            parameters: AudioParameters::default(),
+        }
+    }
+}
+
+/// What the peer allows, or asks for, beside the codec itself. The default is a peer that says nothing of it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct AudioParameters {
+    /// Comfort noise (RFC 3389) towards the peer: payload type and clock rate.
+    pub comfort_noise: Option<(u8, u32)>,
+    /// Opus: `usedtx=1`, the peer likes silence not to be sent.
+    pub dtx: bool,
+    /// Opus: `useinbandfec=1`, the peer can use forward error correction within the packets.
+    pub inband_fec: bool,
+    /// Opus: `maxaveragebitrate`, in bit/s.
+    pub max_average_bitrate: Option<u32>,
+}
+
+impl AudioParameters {
+    /// From the parameters of `a=fmtp` of `opus` (RFC 7587 section 6.1), as `minptime=10;useinbandfec=1`. What is unknown
+    /// or out of range is as if it were not there (section 6.1: 6000 to 510000 bit/s). `stereo` and `cbr` change nothing
+    /// here: they are wishes, and mono is sent.
+    #[must_use]
+    pub fn from_opus_fmtp(parameters: &str) -> Self {
+        let mut said = AudioParameters::default();
+        for parameter in parameters.split(';') {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let (name, value) = (name.trim(), value.trim());
+            if name.eq_ignore_ascii_case("useinbandfec") {
+                said.inband_fec = value == "1";
+            } else if name.eq_ignore_ascii_case("usedtx") {
+                said.dtx = value == "1";
+            } else if name.eq_ignore_ascii_case("maxaveragebitrate") {
+                said.max_average_bitrate = value.parse().ok().filter(|rate| (6_000..=510_000).contains(rate));
+            }
+        }
+        said
+    }
 }
 
 /// Which way media flows, seen from whoever says it (RFC 3264 section 5.1).
@@ -370,6 +421,16 @@ fn unsupported(operation: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_parameters_of_opus_are_read_from_its_fmtp() {
+        let said = AudioParameters::from_opus_fmtp("minptime=10; useinbandfec=1;maxaveragebitrate=20000;usedtx=1");
+        assert!(said.inband_fec && said.dtx);
+        assert_eq!(said.max_average_bitrate, Some(20_000));
+        let nothing = AudioParameters::default();
+        assert_eq!(AudioParameters::from_opus_fmtp("useinbandfec=0;maxaveragebitrate=5"), nothing);
+        assert_eq!(AudioParameters::from_opus_fmtp(";;=;usedtx"), nothing);
+    }
 
     #[test]
     fn an_answer_never_sends_what_the_offer_does_not_receive() {

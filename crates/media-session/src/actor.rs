@@ -4,8 +4,8 @@ use crate::events::Events;
 use crate::machine::{Input, Machine, Output, Request, Ticket};
 use crate::work::Work;
 use crate::{
-    AcceptAnswer, AddCandidates, AnswerOffer, Begin, Close, CreateOffer, RestartIce, Rollback, SendDtmf,
-    SessionConfig, SessionEvent, SessionId, SessionStats, SetDirection, Snapshot,
+    AcceptAnswer, AddCandidates, AnswerOffer, Begin, Close, CreateOffer, Processing, RestartIce, Rollback,
+    SendDtmf, SessionConfig, SessionEvent, SessionId, SessionStats, SetDirection, Snapshot,
 };
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use actix::{ActorContext, fut};
@@ -52,6 +52,16 @@ impl MediaSession {
             tickets: 0,
             closed: false,
         }
+    }
+
+    /// What is done to audio on its way, both ways. To be said before audio begins; stages are switched on and off through
+    /// their [`StageSwitch`](crate::StageSwitch).
+    #[must_use]
+    pub fn with_processing(mut self, processing: Processing) -> Self {
+        if let Some(work) = Arc::get_mut(&mut self.work) {
+            work.get_mut().set_processing(processing);
+        }
+        self
     }
 
     /// Its id, as in every [`SessionEvent`].

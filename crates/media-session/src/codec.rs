@@ -2,17 +2,43 @@
 //!
 //! Opus runs as `opus-rs` itself and not through `audio-codec`, which hides concealment and takes no packet longer than
 //! 20 ms. Its application is `Audio`: at 32 kbit/s `opus-rs` 0.1.40 then gives back the waveform with a correlation of
-//! 0.998 in 45 us per frame, where `Voip` (SILK with CELT on top) gives 0.79 in 150 us, and overshoots its rate.
+//! 0.998 in 45 us per frame, where `Voip` (SILK with CELT on top) gives 0.79 in 150 us, and overshoots its rate. Only SILK
+//! has in-band forward error correction (RFC 6716 section 2.1.7): the encoder changes to `Voip` while the peer both can use
+//! it and reports loss, and back. Discontinuous transmission is ours (`silence.rs`): `opus-rs` has no switch for it.
 
 use crate::conceal::{Concealer, FADE_MS};
 use audio_codec::{CodecType, create_decoder, create_encoder};
-use siprtc_core::media::Codec;
+use siprtc_core::media::{AudioParameters, Codec};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Turns samples into payloads.
 pub(crate) trait Encode: Send {
     /// Encodes one frame at the codec's sample rate. An empty `payload` means that it cannot be encoded.
     fn encode(&mut self, samples: &[i16], payload: &mut Vec<u8>);
+
+    /// What the peer asks for, and how its network is.
+    fn tune(&mut self, _tuning: &Tuning) {}
+}
+
+/// What an encoder is told of the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Tuning {
+    /// The peer can use forward error correction.
+    inband_fec: bool,
+    /// In bit/s.
+    max_average_bitrate: Option<u32>,
+    /// The share of our packets that it says it lost.
+    pub(crate) loss: f64,
+}
+
+impl Tuning {
+    pub(crate) fn of(parameters: &AudioParameters) -> Self {
+        Tuning {
+            inband_fec: parameters.inband_fec,
+            max_average_bitrate: parameters.max_average_bitrate,
+            loss: 0.0,
+        }
+    }
 }
 
 /// Turns payloads into samples.
@@ -26,8 +52,17 @@ pub(crate) trait Decode: Send {
 
 /// Opus's rate for mono in full band.
 const OPUS_BITRATE: i32 = 32_000;
+/// SILK, with what repeats the packet before in it, needs no more for a voice in wide band.
+const OPUS_FEC_BITRATE: i32 = 32_000;
+/// From this loss on forward error correction is sent, and below the other one no longer.
+const FEC_FROM_LOSS: f64 = 0.02;
+const FEC_UNTIL_LOSS: f64 = 0.01;
+/// What the encoder is told at least: with less it would find that its rate has no room for it.
+const FEC_LEAST_PERCENT: i32 = 10;
 /// More costs more CPU and gains nothing.
 const OPUS_COMPLEXITY: i32 = 5;
+/// 10 ms at 48 kHz.
+const OPUS_TEN_MS: usize = 480;
 /// RFC 6716 section 3.4: no packet is longer than 120 ms.
 const OPUS_MAX_SAMPLES: usize = 5_760;
 /// The largest Opus payload that we make; 20 ms at 32 kbit/s need about 80 octets.
@@ -66,13 +101,9 @@ pub(crate) fn packet_units(codec: Codec, payload: &[u8]) -> Option<u32> {
         .then_some(units)
 }
 
-/// A packet time in milliseconds that this codec can make.
-pub(crate) fn usable_ptime(codec: Codec, ptime: u32) -> u32 {
-    match (codec, ptime) {
-        (_, 10 | 20 | 40 | 60) => ptime,
-        (Codec::G722 | Codec::Pcma | Codec::Pcmu, 30 | 50) => ptime,
-        _ => 20,
-    }
+/// A packet time in milliseconds that every codec can make: the next lower multiple of 10, from 10 to 60.
+pub(crate) fn usable_ptime(ptime: u32) -> u32 {
+    (ptime / 10 * 10).clamp(10, 60)
 }
 
 /// RFC 6716 section 3.1: the TOC octet tells mode, frame size and frame count.
@@ -132,23 +163,98 @@ impl Decode for PlainDecoder {
     }
 }
 
-struct OpusEncoder(Box<opus_rs::OpusEncoder>);
+struct OpusEncoder {
+    inner: Box<opus_rs::OpusEncoder>,
+    bitrate: i32,
+    /// Whether this encoder sends forward error correction.
+    corrects: bool,
+    part: Vec<u8>,
+}
 
 impl OpusEncoder {
     fn new() -> Self {
-        let mut inner = opus_rs::OpusEncoder::new(48_000, 1, opus_rs::Application::Audio)
+        OpusEncoder {
+            inner: Self::fresh(opus_rs::Application::Audio),
+            bitrate: OPUS_BITRATE,
+            corrects: false,
+            part: Vec::new(),
+        }
+    }
+
+    fn fresh(application: opus_rs::Application) -> Box<opus_rs::OpusEncoder> {
+        let mut inner = opus_rs::OpusEncoder::new(48_000, 1, application)
             .expect("BUG: 48 kHz mono is a valid Opus format");
         inner.bitrate_bps = OPUS_BITRATE;
         inner.complexity = OPUS_COMPLEXITY;
-        OpusEncoder(Box::new(inner))
+        Box::new(inner)
+    }
+
+    fn encode_one(&mut self, samples: &[i16], payload: &mut Vec<u8>) {
+        payload.resize(OPUS_MAX_PAYLOAD, 0);
+        let written = self.inner.encode_i16(samples, samples.len(), payload).unwrap_or(0);
+        payload.truncate(written);
+    }
+
+    /// A packet of several frames of 10 ms (RFC 6716 section 3.2.5, code 3 with frames of different sizes): there is no
+    /// frame of 30 or 50 ms. When the encoder changes its mode between frames, what came after the change is left out of
+    /// the packet as an empty frame, which a decoder conceals (section 3.2.1).
+    fn encode_tens(&mut self, samples: &[i16], payload: &mut Vec<u8>) {
+        payload.clear();
+        let mut frames = Vec::new();
+        let mut part = std::mem::take(&mut self.part);
+        let count = samples.len() / OPUS_TEN_MS;
+        for (index, ten) in samples.chunks_exact(OPUS_TEN_MS).enumerate() {
+            self.encode_one(ten, &mut part);
+            let Some((&toc, frame)) = part.split_first() else {
+                payload.clear();
+                break;
+            };
+            if index == 0 {
+                payload.extend([toc | 3, 0x80 | count as u8]);
+            }
+            let same = payload.first().is_some_and(|first| first & !3 == toc & !3);
+            let frame = if same { frame } else { &[] };
+            if index + 1 < count {
+                // RFC 6716 section 3.2.1: lengths from 252 on take two octets.
+                match frame.len() {
+                    short @ 0..252 => payload.push(short as u8),
+                    long => payload.extend([252 + (long & 3) as u8, ((long - 252 - (long & 3)) / 4) as u8]),
+                }
+            }
+            frames.extend_from_slice(frame);
+        }
+        if !payload.is_empty() {
+            payload.append(&mut frames);
+        }
+        self.part = part;
     }
 }
 
 impl Encode for OpusEncoder {
     fn encode(&mut self, samples: &[i16], payload: &mut Vec<u8>) {
-        payload.resize(OPUS_MAX_PAYLOAD, 0);
-        let written = self.0.encode_i16(samples, samples.len(), payload).unwrap_or(0);
-        payload.truncate(written);
+        match samples.len() / OPUS_TEN_MS {
+            3 | 5 => self.encode_tens(samples, payload),
+            _ => self.encode_one(samples, payload),
+        }
+    }
+
+    fn tune(&mut self, tuning: &Tuning) {
+        let enough = if self.corrects { FEC_UNTIL_LOSS } else { FEC_FROM_LOSS };
+        let corrects = tuning.inband_fec && tuning.loss >= enough;
+        if corrects != self.corrects {
+            self.corrects = corrects;
+            self.inner = if corrects {
+                Self::fresh(opus_rs::Application::Voip)
+            } else {
+                Self::fresh(opus_rs::Application::Audio)
+            };
+            self.bitrate = if corrects { OPUS_FEC_BITRATE } else { OPUS_BITRATE };
+        }
+        let most = tuning.max_average_bitrate.and_then(|most| i32::try_from(most).ok());
+        self.inner.bitrate_bps = most.map_or(self.bitrate, |most| most.min(self.bitrate));
+        self.inner.use_inband_fec = corrects;
+        let percent = (tuning.loss.clamp(0.0, 1.0) * 100.0).round() as i32;
+        self.inner.packet_loss_perc = if corrects { percent.max(FEC_LEAST_PERCENT) } else { 0 };
     }
 }
 
@@ -242,7 +348,7 @@ pub(crate) fn to_i16(sample: f32) -> i16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signal::{delayed_correlation, speech};
+    use crate::signal::{delayed_correlation, speech, tone};
     use proptest::prelude::*;
 
     fn round_trip(codec: Codec) -> f64 {
@@ -270,8 +376,8 @@ mod tests {
     #[test]
     fn every_packet_time_that_is_called_usable_can_be_encoded() {
         for codec in Codec::ALL {
-            for ptime in 1..=100 {
-                let usable = usable_ptime(codec, ptime);
+            for ptime in [0, 10, 15, 20, 25, 30, 40, 50, 60, 61, 120] {
+                let usable = usable_ptime(ptime);
                 let samples = vec![0; (codec.sample_rate() * usable / 1_000) as usize];
                 let mut payload = Vec::new();
                 encoder(codec).encode(&samples, &mut payload);
@@ -303,6 +409,116 @@ mod tests {
             assert!(bridged > heard / 20.0, "{codec}: {bridged} after {heard}");
             let end = energy(&out[out.len() - rate / 50..]);
             assert!(end < heard / 100.0, "{codec}: {end} after {heard}");
+        }
+    }
+
+    /// Encodes, and says what a decoder that misses every tenth packet makes of the missing ones, against one that misses
+    /// none: signal to noise in dB.
+    fn rebuilt(tuning: &Tuning, corrected: bool) -> f64 {
+        let original = speech(48_000, 6.0);
+        let mut encoder = encoder(Codec::Opus);
+        encoder.tune(tuning);
+        let packets: Vec<Vec<u8>> = original
+            .chunks_exact(960)
+            .map(|frame| {
+                let mut payload = Vec::new();
+                encoder.encode(frame, &mut payload);
+                payload
+            })
+            .collect();
+        let (mut whole, mut holed) = (decoder(Codec::Opus), decoder(Codec::Opus));
+        let (mut signal, mut noise) = (0.0, 0.0);
+        for (index, packet) in packets.iter().enumerate() {
+            let (mut truth, mut heard) = (Vec::new(), Vec::new());
+            whole.decode(packet, &mut truth);
+            if index % 10 == 9 {
+                let next = packets.get(index + 1).filter(|_| corrected).map(Vec::as_slice);
+                holed.conceal(960, next, &mut heard);
+                signal += energy(&truth);
+                let error: Vec<i16> = truth.iter().zip(&heard).map(|(a, b)| a.saturating_sub(*b)).collect();
+                noise += energy(&error);
+            } else {
+                holed.decode(packet, &mut heard);
+            }
+        }
+        10.0 * (signal / noise).log10()
+    }
+
+    #[test]
+    fn forward_error_correction_rebuilds_what_concealment_can_only_guess() {
+        let tuning = Tuning { inband_fec: true, max_average_bitrate: None, loss: 0.1 };
+        let (rebuilt, guessed) = (rebuilt(&tuning, true), rebuilt(&tuning, false));
+        println!("rebuilt with {rebuilt:.1} dB, guessed with {guessed:.1} dB");
+        assert!(rebuilt > guessed + 6.0, "{rebuilt} {guessed}");
+    }
+
+    #[test]
+    fn error_correction_is_sent_only_to_a_peer_that_uses_it_and_loses_packets() {
+        let silk = |tuning: Tuning| {
+            let mut encoder = encoder(Codec::Opus);
+            encoder.tune(&tuning);
+            let mut payload = Vec::new();
+            speech(48_000, 0.1).chunks_exact(960).for_each(|frame| encoder.encode(frame, &mut payload));
+            // RFC 6716 section 3.1: configurations from 16 on are CELT only.
+            payload[0] >> 3 < 16
+        };
+        let tuning = Tuning { inband_fec: true, max_average_bitrate: None, loss: 0.05 };
+        assert!(silk(tuning));
+        assert!(!silk(Tuning { loss: 0.0, ..tuning }));
+        assert!(!silk(Tuning { inband_fec: false, ..tuning }));
+    }
+
+    #[test]
+    fn the_peers_bit_rate_is_kept() {
+        let octets = |most: Option<u32>| {
+            let mut encoder = encoder(Codec::Opus);
+            encoder.tune(&Tuning { inband_fec: false, max_average_bitrate: most, loss: 0.0 });
+            let mut sum = 0;
+            for frame in speech(48_000, 4.0).chunks_exact(960) {
+                let mut payload = Vec::new();
+                encoder.encode(frame, &mut payload);
+                sum += payload.len();
+            }
+            sum as f64 * 8.0 / 4.0
+        };
+        assert!((24_000.0..40_000.0).contains(&octets(None)), "{}", octets(None));
+        assert!(octets(Some(20_000)) < 22_000.0, "{}", octets(Some(20_000)));
+    }
+
+    #[test]
+    fn stereo_is_heard_as_the_mix_of_both_sides() {
+        let (left, right) = (tone(48_000, 440.0, 1.0), tone(48_000, 1_000.0, 1.0));
+        let both: Vec<i16> = left.iter().zip(&right).flat_map(|(&left, &right)| [left, right]).collect();
+        let mut encoder = opus_rs::OpusEncoder::new(48_000, 2, opus_rs::Application::Audio).unwrap();
+        encoder.bitrate_bps = 96_000;
+        let (mut decoder, mut heard) = (decoder(Codec::Opus), Vec::new());
+        for frame in both.chunks_exact(1_920) {
+            let mut payload = vec![0; 1_275];
+            let written = encoder.encode_i16(frame, 960, &mut payload).unwrap();
+            assert!(payload[0] & 4 != 0, "the packet is mono");
+            assert!(decoder.decode(&payload[..written], &mut heard));
+        }
+        let mixed: Vec<i16> = left.iter().zip(&right).map(|(left, right)| left / 2 + right / 2).collect();
+        let correlation = delayed_correlation(&mixed, &heard, 1_000);
+        assert!(correlation > 0.95, "{correlation}");
+    }
+
+    #[test]
+    fn audio_survives_every_packet_time() {
+        for codec in Codec::ALL {
+            for ptime in [10, 20, 30, 40, 50, 60] {
+                let rate = codec.sample_rate();
+                let original = speech(rate, 1.2);
+                let (mut encoder, mut decoder) = (encoder(codec), decoder(codec));
+                let (mut payload, mut decoded) = (Vec::new(), Vec::new());
+                for frame in original.chunks_exact((rate * ptime / 1_000) as usize) {
+                    encoder.encode(frame, &mut payload);
+                    assert!(decoder.decode(&payload, &mut decoded), "{codec} {ptime}");
+                }
+                assert_eq!(decoded.len(), original.len(), "{codec} {ptime}");
+                let correlation = delayed_correlation(&original, &decoded, rate as usize / 50);
+                assert!(correlation > 0.95, "{codec} {ptime}: {correlation}");
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a session begins with: the engine, the network, and where audio comes from and goes to.
 
+use crate::stage::Chain;
 use siprtc_core::CallId;
 use siprtc_core::ice::IceConfig;
 use siprtc_core::media::{Codec, Direction, MediaEngine};
@@ -27,6 +28,18 @@ pub struct SessionConfig {
     pub direction: Direction,
     /// Packet time in milliseconds, until a negotiation says otherwise.
     pub ptime: u32,
+}
+
+/// What is done to audio on its way. The default is nothing.
+#[derive(Debug, Default)]
+pub struct Processing {
+    /// Between the source and the encoder.
+    pub sending: Chain,
+    /// Between the decoder and the sink; nothing is decoded for [`Sink::Null`].
+    pub receiving: Chain,
+    /// Silence is sent as comfort noise (RFC 3389) where the peer takes it, and as Opus's discontinuous transmission where
+    /// it asks for that (`usedtx=1`); to others it is sent as audio.
+    pub silence_detection: bool,
 }
 
 /// Where the audio comes from that we send.

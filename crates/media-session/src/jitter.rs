@@ -5,7 +5,9 @@
 //! * A packet that is missing while a later one is there is lost: its time is concealed, and the timeline stays.
 //! * Nothing there at all: the network is late. Concealment is put in, and what comes later is played later: the delay
 //!   grows by as much as was needed, and no more.
-//! * A timestamp that jumps while the sequence number does not is the sender's own silence (discontinuous transmission).
+//! * A timestamp that jumps while the sequence number does not is the sender's own silence (discontinuous transmission), also
+//!   when it was first taken for a late packet.
+//! * Comfort noise (RFC 3389) goes on until the next packet's turn, and nothing in it is a loss.
 //! * Surplus delay is taken out again only for a listener who hears it live.
 
 use crate::queue::Arrived;
@@ -25,6 +27,8 @@ const REBUFFER: Duration = Duration::from_millis(40);
 const CAPACITY: usize = 100;
 /// After this long without packets playing stops, and begins anew with the next one.
 const GIVE_UP: Duration = Duration::from_secs(1);
+/// Comfort noise goes on for so long after the last word of it.
+const MAX_NOISE: Duration = Duration::from_secs(60);
 /// A longer pause is not made up for.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 /// A timestamp this far from the expected one begins the timeline anew.
@@ -39,6 +43,8 @@ const SURPLUS_WINDOW: Duration = Duration::from_secs(1);
 pub(crate) enum Play {
     /// Something in place of a lost packet, or of one that is late; `next` is the packet that follows the loss.
     Conceal { units: u32, next: Option<Bytes> },
+    /// Comfort noise; the payload when the sender described it anew.
+    Noise { units: u32, payload: Option<Bytes> },
     /// A packet; shortened if that can be done unheard.
     Packet { payload: Bytes, shorten: bool },
     /// Nothing came for so long and playing had stopped; now it begins again.
@@ -65,6 +71,7 @@ pub(crate) struct JitterBuffer {
     inserted: u32,
     /// The line up to here is silence that the sender meant (an event instead of audio).
     silent_until: Option<u32>,
+    noise: Option<Noise>,
     delay: Delay,
     /// Lowest surplus seen, since when.
     surplus: Option<(Duration, Instant)>,
@@ -73,10 +80,19 @@ pub(crate) struct JitterBuffer {
     concealed: u64,
 }
 
+/// The sender's comfort noise.
+#[derive(Debug)]
+struct Noise {
+    payload: Option<Bytes>,
+    /// Units played since it was described.
+    played: u32,
+}
+
 #[derive(Debug)]
 struct Held {
     timestamp: u32,
     sequence: u16,
+    /// 0 for comfort noise.
     units: u32,
     at: Instant,
     payload: Bytes,
@@ -107,6 +123,7 @@ impl JitterBuffer {
             frame: clock / 50,
             inserted: 0,
             silent_until: None,
+            noise: None,
             delay: Delay::new(),
             surplus: None,
             late: 0,
@@ -120,9 +137,20 @@ impl JitterBuffer {
         self.packets.clear();
         self.delay = Delay::new();
         self.silent_until = None;
+        self.noise = None;
         if self.state != State::Empty {
             self.state = State::Idle(self.play_at);
         }
+    }
+
+    /// Takes a packet of comfort noise.
+    pub(crate) fn insert_noise(&mut self, arrived: Arrived) {
+        self.insert(arrived, 0);
+    }
+
+    /// Whether the sender said that it is silent.
+    pub(crate) fn is_noise(&self) -> bool {
+        self.noise.is_some()
     }
 
     /// Takes a packet that sounds for `units`.
@@ -177,6 +205,7 @@ impl JitterBuffer {
 
     /// The oldest packet that still waits for its turn, once nothing more will come.
     pub(crate) fn take_rest(&mut self) -> Option<Bytes> {
+        while self.packets.pop_front_if(|held| held.units == 0).is_some() {}
         self.packets.pop_front().map(|held| held.payload)
     }
 
@@ -207,13 +236,16 @@ impl JitterBuffer {
         ahead < -self.units(MAX_JUMP_BACK) || ahead > self.units(MAX_PAUSE)
     }
 
-    /// A packet from before the first one came after it, in time.
+    /// A packet from before the first one came after it, in time; or the first after noise, which went on for too long.
     fn rewind(&mut self, packet: &siprtc_core::media::RtpPacket, ahead: i32) -> bool {
         let nothing_played = self.delay.played == 0 && ahead > -self.units(START_DELAY);
-        if nothing_played {
+        let after_noise = self.noise.is_some()
+            && self.packets.is_empty()
+            && packet.sequence.wrapping_sub(self.last_sequence) as i16 > 0;
+        if nothing_played || after_noise {
             self.next = packet.timestamp;
         }
-        nothing_played
+        nothing_played || after_noise
     }
 
     fn poll_idle(&mut self, now: Instant, since: Instant) -> Option<Play> {
@@ -232,6 +264,10 @@ impl JitterBuffer {
             return self.starve(now, stalled);
         };
         let ahead = front.timestamp.wrapping_sub(self.next) as i32;
+        if ahead <= 0 && front.units == 0 {
+            self.hear_noise();
+            return self.poll_playing(now, stalled);
+        }
         if ahead <= 0 {
             return self.play_front();
         }
@@ -240,10 +276,17 @@ impl JitterBuffer {
             // What is missing was bridged already, at least in part.
             let bridged = gap.min(self.inserted);
             self.next = self.next.wrapping_add(bridged);
+            if front.sequence == self.last_sequence.wrapping_add(1) {
+                // Nothing was sent in that time: it was the sender's pause, and nobody missed anything.
+                self.inserted -= bridged;
+            }
             self.count_inserted();
             return self.poll_playing(now, stalled);
         }
         let units = gap.min(self.frame);
+        if self.noise.is_some() {
+            return self.play_noise(units);
+        }
         let own_silence = front.sequence == self.last_sequence.wrapping_add(1) || self.is_silent();
         let next = (gap <= self.frame).then(|| front.payload.clone());
         self.forward(units);
@@ -254,8 +297,29 @@ impl JitterBuffer {
         Some(Play::Conceal { units, next })
     }
 
+    /// The packet in front describes noise, which begins or changes with it.
+    fn hear_noise(&mut self) {
+        if let Some(held) = self.packets.pop_front() {
+            self.count_inserted();
+            self.last_sequence = held.sequence;
+            self.noise = Some(Noise {
+                payload: Some(held.payload),
+                played: 0,
+            });
+        }
+    }
+
+    fn play_noise(&mut self, units: u32) -> Option<Play> {
+        let noise = self.noise.as_mut()?;
+        noise.played = noise.played.saturating_add(units);
+        let payload = noise.payload.take();
+        self.forward(units);
+        Some(Play::Noise { units, payload })
+    }
+
     fn play_front(&mut self) -> Option<Play> {
         let held = self.packets.pop_front()?;
+        self.noise = None;
         self.next = held.timestamp;
         self.frame = held.units;
         self.last_sequence = held.sequence;
@@ -270,6 +334,16 @@ impl JitterBuffer {
     }
 
     fn starve(&mut self, now: Instant, stalled: bool) -> Option<Play> {
+        let limit = self.clock.saturating_mul(MAX_NOISE.as_secs() as u32);
+        match &self.noise {
+            Some(noise) if noise.played < limit => return self.play_noise(self.frame),
+            Some(_) => {
+                self.noise = None;
+                self.state = State::Idle(self.play_at);
+                return None;
+            }
+            None => {}
+        }
         if self.is_silent() {
             let units = self.frame;
             self.forward(units);

@@ -197,6 +197,8 @@ pub struct SessionStats {
     pub recorded: Duration,
     /// Packets that our own queue dropped because we were too slow.
     pub queue_dropped: u64,
+    /// Packets whose payload could not be read, or whose payload type stands for nothing that was negotiated.
+    pub unreadable: u64,
     /// Round-trip time, when known.
     pub round_trip: Option<Duration>,
 }

@@ -7,7 +7,7 @@ use crate::queue::PacketQueue;
 use crate::receive::{Listener, Received, Receiver};
 use crate::recorder::Recorder;
 use crate::send::Sender;
-use crate::{Sink, Source};
+use crate::{Processing, Sink, Source};
 use parking_lot::Mutex;
 use siprtc_core::media::{MediaPeer, NegotiatedAudio};
 use siprtc_core::{Error, Fault, Result};
@@ -36,6 +36,7 @@ pub(crate) struct Ends {
     pub(crate) queue: Arc<PacketQueue>,
     pub(crate) numbers: Arc<Mutex<Received>>,
     pub(crate) events: Arc<Events>,
+    pub(crate) processing: Processing,
 }
 
 impl Pumps {
@@ -48,12 +49,20 @@ impl Pumps {
             queue,
             numbers,
             events,
+            processing,
         } = ends;
+        let Processing {
+            sending,
+            receiving,
+            silence_detection,
+        } = processing;
         let (settings, for_sender) = watch::channel(audio);
         let for_receiver = settings.subscribe();
         let (steps, waiting) = mpsc::channel(dtmf::MAX_WAITING * 2);
         let for_feed = Arc::clone(&events);
-        let sender = spawn_blocking(move || Sender::open(peer, &source, for_feed, waiting))
+        let sender = spawn_blocking(move || {
+            Sender::open(peer, &source, for_feed, waiting, sending, silence_detection)
+        })
             .await
             .map_err(|error| {
                 Error::new(
@@ -68,7 +77,7 @@ impl Pumps {
             Sink::Null => Listener::Nobody,
             Sink::Samples(sink) => Listener::Live(sink),
         };
-        let receiver = Receiver::new(queue, listener, audio, numbers, events);
+        let receiver = Receiver::new(queue, listener, receiving, audio, numbers, events);
         Ok(Pumps {
             settings,
             steps,

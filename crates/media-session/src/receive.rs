@@ -1,12 +1,14 @@
 //! The receiving half: queue, statistics, jitter buffer, decoder, and who listens.
 
 use crate::codec::{self, Decode};
+use crate::comfort::{self, Description, NoiseMaker};
 use crate::conceal::shorten;
 use crate::dtmf::EventReceiver;
 use crate::events::Events;
 use crate::jitter::{JitterBuffer, Play};
 use crate::queue::{Arrived, PacketQueue};
 use crate::recorder::Recorder;
+use crate::stage::Chain;
 use crate::stats::{Reception, Verdict};
 use crate::{AudioSink, SessionEventKind};
 use parking_lot::Mutex;
@@ -26,6 +28,8 @@ const TICK_UNHEARD: Duration = Duration::from_millis(60);
 const STALL: Duration = Duration::from_millis(40);
 /// After this long without a packet [`SessionEventKind::NoMedia`] is told.
 const NO_MEDIA: Duration = Duration::from_secs(10);
+/// The same while the peer said that it is silent: RFC 3389 wants no more than one packet of a silence.
+const NO_MEDIA_IN_SILENCE: Duration = Duration::from_secs(60);
 
 /// The receiving half's numbers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +43,7 @@ pub(crate) struct Received {
     pub(crate) concealed: Duration,
     pub(crate) recorded: Duration,
     pub(crate) overflowed: u64,
+    pub(crate) unreadable: u64,
 }
 
 /// Who listens.
@@ -63,12 +68,15 @@ pub(crate) struct Receiver {
     events: Arc<Events>,
     last_packet: Instant,
     told_no_media: bool,
+    /// Packets that neither the codec nor anything else negotiated can read.
+    unreadable: u64,
 }
 
 impl Receiver {
     pub(crate) fn new(
         queue: Arc<PacketQueue>,
         listener: Listener,
+        stages: Chain,
         audio: NegotiatedAudio,
         numbers: Arc<Mutex<Received>>,
         events: Arc<Events>,
@@ -85,14 +93,18 @@ impl Receiver {
             voice: Voice {
                 codec: audio.codec,
                 decoder: None,
+                noise: None,
+                stages,
                 listener,
                 samples: Vec::new(),
+                unreadable: 0,
             },
             audio,
             numbers,
             events,
             last_packet: now,
             told_no_media: false,
+            unreadable: 0,
         }
     }
 
@@ -155,10 +167,20 @@ impl Receiver {
             self.reception.arrival(arrived.at, packet.timestamp, clock);
             match codec::packet_units(self.audio.codec, &packet.payload) {
                 Some(units) => self.buffer.insert(arrived, units),
-                None => tracing::trace!(call_id = %self.events.call, "an unreadable payload"),
+                None => self.unreadable += 1,
             }
+        } else if self.is_noise(packet.payload_type) {
+            if Description::parse(&packet.payload).is_none() {
+                self.unreadable += 1;
+                return;
+            }
+            let clock = self.audio.codec.clock_rate();
+            self.reception.arrival(arrived.at, packet.timestamp, clock);
+            self.buffer.insert_noise(arrived);
         } else if self.is_event(packet.payload_type) {
             self.hear_event(&arrived);
+        } else {
+            self.unreadable += 1;
         }
     }
 
@@ -168,6 +190,7 @@ impl Receiver {
             .events_heard
             .packet(arrived.packet.timestamp, &arrived.packet.payload, clock)
         else {
+            self.unreadable += 1;
             return;
         };
         let units = u64::from(heard.units) * u64::from(audio_clock) / u64::from(clock.max(1));
@@ -183,7 +206,14 @@ impl Receiver {
         payload_type == self.audio.payload_type || payload_type == self.audio.codec.payload_type()
     }
 
-    /// Nothing but audio and events is offered: what has a dynamic type and is not the one is the other.
+    /// Comfort noise has a static type (RFC 3389 section 4), and one of its own where its clock is another. A gateway to the
+    /// telephone network may send it without having said so.
+    fn is_noise(&self, payload_type: u8) -> bool {
+        payload_type == comfort::PAYLOAD_TYPE
+            || self.audio.parameters.comfort_noise.is_some_and(|(own, _)| payload_type == own)
+    }
+
+    /// Nothing but audio, noise and events is offered: what has a dynamic type and is not the others is an event.
     fn is_event(&self, payload_type: u8) -> bool {
         self.audio
             .telephone_event
@@ -213,10 +243,14 @@ impl Receiver {
         let since = now.saturating_duration_since(self.last_packet);
         if !self.audio.direction.receives() {
             self.last_packet = now;
-        } else if since >= NO_MEDIA && !self.told_no_media {
+        } else if since >= self.patience() && !self.told_no_media {
             self.told_no_media = true;
             self.events.emit(SessionEventKind::NoMedia { since });
         }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.buffer.is_noise() { NO_MEDIA_IN_SILENCE } else { NO_MEDIA }
     }
 
     fn change(&mut self, audio: NegotiatedAudio) {
@@ -229,6 +263,7 @@ impl Receiver {
             self.past.2 += old.concealed();
             self.voice.codec = audio.codec;
             self.voice.decoder = None;
+            self.voice.noise = None;
         }
         if audio.direction.receives() && !self.audio.direction.receives() {
             self.last_packet = Instant::now();
@@ -247,6 +282,7 @@ impl Receiver {
             concealed: self.past.2 + self.buffer.concealed(),
             recorded: self.voice.recorded(),
             overflowed: self.past.1 + self.buffer.overflowed,
+            unreadable: self.unreadable + self.voice.unreadable,
         };
     }
 
@@ -285,8 +321,11 @@ impl Receiver {
 struct Voice {
     codec: Codec,
     decoder: Option<Box<dyn Decode>>,
+    noise: Option<NoiseMaker>,
+    stages: Chain,
     listener: Listener,
     samples: Vec<i16>,
+    unreadable: u64,
 }
 
 impl Voice {
@@ -306,6 +345,7 @@ impl Voice {
                 shorten: surplus,
             } => {
                 if !decoder.decode(&payload, &mut self.samples) {
+                    self.unreadable += 1;
                     let units = codec::packet_units(self.codec, &payload).unwrap_or(0);
                     decoder.conceal((units * per_unit) as usize, None, &mut self.samples);
                 }
@@ -317,6 +357,13 @@ impl Voice {
                 decoder.conceal((units * per_unit) as usize, next.as_deref(), &mut self.samples);
                 trailing = self.samples.iter().all(|&sample| sample == 0);
             }
+            Play::Noise { units, payload } => {
+                let maker = self.noise.get_or_insert_with(|| NoiseMaker::new(rate));
+                if let Some(description) = payload.as_deref().and_then(Description::parse) {
+                    maker.describe(description);
+                }
+                maker.make((units * per_unit) as usize, &mut self.samples);
+            }
             Play::Silence { units } => self.samples.resize((units * per_unit) as usize, 0),
             Play::Pause(time) => {
                 if let Listener::Recorder(recorder) = &mut self.listener {
@@ -325,6 +372,7 @@ impl Voice {
                 return Ok(0);
             }
         }
+        self.stages.process(rate, &mut self.samples);
         match &mut self.listener {
             Listener::Live(sink) => sink.write(rate, &self.samples),
             Listener::Nobody => {}

@@ -1,13 +1,16 @@
 //! The sending half: a packet every packet time, by absolute deadlines.
 
-use crate::codec::{self, Encode};
+use crate::bridge::noise_type;
+use crate::codec::{self, Encode, Tuning};
 use crate::dtmf::{EventSender, Step};
 use crate::events::Events;
+use crate::silence::{Discontinuous, Means, Transmit};
+use crate::stage::Chain;
 use crate::source::{Feed, Filled};
 use crate::{SessionEventKind, Source};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use siprtc_core::media::{Codec, MediaPeer, NegotiatedAudio, RtpPacket};
+use siprtc_core::media::{AudioParameters, Codec, MediaPeer, NegotiatedAudio, RtpPacket};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +24,10 @@ const MAX_BURST: Duration = Duration::from_millis(500);
 /// left to say.
 const SETTLED_SILENCE: u32 = 10;
 
+/// How often the peer's reports of loss are looked at, where something depends on them (RFC 3550 section 6.2: reports come
+/// every five seconds).
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Sends one peer's audio until its settings are closed.
 pub(crate) struct Sender {
     peer: Arc<dyn MediaPeer>,
@@ -29,22 +36,39 @@ pub(crate) struct Sender {
     steps: mpsc::Receiver<Step>,
     dtmf: EventSender,
     coder: Option<Coder>,
+    stages: Chain,
+    /// Silence need not be sent.
+    silence_detection: bool,
+    discontinuous: Discontinuous,
+    /// The loss that the peer reported, and when it was looked at.
+    loss: (f64, Option<Instant>),
     frame: Vec<i16>,
     sequence: u16,
     timestamp: u32,
     marker: bool,
     /// A first packet's audio that the path, not being up, has not taken yet.
-    held: Option<Bytes>,
+    held: Option<Frame>,
     started: bool,
+}
+
+/// What is sent in a packet time.
+#[derive(Clone)]
+enum Frame {
+    Audio(Bytes),
+    /// Comfort noise.
+    Noise(Bytes),
+    Nothing,
 }
 
 struct Coder {
     codec: Codec,
+    tuning: Tuning,
     /// `None` while settled silence is sent: an Opus encoder is a quarter of a megabyte.
     encoder: Option<Box<dyn Encode>>,
     payload: Vec<u8>,
     silent: u32,
-    silence: Option<Bytes>,
+    /// For frames of so many samples.
+    silence: Option<(usize, Bytes)>,
 }
 
 impl Sender {
@@ -54,6 +78,8 @@ impl Sender {
         source: &Source,
         events: Arc<Events>,
         steps: mpsc::Receiver<Step>,
+        stages: Chain,
+        silence_detection: bool,
     ) -> siprtc_core::Result<Self> {
         Ok(Sender {
             peer,
@@ -62,6 +88,10 @@ impl Sender {
             steps,
             dtmf: EventSender::default(),
             coder: None,
+            stages,
+            silence_detection,
+            discontinuous: Discontinuous::default(),
+            loss: (0.0, None),
             frame: Vec::new(),
             // RFC 3711 section 3.3.1: a first number below 2^15 keeps a lost first packet from confusing the roll-over count.
             sequence: rand::random::<u16>() & 0x7fff,
@@ -89,7 +119,7 @@ impl Sender {
                 }
                 () = events.connected.notified(), if self.held.is_some() => due = Instant::now(),
                 () = sleep_until(due) => {
-                    let ptime = codec::usable_ptime(audio.codec, audio.ptime);
+                    let ptime = codec::usable_ptime(audio.ptime);
                     due = self.skip_what_was_missed(due, ptime, audio.codec);
                     self.packet_time(&audio, ptime).await;
                     due += Duration::from_millis(u64::from(ptime));
@@ -128,9 +158,10 @@ impl Sender {
     }
 
     async fn send(&mut self, audio: &NegotiatedAudio, ptime: u32) {
-        let payload = match self.held.take() {
-            Some(payload) => payload,
-            None => self.audio(audio.codec, ptime).await,
+        self.hear_reports(&audio.parameters).await;
+        let frame = match self.held.take() {
+            Some(frame) => frame,
+            None => self.audio(audio, ptime).await,
         };
         let event = match audio.telephone_event {
             Some((payload_type, clock)) if self.started => self
@@ -144,20 +175,31 @@ impl Sender {
             Some((payload_type, event)) => {
                 self.packet(payload_type, event.marker, event.timestamp, event.payload)
             }
-            None if payload.is_empty() => return,
-            None => self.packet(audio.payload_type, self.marker, self.timestamp, payload.clone()),
+            None => match (&frame, noise_type(audio)) {
+                (Frame::Audio(payload), _) if !payload.is_empty() => {
+                    self.packet(audio.payload_type, self.marker, self.timestamp, payload.clone())
+                }
+                (Frame::Noise(payload), Some(payload_type)) => {
+                    self.packet(payload_type, false, self.timestamp, payload.clone())
+                }
+                _ => {
+                    self.marker = true;
+                    return;
+                }
+            },
         };
         match self.peer.send(packet).await {
             Ok(()) => {
                 self.sequence = self.sequence.wrapping_add(1);
-                self.marker = false;
+                // RFC 3551 section 4.1: the first audio after a silence is marked.
+                self.marker = self.silence_detection && self.discontinuous.is_silent();
                 if !self.started {
                     self.started = true;
                     self.events.emit(SessionEventKind::FirstPacketSent);
                 }
             }
             // The path is not up yet: the source waits for it.
-            Err(_) if !self.started => self.held = Some(payload),
+            Err(_) if !self.started => self.held = Some(frame),
             Err(error) => {
                 tracing::trace!(call_id = %self.events.call, session = %self.events.session, %error, "not sent");
                 self.marker = true;
@@ -177,12 +219,22 @@ impl Sender {
         }
     }
 
+    /// Looks at what the peer reports, where forward error correction depends on it.
+    async fn hear_reports(&mut self, parameters: &AudioParameters) {
+        let now = Instant::now();
+        let due = self.loss.1.is_none_or(|last| now.saturating_duration_since(last) >= REPORT_INTERVAL);
+        if parameters.inband_fec && due {
+            self.loss = (self.peer.stats().await.remote_loss.unwrap_or(0.0), Some(now));
+        }
+    }
+
     /// The next frame of the source, encoded.
-    async fn audio(&mut self, codec: Codec, ptime: u32) -> Bytes {
+    async fn audio(&mut self, audio: &NegotiatedAudio, ptime: u32) -> Frame {
+        let codec = audio.codec;
         let rate = codec.sample_rate();
         self.frame.resize((rate * ptime / 1_000) as usize, 0);
         let filled = self.feed.fill(rate, &mut self.frame).await;
-        let silent = matches!(filled, Filled::Silence);
+        let mut silent = matches!(filled, Filled::Silence);
         match filled {
             Filled::Ended => self.events.emit(SessionEventKind::SourceEnded),
             Filled::Failed(error) => {
@@ -192,11 +244,34 @@ impl Sender {
             }
             Filled::Audio | Filled::Silence => {}
         }
+        if !self.stages.is_empty() {
+            self.stages.process(rate, &mut self.frame);
+            silent = silent && self.frame.iter().all(|&sample| sample == 0);
+        }
+        match self.transmit(audio) {
+            Transmit::Audio => {}
+            Transmit::Noise(payload) => return Frame::Noise(payload),
+            Transmit::Nothing => return Frame::Nothing,
+        }
         let coder = match &mut self.coder {
             Some(coder) if coder.codec == codec => coder,
             coder => coder.insert(Coder::new(codec)),
         };
-        coder.encode(&self.frame, silent)
+        let mut tuning = Tuning::of(&audio.parameters);
+        tuning.loss = self.loss.0;
+        coder.tune(tuning);
+        Frame::Audio(coder.encode(&self.frame, silent))
+    }
+
+    /// Whether the frame is sent, and as what.
+    fn transmit(&mut self, audio: &NegotiatedAudio) -> Transmit {
+        let means = match noise_type(audio) {
+            _ if !self.silence_detection => return Transmit::Audio,
+            Some(_) => Means::ComfortNoise,
+            None if audio.parameters.dtx && audio.codec == Codec::Opus => Means::Frames,
+            None => return Transmit::Audio,
+        };
+        self.discontinuous.frame(audio.codec.sample_rate(), &self.frame, means)
     }
 }
 
@@ -204,6 +279,7 @@ impl Coder {
     fn new(codec: Codec) -> Self {
         Coder {
             codec,
+            tuning: Tuning::default(),
             encoder: None,
             payload: Vec::new(),
             silent: 0,
@@ -211,14 +287,32 @@ impl Coder {
         }
     }
 
+    fn tune(&mut self, tuning: Tuning) {
+        if tuning == self.tuning {
+            return;
+        }
+        self.tuning = tuning;
+        if let Some(encoder) = &mut self.encoder {
+            encoder.tune(&tuning);
+        }
+    }
+
     fn encode(&mut self, frame: &[i16], silent: bool) -> Bytes {
         if silent && self.encoder.is_none() {
-            return self
-                .silence
-                .get_or_insert_with(|| settled_silence(self.codec, frame.len()))
-                .clone();
+            return match &self.silence {
+                Some((samples, silence)) if *samples == frame.len() => silence.clone(),
+                _ => {
+                    let silence = settled_silence(self.codec, frame.len());
+                    self.silence = Some((frame.len(), silence.clone()));
+                    silence
+                }
+            };
         }
-        let encoder = self.encoder.get_or_insert_with(|| codec::encoder(self.codec));
+        let encoder = self.encoder.get_or_insert_with(|| {
+            let mut encoder = codec::encoder(self.codec);
+            encoder.tune(&self.tuning);
+            encoder
+        });
         encoder.encode(frame, &mut self.payload);
         let payload = Bytes::copy_from_slice(&self.payload);
         self.silent = if silent { self.silent + 1 } else { 0 };
@@ -270,6 +364,13 @@ mod tests {
             let loudest = heard.iter().map(|sample| sample.unsigned_abs()).max().unwrap();
             assert!(loudest <= 32, "{codec}: {loudest}");
         }
+    }
+
+    #[test]
+    fn silence_follows_a_change_of_the_packet_time() {
+        let mut coder = Coder::new(Codec::Pcmu);
+        let lengths = [160, 480, 160].map(|samples| coder.encode(&vec![0; samples], true).len());
+        assert_eq!(lengths, [160, 480, 160]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::pump::{Ends, Pumps};
 use crate::queue::PacketQueue;
 use crate::receive::Received;
 use crate::source::Feed;
-use crate::{SessionStats, Source};
+use crate::{Processing, SessionStats, Source};
 use parking_lot::Mutex;
 use siprtc_core::ice::Candidate;
 use siprtc_core::media::{
@@ -35,6 +35,8 @@ pub(crate) struct Work {
     peer: Option<Arc<dyn MediaPeer>>,
     pumps: Option<Pumps>,
     audio: Option<NegotiatedAudio>,
+    /// Until audio begins. In a mutex because a stage need not be `Sync`.
+    processing: Mutex<Processing>,
     closed: bool,
 }
 
@@ -49,8 +51,13 @@ impl Work {
             peer: None,
             pumps: None,
             audio: None,
+            processing: Mutex::default(),
             closed: false,
         }
+    }
+
+    pub(crate) fn set_processing(&mut self, processing: Processing) {
+        *self.processing.get_mut() = processing;
     }
 
     pub(crate) async fn create_offer(&mut self) -> Result<String> {
@@ -104,6 +111,7 @@ impl Work {
                     queue: Arc::clone(&self.queue),
                     numbers: Arc::clone(&self.numbers),
                     events: Arc::clone(&self.events),
+                    processing: std::mem::take(self.processing.get_mut()),
                 };
                 self.pumps = Some(Pumps::start(ends, audio).await?);
             }
@@ -181,6 +189,7 @@ impl Work {
             buffer_delay: received.buffer_delay,
             concealed: received.concealed,
             recorded: received.recorded,
+            unreadable: received.unreadable,
             queue_dropped: self.queue.dropped() + received.overflowed,
             round_trip: transport.round_trip,
             ..SessionStats::default()

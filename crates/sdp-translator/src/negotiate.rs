@@ -1,7 +1,7 @@
 //! What an offer and its answer agreed on.
 
 use crate::sdp::{Encoding, Sdp, Section, is_unspecified};
-use siprtc_core::media::{Codec, Direction, NegotiatedAudio};
+use siprtc_core::media::{AudioParameters, Codec, Direction, NegotiatedAudio};
 use siprtc_core::{Error, Fault, Result};
 
 /// Packet time when the peer does not say (RFC 3551 section 4.2), in milliseconds.
@@ -86,6 +86,7 @@ fn negotiate(local: &str, remote: &str, answerer: Option<Answerer>) -> Result<Ne
         telephone_event: telephone_event(&offered, &accepted, codec),
         direction: direction(&local, ours, &remote, theirs),
         ptime: ptime(&remote, theirs),
+        parameters: AudioParameters::default(),
     })
 }
 

@@ -94,11 +94,8 @@ pub(crate) async fn connect(alice: &End, bob: &End, audio: NegotiatedAudio) {
 
 pub(crate) fn audio(codec: Codec) -> NegotiatedAudio {
     NegotiatedAudio {
-        codec,
-        payload_type: codec.payload_type(),
         telephone_event: Some((101, 8_000)),
-        direction: Direction::SendRecv,
-        ptime: 20,
+        ..NegotiatedAudio::of(codec)
     }
 }
 
