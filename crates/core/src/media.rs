@@ -424,11 +424,15 @@ mod tests {
 
     #[test]
     fn the_parameters_of_opus_are_read_from_its_fmtp() {
-        let said = AudioParameters::from_opus_fmtp("minptime=10; useinbandfec=1;maxaveragebitrate=20000;usedtx=1");
+        let said =
+            AudioParameters::from_opus_fmtp("minptime=10; useinbandfec=1;maxaveragebitrate=20000;usedtx=1");
         assert!(said.inband_fec && said.dtx);
         assert_eq!(said.max_average_bitrate, Some(20_000));
         let nothing = AudioParameters::default();
-        assert_eq!(AudioParameters::from_opus_fmtp("useinbandfec=0;maxaveragebitrate=5"), nothing);
+        assert_eq!(
+            AudioParameters::from_opus_fmtp("useinbandfec=0;maxaveragebitrate=5"),
+            nothing
+        );
         assert_eq!(AudioParameters::from_opus_fmtp(";;=;usedtx"), nothing);
     }
 

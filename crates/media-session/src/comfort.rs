@@ -32,8 +32,7 @@ impl Description {
         let mut reflections = [0.0; MAX_ORDER];
         for (reflection, &octet) in reflections.iter_mut().zip(spectrum) {
             // RFC 3389 section 3.2: 0 to 254 with 127 in the middle; 255 is reserved.
-            *reflection =
-                ((f32::from(octet) - 127.0) / 127.0).clamp(-MOST_REFLECTION, MOST_REFLECTION);
+            *reflection = ((f32::from(octet) - 127.0) / 127.0).clamp(-MOST_REFLECTION, MOST_REFLECTION);
         }
         Some(Description {
             dbov: -f32::from(level & 0x7f),
@@ -124,7 +123,12 @@ impl NoiseMaker {
 }
 
 fn excitation(description: &Description) -> f32 {
-    let left: f32 = description.reflections.iter().take(description.order).map(|k| 1.0 - k * k).product();
+    let left: f32 = description
+        .reflections
+        .iter()
+        .take(description.order)
+        .map(|k| 1.0 - k * k)
+        .product();
     rms_of(description.dbov) * left.sqrt()
 }
 
@@ -146,7 +150,11 @@ impl NoiseWatcher {
         self.power = self.power * old + power * (1.0 - old);
         for (lag, sum) in self.correlation.iter_mut().enumerate() {
             let later = frame.get(lag..).unwrap_or_default();
-            let product: f64 = frame.iter().zip(later).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            let product: f64 = frame
+                .iter()
+                .zip(later)
+                .map(|(&a, &b)| f64::from(a) * f64::from(b))
+                .sum();
             *sum = *sum * old + product * (1.0 - old);
         }
     }
@@ -176,7 +184,9 @@ impl NoiseWatcher {
         let mut filter = [0.0f64; ORDER + 1];
         filter[0] = 1.0;
         for order in 1..=ORDER {
-            let sum: f64 = (0..order).map(|index| filter[index] * self.correlation[order - index]).sum();
+            let sum: f64 = (0..order)
+                .map(|index| filter[index] * self.correlation[order - index])
+                .sum();
             let reflection = (-sum / error).clamp(-1.0, 1.0);
             let before = filter;
             for index in 1..=order {
@@ -222,7 +232,10 @@ mod tests {
     /// Power below a quarter of the rate against all of it, by the first difference.
     fn low_share(samples: &[i16]) -> f64 {
         let sum = |sign: f64| -> f64 {
-            samples.windows(2).map(|pair| (f64::from(pair[1]) + sign * f64::from(pair[0])).powi(2)).sum()
+            samples
+                .windows(2)
+                .map(|pair| (f64::from(pair[1]) + sign * f64::from(pair[0])).powi(2))
+                .sum()
         };
         sum(1.0) / (sum(1.0) + sum(-1.0))
     }

@@ -375,3 +375,92 @@ proptest! {
         prop_assert!(played <= 8 * 4_000 + 1_600, "{played}");
     }
 }
+
+/// A packet of a given time, and how it comes.
+fn at(bench: &Bench, ms: u64, sequence: u16, timestamp: u32) -> Arrived {
+    let mut packet = packet(u32::from(sequence));
+    (packet.sequence, packet.timestamp) = (sequence, timestamp);
+    Arrived {
+        at: bench.start + Duration::from_millis(ms),
+        packet,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn comfort_noise_fills_the_time_to_the_next_packet_and_nothing_is_concealed() {
+    let mut bench = Bench::new(true);
+    let first = at(&bench, 0, 0, 0);
+    bench.buffer.insert(first, FRAME);
+    let noise = at(&bench, 20, 1, FRAME);
+    bench.buffer.insert_noise(noise);
+    (0..=1_000).step_by(10).for_each(|ms| bench.play(ms));
+    assert!(bench.buffer.is_noise());
+    let voice = at(&bench, 1_010, 2, FRAME * 50);
+    bench.buffer.insert(voice, FRAME);
+    (1_010..=1_080).step_by(10).for_each(|ms| bench.play(ms));
+    assert!(!bench.buffer.is_noise());
+    let described = bench
+        .played
+        .iter()
+        .filter(|play| matches!(play, Play::Noise { payload: Some(_), .. }));
+    assert_eq!(described.count(), 1);
+    let units: u32 = bench
+        .played
+        .iter()
+        .map(|play| match play {
+            Play::Noise { units, .. } => *units,
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(units, FRAME * 49);
+    assert_eq!(
+        (bench.concealed_frames(), bench.buffer.concealed()),
+        (0, Duration::ZERO)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voice_that_comes_early_by_the_senders_clock_ends_the_noise() {
+    let mut bench = Bench::new(true);
+    let noise = at(&bench, 0, 0, 0);
+    bench.buffer.insert_noise(noise);
+    (0..=1_000).step_by(10).for_each(|ms| bench.play(ms));
+    // 1000 ms here are 900 ms there.
+    let voice = at(&bench, 1_000, 1, 7_200);
+    bench.buffer.insert(voice, FRAME);
+    (1_000..=1_080).step_by(10).for_each(|ms| bench.play(ms));
+    assert_eq!(bench.buffer.late, 0);
+    assert!(
+        bench
+            .played
+            .iter()
+            .any(|play| matches!(play, Play::Packet { .. }))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_without_a_word_is_no_concealment_once_it_is_known_to_be_one() {
+    let mut bench = Bench::new(true);
+    for number in 0..5u16 {
+        let packet = at(&bench, u64::from(number) * 20, number, FRAME * u32::from(number));
+        bench.buffer.insert(packet, FRAME);
+    }
+    (0..=500).step_by(10).for_each(|ms| bench.play(ms));
+    assert!(bench.concealed_frames() > 0);
+    // The sender was silent for 20 packets, and its numbers go on.
+    let voice = at(&bench, 500, 5, FRAME * 25);
+    bench.buffer.insert(voice, FRAME);
+    (500..=700).step_by(10).for_each(|ms| bench.play(ms));
+    assert_eq!(bench.numbers().last(), Some(&5));
+    assert_eq!(bench.buffer.concealed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn noise_that_nobody_renews_ends() {
+    let mut bench = Bench::new(true);
+    let noise = at(&bench, 0, 0, 0);
+    bench.buffer.insert_noise(noise);
+    (0..=70_000).step_by(20).for_each(|ms| bench.play(ms));
+    assert!(!bench.buffer.is_noise());
+    assert_eq!(bench.played.len() as u64, MAX_NOISE.as_millis() as u64 / 20);
+}

@@ -14,7 +14,10 @@ pub fn level_dbov(frame: &[i16]) -> f32 {
     if frame.is_empty() {
         return SILENT_DBOV;
     }
-    let sum: u64 = frame.iter().map(|&sample| u64::from(sample.unsigned_abs()).pow(2)).sum();
+    let sum: u64 = frame
+        .iter()
+        .map(|&sample| u64::from(sample.unsigned_abs()).pow(2))
+        .sum();
     let mean = sum as f64 / frame.len() as f64 / (32_768.0 * 32_768.0);
     if mean <= 0.0 {
         return SILENT_DBOV;

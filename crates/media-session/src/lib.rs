@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod actor;
+pub mod bench;
 mod bridge;
 mod codec;
 mod comfort;
@@ -27,6 +28,8 @@ mod silence;
 mod source;
 mod stage;
 mod stats;
+#[cfg(feature = "voice-processing")]
+mod voice;
 mod wav;
 mod work;
 
@@ -40,3 +43,5 @@ pub use messages::{
 };
 pub use mixer::{LegId, LegStats, Mixer, MixerConfig};
 pub use stage::{Chain, Gain, GainControl, Level, LevelMeter, SilenceDetector, Stage, StageSwitch};
+#[cfg(feature = "voice-processing")]
+pub use voice::{MicrophoneStage, SpeakerStage, VoiceProcessing};

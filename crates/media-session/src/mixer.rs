@@ -115,8 +115,10 @@ impl Mixer {
     pub fn join(&mut self, rate: u32) -> Result<LegId> {
         check_rate(rate)?;
         if self.legs.len() >= MAX_LEGS {
-            return Err(Error::new(Fault::ApiMisuse, MIX, format!("{MAX_LEGS} legs are there"))
-                .advice("open another conference"));
+            return Err(
+                Error::new(Fault::ApiMisuse, MIX, format!("{MAX_LEGS} legs are there"))
+                    .advice("open another conference"),
+            );
         }
         let id = LegId(self.fresh);
         self.fresh += 1;
@@ -176,7 +178,12 @@ impl Mixer {
         }
         for leg in self.legs.values_mut() {
             self.mixed.clear();
-            self.mixed.extend(self.sum.iter().zip(&leg.own).map(|(sum, own)| saturate(sum - own)));
+            self.mixed.extend(
+                self.sum
+                    .iter()
+                    .zip(&leg.own)
+                    .map(|(sum, own)| saturate(sum - own)),
+            );
             leg.heard.clear();
             leg.outward.push(&self.mixed, &mut leg.heard);
         }
@@ -274,7 +281,10 @@ mod tests {
         let tones: Vec<Vec<i16>> = legs
             .iter()
             .map(|(rate, hz, gain)| {
-                tone(*rate, *hz, 1.0).iter().map(|sample| (f32::from(*sample) * gain) as i16).collect()
+                tone(*rate, *hz, 1.0)
+                    .iter()
+                    .map(|sample| (f32::from(*sample) * gain) as i16)
+                    .collect()
             })
             .collect();
         let mut heard = vec![Vec::new(); legs.len()];
@@ -294,7 +304,10 @@ mod tests {
     #[test]
     fn each_leg_hears_the_others_and_not_itself_at_any_rates() {
         for rate in RATES {
-            let config = MixerConfig { rate, ..MixerConfig::default() };
+            let config = MixerConfig {
+                rate,
+                ..MixerConfig::default()
+            };
             let legs = [(8_000, 440.0, 0.4), (16_000, 700.0, 0.4), (48_000, 1_130.0, 0.4)];
             for (own, (heard, (rate, ..))) in confer(config, &legs).iter().zip(legs).enumerate() {
                 for (other, (_, hz, _)) in legs.iter().enumerate() {
@@ -312,8 +325,16 @@ mod tests {
 
     #[test]
     fn only_the_loudest_are_heard() {
-        let config = MixerConfig { loudest: 2, ..MixerConfig::default() };
-        let legs = [(16_000, 300.0, 0.5), (16_000, 500.0, 0.3), (16_000, 900.0, 0.05), (16_000, 1_300.0, 0.0)];
+        let config = MixerConfig {
+            loudest: 2,
+            ..MixerConfig::default()
+        };
+        let legs = [
+            (16_000, 300.0, 0.5),
+            (16_000, 500.0, 0.3),
+            (16_000, 900.0, 0.05),
+            (16_000, 1_300.0, 0.0),
+        ];
         let heard = confer(config, &legs);
         let share = |leg: usize, hz: f64| delayed_correlation(&tone(16_000, hz, 1.0), &heard[leg], 100);
         assert!(share(3, 300.0) > 0.8 && share(3, 500.0) > 0.4 && share(3, 900.0) < 0.03);
@@ -323,8 +344,11 @@ mod tests {
     #[test]
     fn a_leg_that_is_late_is_silence_and_one_that_is_too_fast_loses_its_oldest() {
         let mut mixer = Mixer::new(MixerConfig::default()).unwrap();
-        let (late, fast, other) =
-            (mixer.join(16_000).unwrap(), mixer.join(16_000).unwrap(), mixer.join(16_000).unwrap());
+        let (late, fast, other) = (
+            mixer.join(16_000).unwrap(),
+            mixer.join(16_000).unwrap(),
+            mixer.join(16_000).unwrap(),
+        );
         mixer.feed(late, &[5_000; 319]);
         mixer.feed(fast, &[0; 16_000]);
         mixer.mix();
@@ -348,7 +372,12 @@ mod tests {
             mixer.feed(speaker, &[10_000; 320]);
             mixer.mix();
         }
-        assert!(mixer.heard(listener).iter().all(|sample| sample.abs_diff(1_000) <= 2));
+        assert!(
+            mixer
+                .heard(listener)
+                .iter()
+                .all(|sample| sample.abs_diff(1_000) <= 2)
+        );
     }
 
     proptest! {

@@ -125,7 +125,12 @@ fn make(ratio: usize) -> Filters {
     let down = taps.iter().rev().map(|tap| (tap / sum) as f32).collect();
     let up = (0..ratio)
         .map(|phase| {
-            let mut taps: Vec<f32> = taps.iter().skip(phase).step_by(ratio).map(|tap| *tap as f32).collect();
+            let mut taps: Vec<f32> = taps
+                .iter()
+                .skip(phase)
+                .step_by(ratio)
+                .map(|tap| *tap as f32)
+                .collect();
             taps.reverse();
             let sum: f32 = taps.iter().sum();
             taps.iter_mut().for_each(|tap| *tap /= sum);
@@ -186,9 +191,17 @@ mod tests {
 
     #[test]
     fn what_the_lower_rate_cannot_hold_does_not_fold_back() {
-        for (from, to, hz) in [(48_000, 8_000, 4_500.0), (16_000, 8_000, 5_000.0), (48_000, 16_000, 9_000.0)] {
+        for (from, to, hz) in [
+            (48_000, 8_000, 4_500.0),
+            (16_000, 8_000, 5_000.0),
+            (48_000, 16_000, 9_000.0),
+        ] {
             let out = through(from, to, &tone(from, hz, 0.5));
-            let loudest = out[200..].iter().map(|sample| sample.unsigned_abs()).max().unwrap();
+            let loudest = out[200..]
+                .iter()
+                .map(|sample| sample.unsigned_abs())
+                .max()
+                .unwrap();
             assert!(loudest < 20, "{from} to {to}: {loudest} of 16000");
         }
     }

@@ -63,15 +63,15 @@ impl Pumps {
         let sender = spawn_blocking(move || {
             Sender::open(peer, &source, for_feed, waiting, sending, silence_detection)
         })
-            .await
-            .map_err(|error| {
-                Error::new(
-                    Fault::Backend,
-                    "begin audio",
-                    "the thread that opens the source ended",
-                )
-                .caused_by(error)
-            })??;
+        .await
+        .map_err(|error| {
+            Error::new(
+                Fault::Backend,
+                "begin audio",
+                "the thread that opens the source ended",
+            )
+            .caused_by(error)
+        })??;
         let listener = match sink {
             Sink::File { path } => Listener::Recorder(Box::new(Recorder::to_file(&path))),
             Sink::Null => Listener::Nobody,

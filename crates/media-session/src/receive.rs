@@ -210,7 +210,11 @@ impl Receiver {
     /// telephone network may send it without having said so.
     fn is_noise(&self, payload_type: u8) -> bool {
         payload_type == comfort::PAYLOAD_TYPE
-            || self.audio.parameters.comfort_noise.is_some_and(|(own, _)| payload_type == own)
+            || self
+                .audio
+                .parameters
+                .comfort_noise
+                .is_some_and(|(own, _)| payload_type == own)
     }
 
     /// Nothing but audio, noise and events is offered: what has a dynamic type and is not the others is an event.
@@ -250,7 +254,11 @@ impl Receiver {
     }
 
     fn patience(&self) -> Duration {
-        if self.buffer.is_noise() { NO_MEDIA_IN_SILENCE } else { NO_MEDIA }
+        if self.buffer.is_noise() {
+            NO_MEDIA_IN_SILENCE
+        } else {
+            NO_MEDIA
+        }
     }
 
     fn change(&mut self, audio: NegotiatedAudio) {

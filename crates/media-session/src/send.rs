@@ -5,8 +5,8 @@ use crate::codec::{self, Encode, Tuning};
 use crate::dtmf::{EventSender, Step};
 use crate::events::Events;
 use crate::silence::{Discontinuous, Means, Transmit};
-use crate::stage::Chain;
 use crate::source::{Feed, Filled};
+use crate::stage::Chain;
 use crate::{SessionEventKind, Source};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -222,7 +222,10 @@ impl Sender {
     /// Looks at what the peer reports, where forward error correction depends on it.
     async fn hear_reports(&mut self, parameters: &AudioParameters) {
         let now = Instant::now();
-        let due = self.loss.1.is_none_or(|last| now.saturating_duration_since(last) >= REPORT_INTERVAL);
+        let due = self
+            .loss
+            .1
+            .is_none_or(|last| now.saturating_duration_since(last) >= REPORT_INTERVAL);
         if parameters.inband_fec && due {
             self.loss = (self.peer.stats().await.remote_loss.unwrap_or(0.0), Some(now));
         }
@@ -271,7 +274,8 @@ impl Sender {
             None if audio.parameters.dtx && audio.codec == Codec::Opus => Means::Frames,
             None => return Transmit::Audio,
         };
-        self.discontinuous.frame(audio.codec.sample_rate(), &self.frame, means)
+        self.discontinuous
+            .frame(audio.codec.sample_rate(), &self.frame, means)
     }
 }
 

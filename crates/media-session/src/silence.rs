@@ -49,7 +49,11 @@ impl VoiceActivity {
             let rise = RISE_DB * ms as f32 / 1_000.0;
             self.background = (self.background + rise).min(dbov).min(LOUDEST_BACKGROUND_DBOV);
         }
-        self.quiet_ms = if voice { 0 } else { self.quiet_ms.saturating_add(ms) };
+        self.quiet_ms = if voice {
+            0
+        } else {
+            self.quiet_ms.saturating_add(ms)
+        };
         self.quiet_ms < HANGOVER_MS
     }
 }
@@ -131,7 +135,10 @@ mod tests {
 
     fn decide(samples: &[i16], means: Means) -> Vec<Transmit> {
         let mut decider = Discontinuous::default();
-        samples.chunks_exact(160).map(|frame| decider.frame(8_000, frame, means)).collect()
+        samples
+            .chunks_exact(160)
+            .map(|frame| decider.frame(8_000, frame, means))
+            .collect()
     }
 
     #[test]

@@ -53,7 +53,9 @@ impl Chain {
     pub fn add(&mut self, stage: impl Stage + 'static) -> Result<StageSwitch> {
         if self.0.len() >= MAX_STAGES {
             let what = format!("the chain has {MAX_STAGES} stages");
-            return Err(Error::new(Fault::ApiMisuse, "add a stage", what).advice("put several into one stage"));
+            return Err(
+                Error::new(Fault::ApiMisuse, "add a stage", what).advice("put several into one stage")
+            );
         }
         let switch = StageSwitch(Arc::new(AtomicBool::new(true)));
         self.0.push((switch.clone(), Box::new(stage)));
@@ -78,7 +80,9 @@ impl Chain {
 
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(switch, _)| switch.is_on())).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|(switch, _)| switch.is_on()))
+            .finish()
     }
 }
 
@@ -176,7 +180,9 @@ impl Stage for LevelMeter {
         let seconds = frame.len() as f32 / rate.max(1) as f32;
         let before = self.shown.0.get();
         // In the power's domain a fall is exponential: slower than 20 dB/s it would hide the pauses between words.
-        self.shown.0.set(level.max(before - (20.0 * seconds).max((before - level) * 0.2)));
+        self.shown
+            .0
+            .set(level.max(before - (20.0 * seconds).max((before - level) * 0.2)));
     }
 }
 
@@ -244,7 +250,10 @@ mod tests {
         assert!(frame.iter().all(|sample| sample.abs_diff(4_000) <= 2));
         control.set_db(6.0206);
         chain.process(8_000, &mut frame);
-        assert!(frame.windows(2).all(|pair| pair[1] >= pair[0]), "a gain changes without a click");
+        assert!(
+            frame.windows(2).all(|pair| pair[1] >= pair[0]),
+            "a gain changes without a click"
+        );
         assert!(frame[159].abs_diff(8_000) <= 2);
     }
 
@@ -263,7 +272,10 @@ mod tests {
         for _ in 0..MAX_STAGES {
             chain.add(LevelMeter::new().0).unwrap();
         }
-        assert_eq!(chain.add(LevelMeter::new().0).unwrap_err().fault(), Fault::ApiMisuse);
+        assert_eq!(
+            chain.add(LevelMeter::new().0).unwrap_err().fault(),
+            Fault::ApiMisuse
+        );
     }
 
     #[test]
@@ -290,7 +302,9 @@ mod tests {
         let mut samples = vec![0; 8_000];
         samples.extend(speech(8_000, 2.0));
         samples.extend(vec![0; 8_000]);
-        samples.chunks_mut(160).for_each(|frame| detector.process(8_000, frame));
+        samples
+            .chunks_mut(160)
+            .for_each(|frame| detector.process(8_000, frame));
         assert_eq!(*told.lock().unwrap(), [true, false, true]);
     }
 }

@@ -79,7 +79,10 @@ impl PassThrough {
         let clocks_differ =
             matches!((clocks(&from), clocks(&to)), (Some(inbound), Some(outbound)) if inbound != outbound);
         if from.codec != to.codec || clocks_differ {
-            let what = format!("{} and {}, or their telephone-events, differ", from.codec, to.codec);
+            let what = format!(
+                "{} and {}, or their telephone-events, differ",
+                from.codec, to.codec
+            );
             return Err(Error::new(Fault::ApiMisuse, "pass packets through", what).advice("use a Transcoder"));
         }
         Ok(PassThrough {
@@ -124,7 +127,10 @@ impl PassThrough {
             self.leave_out(packet, source);
             return None;
         };
-        if source.floor.is_some_and(|floor| packet.sequence.wrapping_sub(floor) as i16 <= 0) {
+        if source
+            .floor
+            .is_some_and(|floor| packet.sequence.wrapping_sub(floor) as i16 <= 0)
+        {
             // Its number was given to another since.
             self.stats.late += 1;
             return None;
@@ -177,7 +183,10 @@ impl PassThrough {
 
     /// The source is new: its numbers go on where the old one's ended.
     fn begin(&mut self, packet: &RtpPacket) {
-        self.former = self.source.map(|old| (old.ssrc, 0)).filter(|(ssrc, _)| *ssrc != packet.ssrc);
+        self.former = self
+            .source
+            .map(|old| (old.ssrc, 0))
+            .filter(|(ssrc, _)| *ssrc != packet.ssrc);
         self.source = Some(Source {
             ssrc: packet.ssrc,
             sequence: self.sequence.wrapping_sub(packet.sequence),

@@ -41,7 +41,10 @@ fn loss_and_order_pass_through_and_the_payload_is_not_copied() {
     }
     let expected = numbers.map(|number| {
         let passed = number - 10;
-        (65_535u16.wrapping_add(passed), u32::MAX.wrapping_add(960 * u32::from(passed)))
+        (
+            65_535u16.wrapping_add(passed),
+            u32::MAX.wrapping_add(960 * u32::from(passed)),
+        )
     });
     assert_eq!(out, expected);
     assert_eq!(pass.stats().lost, 1);
@@ -86,7 +89,10 @@ fn other_codecs_or_clocks_need_a_transcoder() {
     use siprtc_core::Fault::ApiMisuse;
     let other = NegotiatedAudio::of(Codec::Pcmu);
     assert_eq!(PassThrough::new(side(111), other).unwrap_err().fault(), ApiMisuse);
-    let clock = NegotiatedAudio { telephone_event: Some((101, 48_000)), ..side(111) };
+    let clock = NegotiatedAudio {
+        telephone_event: Some((101, 48_000)),
+        ..side(111)
+    };
     assert_eq!(PassThrough::new(side(111), clock).unwrap_err().fault(), ApiMisuse);
 }
 

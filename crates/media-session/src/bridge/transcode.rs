@@ -287,7 +287,11 @@ impl Transcoder {
         let (codec, clock) = (self.from.codec, i64::from(self.from.codec.clock_rate()));
         let made = ahead.min(MAX_CONCEAL_MS * clock / 1_000);
         // The packet at hand may have the one before it, and no more.
-        let corrected = if made == ahead { made.min(i64::from(units)) } else { 0 };
+        let corrected = if made == ahead {
+            made.min(i64::from(units))
+        } else {
+            0
+        };
         let decoder = self.decoder.get_or_insert_with(|| codec::decoder(codec));
         let samples = |units: i64| (units * i64::from(codec.sample_rate()) / clock) as usize;
         self.decoded.clear();
@@ -297,7 +301,11 @@ impl Transcoder {
         }
         let start = self.waiting.len();
         self.resampler.push(&self.decoded, &mut self.waiting);
-        let from = if self.made_up.1 == start { self.made_up.0 } else { start };
+        let from = if self.made_up.1 == start {
+            self.made_up.0
+        } else {
+            start
+        };
         self.made_up = (from, self.waiting.len());
         self.line.expected += made;
         self.emit(out);
@@ -345,7 +353,11 @@ impl Transcoder {
         match noise_type(&self.to) {
             Some(payload_type) => {
                 let same = self.from.codec.sample_rate() == self.to.codec.sample_rate();
-                let told = if same { description } else { description.without_spectrum() };
+                let told = if same {
+                    description
+                } else {
+                    description.without_spectrum()
+                };
                 let timestamp = self.line.timestamp(self.line.next);
                 self.send(payload_type, false, timestamp, told.payload(), out);
             }
@@ -359,7 +371,11 @@ impl Transcoder {
                     none => &mut none.insert((NoiseMaker::new(rate), 0)).0,
                 };
                 let same = self.from.codec.sample_rate() == rate;
-                maker.describe(if same { description } else { description.without_spectrum() });
+                maker.describe(if same {
+                    description
+                } else {
+                    description.without_spectrum()
+                });
             }
         }
     }
@@ -397,7 +413,11 @@ impl Transcoder {
         };
         let mapped = self.line.map(position);
         // The outbound packet before it may have been filled up past the event's beginning.
-        let beginning = if position >= self.line.expected { mapped.max(self.line.next) } else { mapped };
+        let beginning = if position >= self.line.expected {
+            mapped.max(self.line.next)
+        } else {
+            mapped
+        };
         EventMap::begin(code, timestamp, self.line.timestamp(beginning))
     }
 
@@ -410,7 +430,8 @@ impl Transcoder {
     /// Sends what fills whole packets.
     fn emit(&mut self, out: &mut Vec<RtpPacket>) {
         let frame = self.frame();
-        let units = i64::from(self.to.codec.clock_rate()) * frame as i64 / i64::from(self.to.codec.sample_rate());
+        let units =
+            i64::from(self.to.codec.clock_rate()) * frame as i64 / i64::from(self.to.codec.sample_rate());
         let whole = self.waiting.len() / frame;
         let mut waiting = std::mem::take(&mut self.waiting);
         for (index, samples) in waiting.chunks_exact(frame).enumerate() {

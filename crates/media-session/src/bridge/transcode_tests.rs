@@ -20,7 +20,10 @@ fn with_noise(codec: Codec) -> NegotiatedAudio {
         comfort_noise: Some((13, 8_000)),
         ..AudioParameters::default()
     };
-    NegotiatedAudio { parameters, ..side(codec, 20) }
+    NegotiatedAudio {
+        parameters,
+        ..side(codec, 20)
+    }
 }
 
 fn packet(payload_type: u8, sequence: u16, timestamp: u32, payload: Vec<u8>) -> RtpPacket {
@@ -43,14 +46,22 @@ fn packets(audio: &NegotiatedAudio, voice: &[i16], sequence: u16, timestamp: u32
         let mut payload = Vec::new();
         encoder.encode(frame, &mut payload);
         let timestamp = timestamp.wrapping_add(units * index as u32);
-        packet(audio.payload_type, sequence.wrapping_add(index as u16), timestamp, payload)
+        packet(
+            audio.payload_type,
+            sequence.wrapping_add(index as u16),
+            timestamp,
+            payload,
+        )
     };
     voice.chunks_exact(frame).enumerate().map(encode).collect()
 }
 
 fn hear(audio: &NegotiatedAudio, sent: &[RtpPacket]) -> Vec<i16> {
     let (mut decoder, mut heard) = (codec::decoder(audio.codec), Vec::new());
-    for packet in sent.iter().filter(|packet| packet.payload_type == audio.payload_type) {
+    for packet in sent
+        .iter()
+        .filter(|packet| packet.payload_type == audio.payload_type)
+    {
         assert!(decoder.decode(&packet.payload, &mut heard));
     }
     heard
@@ -58,14 +69,19 @@ fn hear(audio: &NegotiatedAudio, sent: &[RtpPacket]) -> Vec<i16> {
 
 fn push_all(transcoder: &mut Transcoder, packets: &[RtpPacket]) -> Vec<RtpPacket> {
     let mut out = Vec::new();
-    packets.iter().for_each(|packet| transcoder.push(packet, &mut out));
+    packets
+        .iter()
+        .for_each(|packet| transcoder.push(packet, &mut out));
     out
 }
 
 fn assert_continuous(sent: &[RtpPacket]) {
     for pair in sent.windows(2) {
         assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
-        assert!((pair[1].timestamp.wrapping_sub(pair[0].timestamp) as i32) >= 0, "{pair:?}");
+        assert!(
+            (pair[1].timestamp.wrapping_sub(pair[0].timestamp) as i32) >= 0,
+            "{pair:?}"
+        );
     }
 }
 
@@ -82,9 +98,16 @@ fn a_voice_survives_every_pair_of_codecs_and_packet_times() {
                     Transcoder::starting_at(from, to, TranscodeOptions::default(), 65_520, u32::MAX - 999);
                 let out = push_all(&mut transcoder, &sent);
                 assert_continuous(&out);
-                assert_eq!((out[0].sequence, out[0].timestamp, out[0].marker), (65_520, u32::MAX - 999, true));
+                assert_eq!(
+                    (out[0].sequence, out[0].timestamp, out[0].marker),
+                    (65_520, u32::MAX - 999, true)
+                );
                 let units = to.codec.clock_rate() * ptime_out / 1_000;
-                assert!(out.windows(2).all(|p| p[1].timestamp.wrapping_sub(p[0].timestamp) == units), "{name}");
+                assert!(
+                    out.windows(2)
+                        .all(|p| p[1].timestamp.wrapping_sub(p[0].timestamp) == units),
+                    "{name}"
+                );
                 assert!(out[1..].iter().all(|packet| !packet.marker));
                 let heard = hear(&to, &out);
                 // All of it but what does not fill a packet.
@@ -100,12 +123,19 @@ fn a_voice_survives_every_pair_of_codecs_and_packet_times() {
 
 #[test]
 fn loss_is_concealed_or_passed_on_as_said() {
-    for (from, to) in [(Codec::Pcmu, Codec::Opus), (Codec::Opus, Codec::Pcma), (Codec::G722, Codec::G722)] {
+    for (from, to) in [
+        (Codec::Pcmu, Codec::Opus),
+        (Codec::Opus, Codec::Pcma),
+        (Codec::G722, Codec::G722),
+    ] {
         let (from, to) = (side(from, 20), side(to, 20));
         let mut sent = packets(&from, &speech(from.codec.sample_rate(), 2.0), 10, 0);
         sent.retain(|packet| packet.sequence % 10 != 5);
         for loss in [OnLoss::Conceal, OnLoss::PassOn] {
-            let options = TranscodeOptions { loss, ..TranscodeOptions::default() };
+            let options = TranscodeOptions {
+                loss,
+                ..TranscodeOptions::default()
+            };
             let mut transcoder = Transcoder::starting_at(from, to, options, 0, 0);
             let mut out = push_all(&mut transcoder, &sent);
             transcoder.flush(&mut out);
@@ -132,7 +162,10 @@ fn packets_that_swap_places_are_no_loss() {
     }
     let mut transcoder = Transcoder::new(from, to, TranscodeOptions::default());
     let out = push_all(&mut transcoder, &sent);
-    assert_eq!((out.len(), transcoder.stats().concealed, transcoder.stats().late), (50, 0, 0));
+    assert_eq!(
+        (out.len(), transcoder.stats().concealed, transcoder.stats().late),
+        (50, 0, 0)
+    );
     assert_continuous(&out);
 }
 
@@ -161,7 +194,10 @@ fn a_source_that_begins_anew_continues_the_stream() {
     assert_continuous(&out);
     // 25 packets are 12 and a half, filled up, and 12 and a half again.
     assert_eq!(out.len(), 25);
-    assert!(out.windows(2).all(|pair| pair[1].timestamp - pair[0].timestamp == 1_920));
+    assert!(
+        out.windows(2)
+            .all(|pair| pair[1].timestamp - pair[0].timestamp == 1_920)
+    );
     assert!(out[13].marker);
 }
 
@@ -175,14 +211,20 @@ fn codecs_change_in_mid_call_without_a_jump() {
     let later = packets(&from, &speech(16_000, 0.6), 10, 1_600);
     out.extend(push_all(&mut transcoder, &later));
     assert_continuous(&out);
-    assert_eq!((out.len(), out[10].timestamp, out[10].payload_type), (30, 9_600, 8));
+    assert_eq!(
+        (out.len(), out[10].timestamp, out[10].payload_type),
+        (30, 9_600, 8)
+    );
     assert_eq!(out[29].timestamp, 9_600 + 19 * 240);
 }
 
 #[test]
 fn digits_are_passed_on_with_their_time_and_type() {
     let from = side(Codec::Opus, 20);
-    let to = NegotiatedAudio { telephone_event: Some((96, 8_000)), ..side(Codec::Pcmu, 20) };
+    let to = NegotiatedAudio {
+        telephone_event: Some((96, 8_000)),
+        ..side(Codec::Pcmu, 20)
+    };
     let voice = packets(&from, &speech(48_000, 1.0), 0, 0);
     let mut sent = voice[..10].to_vec();
     // An event of 100 ms in six packets, the ends among them, while no audio is sent.
@@ -194,7 +236,10 @@ fn digits_are_passed_on_with_their_time_and_type() {
         sent.push(event);
     }
     for (index, packet) in voice[16..].iter().enumerate() {
-        sent.push(RtpPacket { sequence: 16 + index as u16, ..packet.clone() });
+        sent.push(RtpPacket {
+            sequence: 16 + index as u16,
+            ..packet.clone()
+        });
     }
     let mut transcoder = Transcoder::starting_at(from, to, TranscodeOptions::default(), 0, 0);
     let out = push_all(&mut transcoder, &sent);
@@ -205,7 +250,10 @@ fn digits_are_passed_on_with_their_time_and_type() {
     assert_eq!(events[5].payload, Bytes::from_static(&[7, 0x8a, 3, 32]));
     assert!(events[0].marker && !events[1].marker);
     let after = &out[16];
-    assert_eq!((after.timestamp, after.payload_type, after.marker), (16 * 160, 0, true));
+    assert_eq!(
+        (after.timestamp, after.payload_type, after.marker),
+        (16 * 160, 0, true)
+    );
     assert_eq!(transcoder.stats().concealed, 0);
 }
 
@@ -219,7 +267,10 @@ fn comfort_noise_is_passed_on_where_it_can_be_told() {
     transcoder.idle(&mut out);
     let noise = &out[10];
     // Coefficients of 16 kHz mean nothing at 8 kHz.
-    assert_eq!((noise.payload_type, noise.timestamp, &noise.payload[..]), (13, 1_600, &[60][..]));
+    assert_eq!(
+        (noise.payload_type, noise.timestamp, &noise.payload[..]),
+        (13, 1_600, &[60][..])
+    );
     let mut again = packets(&from, &speech(16_000, 0.2), 12, 8_000);
     again.remove(0);
     out.extend(push_all(&mut transcoder, &again));
@@ -234,14 +285,21 @@ fn comfort_noise_is_made_where_it_cannot_be_told() {
     let mut transcoder = Transcoder::starting_at(from, to, TranscodeOptions::default(), 0, 0);
     let mut out = push_all(&mut transcoder, &packets(&from, &speech(8_000, 0.2), 0, 0));
     transcoder.idle(&mut out);
-    assert_eq!(out.len(), 10, "nothing is made up while the other side only is late");
+    assert_eq!(
+        out.len(),
+        10,
+        "nothing is made up while the other side only is late"
+    );
     transcoder.push(&packet(13, 10, 1_600, vec![40]), &mut out);
     (0..50).for_each(|_| transcoder.idle(&mut out));
     assert_eq!(out.len(), 60);
     let heard = hear(&to, &out);
     let level = crate::level_dbov(&heard[20 * 960..]);
     assert!((level + 40.0).abs() < 4.0, "{level}");
-    out.extend(push_all(&mut transcoder, &packets(&from, &speech(8_000, 0.2), 11, 10_400)));
+    out.extend(push_all(
+        &mut transcoder,
+        &packets(&from, &speech(8_000, 0.2), 11, 10_400),
+    ));
     assert_continuous(&out);
     assert_eq!(out[60].timestamp, 10_400 * 6);
 }
@@ -249,7 +307,10 @@ fn comfort_noise_is_made_where_it_cannot_be_told() {
 #[test]
 fn silence_goes_out_as_comfort_noise_when_that_is_switched_on() {
     let (from, to) = (side(Codec::Opus, 20), with_noise(Codec::Pcma));
-    let options = TranscodeOptions { silence_detection: true, ..TranscodeOptions::default() };
+    let options = TranscodeOptions {
+        silence_detection: true,
+        ..TranscodeOptions::default()
+    };
     let mut voice = speech(48_000, 1.0);
     voice.extend(vec![0; 48_000 * 2]);
     voice.extend(speech(48_000, 1.0));
@@ -259,7 +320,9 @@ fn silence_goes_out_as_comfort_noise_when_that_is_switched_on() {
     let noise = out.iter().filter(|packet| packet.payload_type == 13).count();
     assert!((4..=6).contains(&noise), "{noise}");
     assert!(out.len() < 125, "{}", out.len());
-    let resumed = out.windows(2).find(|pair| pair[0].payload_type == 13 && pair[1].payload_type == 8);
+    let resumed = out
+        .windows(2)
+        .find(|pair| pair[0].payload_type == 13 && pair[1].payload_type == 8);
     assert!(resumed.is_some_and(|pair| pair[1].marker));
 }
 

@@ -7,7 +7,7 @@ use siprtc_core::CallId;
 use siprtc_core::ice::IceConfig;
 use siprtc_core::media::{Codec, Direction, NegotiatedAudio, SdpKind};
 use siprtc_media_session::{
-    AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionConfig, SessionEvent,
+    AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, Processing, SessionConfig, SessionEvent,
     SessionEventKind, Sink, Source,
 };
 use siprtc_testkit::media::{FakeEngine, FakeNetwork};
@@ -42,6 +42,16 @@ impl End {
     }
 
     pub(crate) fn over(engine: Arc<FakeEngine>, codecs: &[Codec], source: Source, sink: Sink) -> Self {
+        End::processing(engine, codecs, source, sink, Processing::default())
+    }
+
+    pub(crate) fn processing(
+        engine: Arc<FakeEngine>,
+        codecs: &[Codec],
+        source: Source,
+        sink: Sink,
+        processing: Processing,
+    ) -> Self {
         let told = Arc::default();
         let collector = Collector(Arc::clone(&told)).start();
         let config = SessionConfig {
@@ -56,7 +66,9 @@ impl End {
             ptime: 20,
         };
         End {
-            session: MediaSession::new(config, collector.recipient()).start(),
+            session: MediaSession::new(config, collector.recipient())
+                .with_processing(processing)
+                .start(),
             told,
         }
     }
