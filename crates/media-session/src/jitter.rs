@@ -205,8 +205,12 @@ impl JitterBuffer {
 
     /// The oldest packet that still waits for its turn, once nothing more will come.
     pub(crate) fn take_rest(&mut self) -> Option<Bytes> {
-        while self.packets.pop_front_if(|held| held.units == 0).is_some() {}
-        self.packets.pop_front().map(|held| held.payload)
+        while let Some(held) = self.packets.pop_front() {
+            if held.units > 0 {
+                return Some(held.payload);
+            }
+        }
+        None
     }
 
     /// `removed` units were taken out of the last packet.
