@@ -10,8 +10,16 @@ use std::time::Duration;
 /// How it does media.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
+    /// DTLS-SRTP without ICE.
+    Dtls,
     /// DTLS-SRTP and ICE, RTCP on a port of its own.
     DtlsIce,
+    /// RTP without encryption.
+    Plain,
+    /// RTP/SAVP with keys in the SDP.
+    Sdes,
+    /// The same in RTP/AVP, if the other wants it.
+    SdesOptional,
     /// DTLS-SRTP, ICE and rtcp-mux: what a browser speaks.
     Web,
 }
@@ -49,13 +57,20 @@ impl Baresip {
                 .replace("@PLAY@", &play.display().to_string())
                 .replace("@MUX@", mux),
         );
+        let media = match mode {
+            Mode::Dtls => "mediaenc=dtls_srtp;",
+            Mode::DtlsIce | Mode::Web => "mediaenc=dtls_srtp;medianat=ice;",
+            Mode::Plain => "",
+            Mode::Sdes => "mediaenc=srtp-mand;",
+            Mode::SdesOptional => "mediaenc=srtp;",
+        };
         let answer = if dial.is_some() { "manual" } else { "auto" };
         write(
             "accounts",
             format!(
                 "<sip:{user}@{REALM};transport=udp>;auth_user={user};auth_pass={PASSWORD};\
                  outbound=\"sip:{}:5060;transport=udp\";regint=60;answermode={answer};\
-                 mediaenc=dtls_srtp;medianat=ice;rtcp_mux={mux};audio_codecs=opus/48000/2,PCMU/8000/1\n",
+                 {media}rtcp_mux={mux};audio_codecs=opus/48000/2,PCMU/8000/1\n",
                 lab.server
             ),
         );

@@ -36,7 +36,7 @@ impl World {
     }
 }
 
-fn judge(lab: &Lab, siprtc: &Outcome, baresip: Baresip, (ours, theirs): (&[usize], &[usize])) {
+fn judge(lab: &Lab, siprtc: &Outcome, baresip: Baresip, mode: Mode, (ours, theirs): (&[usize], &[usize])) {
     siprtc.exits_with(0);
     let report = siprtc.report();
     assert_eq!(report["established"], true, "{report:#}");
@@ -48,10 +48,12 @@ fn judge(lab: &Lab, siprtc: &Outcome, baresip: Baresip, (ours, theirs): (&[usize
     );
     assert_eq!(report["media"]["packets_lost"], 0, "{report:#}");
     let log = baresip.process.log();
-    assert!(
-        log.contains("DTLS-SRTP"),
-        "baresip did not speak DTLS-SRTP:\n{log}"
-    );
+    let word = match mode {
+        Mode::Dtls | Mode::DtlsIce | Mode::Web => "DTLS-SRTP",
+        Mode::Sdes | Mode::SdesOptional => "SRTP is Enabled",
+        Mode::Plain => "",
+    };
+    assert!(log.contains(word), "baresip did not speak {word}:\n{log}");
 
     let their_recording = baresip.heard();
     // Its end finishes the header of its recording.
@@ -64,14 +66,14 @@ fn judge(lab: &Lab, siprtc: &Outcome, baresip: Baresip, (ours, theirs): (&[usize
     wav::assert_heard(ours, &lab.folder.join("ours.wav"), &their_recording);
 }
 
-fn siprtc_calls(story: &str) {
+fn siprtc_calls(story: &str, mode: Mode) {
     let world = World::new(story);
     let lab = &world.lab;
     let (ours, theirs) = (lab.folder.join("ours.wav"), lab.folder.join("theirs.wav"));
     wav::write_tune(&ours, &CALLER);
     // baresip hangs up when its file is over.
     wav::write_tune_and_silence(&theirs, &CALLEE, 4.0);
-    let bob = Baresip::start(lab, "bob", THEIRS, Mode::Web, &theirs, None);
+    let bob = Baresip::start(lab, "bob", THEIRS, mode, &theirs, None);
     let heard = lab.file("heard.wav");
     let arguments = [
         "call",
@@ -84,10 +86,10 @@ fn siprtc_calls(story: &str) {
         TALK,
     ];
     let alice = lab.start(&Phone::of("alice").at(OURS), &arguments).finish(CALL);
-    judge(lab, &alice, bob, (&CALLER, &CALLEE));
+    judge(lab, &alice, bob, mode, (&CALLER, &CALLEE));
 }
 
-fn baresip_calls(story: &str) {
+fn baresip_calls(story: &str, mode: Mode) {
     let world = World::new(story);
     let lab = &world.lab;
     let (ours, theirs) = (lab.folder.join("ours.wav"), lab.folder.join("theirs.wav"));
@@ -105,19 +107,59 @@ fn baresip_calls(story: &str) {
         TALK,
     ];
     let bob = lab.answering(&Phone::of("bob").at(OURS), &arguments);
-    let alice = Baresip::start(lab, "alice", THEIRS, Mode::Web, &theirs, Some("bob"));
+    let alice = Baresip::start(lab, "alice", THEIRS, mode, &theirs, Some("bob"));
     let bob = bob.finish(CALL);
-    judge(lab, &bob, alice, (&CALLEE, &CALLER));
+    judge(lab, &bob, alice, mode, (&CALLEE, &CALLER));
 }
 
 #[test]
 fn baresip_is_called_and_heard() {
-    siprtc_calls("called");
+    siprtc_calls("called", Mode::Web);
 }
 
 #[test]
 fn baresip_calls_and_hears() {
-    baresip_calls("calling");
+    baresip_calls("calling", Mode::Web);
+}
+
+#[test]
+fn a_plain_baresip_is_called_and_heard() {
+    siprtc_calls("called-plain", Mode::Plain);
+}
+
+#[test]
+fn a_plain_baresip_calls_and_hears() {
+    baresip_calls("calling-plain", Mode::Plain);
+}
+
+#[test]
+fn a_baresip_with_keys_in_its_sdp_is_called_and_heard() {
+    siprtc_calls("called-sdes", Mode::Sdes);
+}
+
+#[test]
+fn a_baresip_with_keys_in_its_sdp_calls_and_hears() {
+    baresip_calls("calling-sdes", Mode::Sdes);
+}
+
+#[test]
+fn a_baresip_that_would_rather_encrypt_is_called_and_heard() {
+    siprtc_calls("called-optional", Mode::SdesOptional);
+}
+
+#[test]
+fn a_baresip_that_would_rather_encrypt_calls_and_hears() {
+    baresip_calls("calling-optional", Mode::SdesOptional);
+}
+
+#[test]
+fn a_baresip_with_dtls_and_without_ice_is_called_and_heard() {
+    siprtc_calls("called-dtls", Mode::Dtls);
+}
+
+#[test]
+fn a_baresip_with_dtls_and_without_ice_calls_and_hears() {
+    baresip_calls("calling-dtls", Mode::Dtls);
 }
 
 #[test]

@@ -86,8 +86,19 @@ fn negotiate(local: &str, remote: &str, answerer: Option<Answerer>) -> Result<Ne
         telephone_event: telephone_event(&offered, &accepted, codec),
         direction: direction(&local, ours, &remote, theirs),
         ptime: ptime(&remote, theirs),
-        parameters: AudioParameters::default(),
+        parameters: payload_type(&accepted)
+            .filter(|_| codec == Codec::Opus)
+            .map_or_else(AudioParameters::default, |number| opus_parameters(theirs, number)),
     })
+}
+
+/// What the peer's `a=fmtp` says of the Opus that it wants to receive (RFC 7587 section 6.1).
+fn opus_parameters(theirs: &Section<'_>, payload_type: u8) -> AudioParameters {
+    let own = theirs.attributes("fmtp").find_map(|value| {
+        let (number, parameters) = value.split_once(' ')?;
+        (number.parse() == Ok(payload_type)).then_some(parameters)
+    });
+    AudioParameters::from_opus_fmtp(own.unwrap_or_default())
 }
 
 fn codec_of(encoding: &Encoding<'_>) -> Option<Codec> {

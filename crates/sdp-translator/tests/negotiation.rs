@@ -35,6 +35,21 @@ fn the_answers_first_common_codec_wins_whoever_offered() {
 }
 
 #[test]
+fn the_peers_parameters_of_opus_are_those_of_the_number_that_it_receives_it_under() {
+    let opus = ["rtpmap:111 opus/48000/2", "fmtp:111 useinbandfec=1", "setup:actpass"];
+    let theirs = [
+        "rtpmap:96 opus/48000/2",
+        "rtpmap:97 telephone-event/8000",
+        "fmtp:97 0-15",
+        "fmtp:96 maxaveragebitrate=16000; usedtx=1",
+        "setup:active",
+    ];
+    let parameters = agreed(&sdp("111", &opus), &sdp("97 96", &theirs)).parameters;
+    assert_eq!(parameters.max_average_bitrate, Some(16_000));
+    assert!(parameters.dtx && !parameters.inband_fec);
+}
+
+#[test]
 fn payload_types_are_those_that_the_peer_wants_to_receive() {
     let ours = sdp(
         "111 0 101",

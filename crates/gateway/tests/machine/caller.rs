@@ -1,9 +1,9 @@
 //! We call.
 
 use crate::bench::*;
-use siprtc_core::{Cause, Fault};
+use siprtc_core::{CallId, Cause, Fault};
 use siprtc_dialog_manager::{DialogEventKind as K, Side};
-use siprtc_gateway::machine::{Command, Input, Step};
+use siprtc_gateway::machine::{Call, Command, Input, Step};
 use siprtc_gateway::table::{Jsep, Sip};
 
 #[test]
@@ -26,6 +26,43 @@ fn a_call_rings_is_answered_and_hung_up() {
         (ending.by, ending.status, ending.established),
         (Side::Local, None, true)
     );
+}
+
+#[test]
+fn an_offer_that_does_not_suit_the_peer_is_made_once_more_by_the_classic_engine() {
+    for status in [415, 488, 606] {
+        let mut bench = Bench::new();
+        bench.call = Call::new(CallId::fresh()).falling_back();
+        assert_eq!(bench.on(Input::Dial { target: target() }), ["offer"]);
+        assert_eq!(bench.offer_made(), ["INVITE ours-1"]);
+        bench.ringing("a", 180, None);
+        let refused = || ended(Cause::from_status(status), Side::Remote, Some(status));
+        assert_eq!(bench.on(refused()), ["classic", "offer"], "{status}");
+        assert_eq!(bench.offer_made(), ["INVITE ours-2"]);
+        // The second refusal is the last word.
+        assert_eq!(bench.on(refused()), ["close"], "{status}");
+        bench.on(Input::MediaClosed(None));
+        assert_eq!(bench.ending.and_then(|ending| ending.status), Some(status));
+    }
+}
+
+#[test]
+fn other_refusals_and_those_without_another_engine_end_the_call() {
+    let mut bench = Bench::dialled();
+    let unfit = ended(Cause::IncompatibleMedia, Side::Remote, Some(488));
+    assert_eq!(bench.on(unfit), ["close"]);
+    let mut bench = Bench::new();
+    bench.call = Call::new(CallId::fresh()).falling_back();
+    bench.on(Input::Dial { target: target() });
+    bench.offer_made();
+    assert_eq!(bench.on(ended(Cause::Busy, Side::Remote, Some(486))), ["close"]);
+    // Nor is a call made anew that was answered, early or for good.
+    let mut bench = Bench::new();
+    bench.call = Call::new(CallId::fresh()).falling_back();
+    bench.on(Input::Dial { target: target() });
+    bench.offer_made();
+    bench.ringing("a", 183, Some("theirs-1"));
+    assert_eq!(bench.on(ended(Cause::IncompatibleMedia, Side::Remote, Some(488))), ["close"]);
 }
 
 #[test]
