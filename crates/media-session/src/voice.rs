@@ -278,7 +278,7 @@ mod tests {
         let late = 8 * RATE as usize;
         let raised = level_dbov(&after[late..]) - level_dbov(&before[late..]);
         println!("voice raised by {raised:.1} dB");
-        // Its own detector, which learnt from people, takes most of this stand-in of a voice for noise, and noise is not raised.
+        // A real voice is raised further: its detector learnt from people, and this is a stand-in.
         assert!(raised > 2.0, "{raised}");
     }
 

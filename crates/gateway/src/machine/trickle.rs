@@ -10,7 +10,7 @@ use siprtc_sdp_translator::{SdpFrag, says_trickle};
 /// Most candidates of ours that come late. **Policy when full**: later ones are not told.
 const MOST_LATE: usize = 64;
 /// Most dialogs of a call, as many forks as the dialog manager knows. **Policy when full**: what others say is not heard.
-const MOST_DIALOGS: usize = 16;
+const MOST_DIALOGS: usize = 32;
 
 /// What a dialog's peer has said.
 #[derive(Debug)]
