@@ -39,15 +39,14 @@ fn invalid_lines(work: &mut Work<'_>) {
 /// What contradicts itself is read one way everywhere: the first counts. Whoever reads the last would not be where we are.
 pub(crate) fn contradictions(work: &mut Work<'_>) {
     const SINGLE: [&str; 4] = ["ice-pwd", "ice-ufrag", "mid", "setup"];
+    const DIRECTIONS: [&str; 4] = ["inactive", "recvonly", "sendonly", "sendrecv"];
     for place in work.places() {
         let mut seen = [false; SINGLE.len() + 1];
         work.remove(Rule::Contradiction, place, |line| {
-            let Some((name, _)) = line.attribute() else {
-                return false;
-            };
-            let at = match name {
-                "inactive" | "recvonly" | "sendonly" | "sendrecv" => Some(SINGLE.len()),
-                _ => SINGLE.iter().position(|single| *single == name),
+            let is_it = |name: &&str| line.attribute_value(name).is_some();
+            let at = match SINGLE.iter().position(&is_it) {
+                None if DIRECTIONS.iter().any(is_it) => Some(SINGLE.len()),
+                at => at,
             };
             at.is_some_and(|at| std::mem::replace(&mut seen[at], true))
         });
@@ -128,6 +127,7 @@ const fn ranks(order: &[&[u8]]) -> Ranks {
     ranks
 }
 
+#[inline]
 fn rank(ranks: &Ranks, line: &Line<'_>) -> Option<u8> {
     let letter = line.letter()?;
     let rank = ranks.get(usize::from(letter.checked_sub(b'a')?))?;

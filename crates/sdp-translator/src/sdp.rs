@@ -16,6 +16,7 @@ impl<'a> Line<'a> {
     }
 
     /// The type letter (RFC 8866 section 5); `None` for what is no SDP line.
+    #[inline]
     pub(crate) fn letter(&self) -> Option<u8> {
         match self.0.as_bytes() {
             [letter @ b'a'..=b'z', b'=', ..] => Some(*letter),
@@ -29,11 +30,13 @@ impl<'a> Line<'a> {
     }
 
     /// What follows `x=`, without blanks around it.
+    #[inline]
     pub(crate) fn value(&self) -> &str {
         self.0.get(2..).unwrap_or_default().trim()
     }
 
     /// Name and value of an `a=` line; the value of a property attribute is empty.
+    #[inline]
     pub(crate) fn attribute(&self) -> Option<(&str, &str)> {
         if self.letter() != Some(b'a') {
             return None;
@@ -117,6 +120,7 @@ impl<'a> Section<'a> {
     }
 
     /// The values of every attribute `name`.
+    #[inline]
     pub(crate) fn attributes<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> {
         self.lines
             .iter()
@@ -124,11 +128,13 @@ impl<'a> Section<'a> {
     }
 
     /// The first attribute `name`.
+    #[inline]
     pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
         self.lines.iter().find_map(|line| line.attribute_value(name))
     }
 
     /// Where the first attribute `name` stands.
+    #[inline]
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.lines
             .iter()
@@ -152,10 +158,9 @@ impl<'a> Section<'a> {
     pub(crate) fn direction(&self) -> Option<Direction> {
         use Direction::*;
         self.lines.iter().find_map(|line| {
-            let (name, _) = line.attribute()?;
             [Inactive, RecvOnly, SendOnly, SendRecv]
                 .into_iter()
-                .find(|direction| direction.as_str() == name)
+                .find(|direction| line.attribute_value(direction.as_str()).is_some())
         })
     }
 

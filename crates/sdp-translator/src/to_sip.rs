@@ -153,6 +153,16 @@ fn candidate_component(work: &mut Work<'_>) {
         if media.position("rtcp-mux").is_none() {
             continue;
         }
+        let is_second = |value: &str| {
+            value
+                .split_whitespace()
+                .nth(1)
+                .and_then(|component| component.parse().ok())
+                == Some(2_u16)
+        };
+        if !media.attributes("candidate").any(is_second) {
+            continue;
+        }
         let rtp: Vec<(String, u16)> = candidate::of(media)
             .filter(|candidate| candidate.component == 1)
             .map(|candidate| (candidate.host, candidate.port))
