@@ -11,8 +11,9 @@ use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::MeasureInvite;
 use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
 use siprtc_sdp_translator::{
-    AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, SipForm, ToSip, ToWebrtc, Trickle as SdpTrickle,
-    check_answer, check_classic_answer, check_classic_offer, needs, says_end_of_candidates, says_trickle,
+    AnswerToSip, AnswerToWebrtc, Answerer, Negotiate, SdpTranslator, SipForm, ToSip, ToWebrtc,
+    Trickle as SdpTrickle, check_answer, check_classic_answer, check_classic_offer, needs,
+    says_end_of_candidates, says_trickle,
 };
 
 /// One call's belongings.
@@ -128,6 +129,7 @@ async fn read_offer(
         Negotiate {
             local: shortest(codecs, lines),
             remote: readable.clone(),
+            answerer: None,
         },
     )
     .await?;
@@ -217,6 +219,7 @@ pub(crate) async fn make_answer(
         Negotiate {
             local: wire.clone(),
             remote: offer,
+            answerer: Some(Answerer::Local),
         },
     )
     .await?;
@@ -281,6 +284,7 @@ pub(crate) async fn apply_answer(
         Negotiate {
             local: offer,
             remote: answer,
+            answerer: Some(Answerer::Remote),
         },
     )
     .await?;

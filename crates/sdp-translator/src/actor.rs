@@ -66,7 +66,15 @@ impl Handler<Negotiate> for SdpTranslator {
     type Result = Result<NegotiatedAudio>;
 
     fn handle(&mut self, message: Negotiate, _: &mut Self::Context) -> Self::Result {
-        crate::negotiated_audio(&message.local, &message.remote)
+        let Negotiate {
+            local,
+            remote,
+            answerer,
+        } = message;
+        match answerer {
+            Some(answerer) => crate::negotiated_audio_as(&local, &remote, answerer),
+            None => crate::negotiated_audio(&local, &remote),
+        }
     }
 }
 

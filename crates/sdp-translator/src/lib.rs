@@ -133,7 +133,7 @@ pub struct AnswerToWebrtc {
     pub answer: String,
 }
 
-/// [`negotiated_audio`] as a message.
+/// [`negotiated_audio`] or [`negotiated_audio_as`] as a message.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<NegotiatedAudio>")]
 pub struct Negotiate {
@@ -141,4 +141,6 @@ pub struct Negotiate {
     pub local: String,
     /// The peer's.
     pub remote: String,
+    /// Whose is the answer; `None`: it is found out, as well as it can be.
+    pub answerer: Option<Answerer>,
 }

@@ -46,6 +46,7 @@ async fn every_message_is_answered_as_by_its_function() {
         .send(Negotiate {
             local: offer.clone(),
             remote: answer.clone(),
+            answerer: None,
         })
         .await
         .unwrap();

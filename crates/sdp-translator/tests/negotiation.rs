@@ -36,7 +36,11 @@ fn the_answers_first_common_codec_wins_whoever_offered() {
 
 #[test]
 fn the_peers_parameters_of_opus_are_those_of_the_number_that_it_receives_it_under() {
-    let opus = ["rtpmap:111 opus/48000/2", "fmtp:111 useinbandfec=1", "setup:actpass"];
+    let opus = [
+        "rtpmap:111 opus/48000/2",
+        "fmtp:111 useinbandfec=1",
+        "setup:actpass",
+    ];
     let theirs = [
         "rtpmap:96 opus/48000/2",
         "rtpmap:97 telephone-event/8000",

@@ -39,7 +39,10 @@ async fn hear(alice: &Endpoint, bob: &mut Endpoint) -> CallReport {
         ..MediaPlan::default()
     };
     let mut call = alice.dial("bob", tone()).await.unwrap();
-    let ringing = tokio::time::timeout(SOON, bob.incoming()).await.expect("it rings").unwrap();
+    let ringing = tokio::time::timeout(SOON, bob.incoming())
+        .await
+        .expect("it rings")
+        .unwrap();
     let mut answered = ringing.answer(tone()).await.unwrap();
     for end in [&mut call, &mut answered] {
         let heard = async {
@@ -54,8 +57,14 @@ async fn hear(alice: &Endpoint, bob: &mut Endpoint) -> CallReport {
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     answered.hangup().await.unwrap();
-    let report = tokio::time::timeout(SOON, call.finished()).await.expect("it ends").unwrap();
-    assert_eq!((report.ending.cause, report.ending.by), (Cause::Bye, Side::Remote));
+    let report = tokio::time::timeout(SOON, call.finished())
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert_eq!(
+        (report.ending.cause, report.ending.by),
+        (Cause::Bye, Side::Remote)
+    );
     let stats = report.ending.stats.as_ref().expect("there was media");
     assert!(stats.packets_expected > 5 && stats.packets_lost == 0, "{stats:?}");
     report
@@ -112,7 +121,10 @@ async fn who_requires_encryption_refuses_a_plain_call_with_488() {
     let bob = endpoint(&home, "bob", &strict).await;
     let alice = endpoint(&home, "alice", &rtp("none")).await;
     let call = alice.dial("bob", MediaPlan::default()).await.unwrap();
-    let report = tokio::time::timeout(SOON, call.finished()).await.expect("it ends").unwrap();
+    let report = tokio::time::timeout(SOON, call.finished())
+        .await
+        .expect("it ends")
+        .unwrap();
     assert_eq!(report.ending.status, Some(488), "{:?}", report.ending);
     alice.shutdown().await;
     bob.shutdown().await;
@@ -125,7 +137,10 @@ async fn digits_arrive_over_plain_rtp() {
     let alice = endpoint(&home, "alice", &rtp("none")).await;
     let mut bob = endpoint(&home, "bob", &rtp("none")).await;
     let mut call = alice.dial("bob", MediaPlan::default()).await.unwrap();
-    let ringing = tokio::time::timeout(SOON, bob.incoming()).await.expect("it rings").unwrap();
+    let ringing = tokio::time::timeout(SOON, bob.incoming())
+        .await
+        .expect("it rings")
+        .unwrap();
     let mut answered = ringing.answer(MediaPlan::default()).await.unwrap();
     call.confirmed().await.unwrap();
     call.send_dtmf("7").await.unwrap();

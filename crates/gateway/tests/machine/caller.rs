@@ -62,7 +62,10 @@ fn other_refusals_and_those_without_another_engine_end_the_call() {
     bench.on(Input::Dial { target: target() });
     bench.offer_made();
     bench.ringing("a", 183, Some("theirs-1"));
-    assert_eq!(bench.on(ended(Cause::IncompatibleMedia, Side::Remote, Some(488))), ["close"]);
+    assert_eq!(
+        bench.on(ended(Cause::IncompatibleMedia, Side::Remote, Some(488))),
+        ["close"]
+    );
 }
 
 #[test]
