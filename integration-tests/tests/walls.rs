@@ -200,6 +200,7 @@ fn every_crate_is_one_of_the_rooms() {
             "siprtc-turn-server",
         ])
         .chain(ACTORS)
+        .chain([MEDIA_GROUND])
         .chain(SIP_GROUND);
     let known: BTreeSet<String> = known.map(str::to_owned).chain(plugins()).collect();
     let unknown: Vec<String> = dependencies()
