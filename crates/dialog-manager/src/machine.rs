@@ -274,6 +274,10 @@ impl Machine {
 
     fn invite(&mut self, message: Invite) -> Result<()> {
         const OPERATION: &str = "invite";
+        // One that was refused may be tried again under its id. What it still lingered for was another fork's late 2xx.
+        if self.calls.get(&message.call).is_some_and(Call::has_ended) {
+            self.forget(message.call);
+        }
         if self.calls.contains_key(&message.call) {
             return Err(misuse(OPERATION, format!("{} exists already", message.call))
                 .advice("take a fresh CallId for every call"));

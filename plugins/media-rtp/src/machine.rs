@@ -361,7 +361,7 @@ impl Machine {
                 return Err(incompatible(operation, "the peer's answer has no a=fingerprint")
                     .advice("it says UDP/TLS and does not say whose certificate (RFC 5763 section 5)"));
             }
-            // RFC 4145 section 4: who does not say is passive... but for RFC 5763, where the answerer is the client.
+            // RFC 5763 section 5: who answers is the client, unless it says that it is not.
             let is_client = remote.setup == Some(Setup::Passive);
             return Ok(Keys::Dtls {
                 is_client,

@@ -232,6 +232,34 @@ fn every_final_answer_has_its_cause_and_a_sentence() {
 }
 
 #[test]
+fn a_call_that_was_refused_may_be_tried_again_under_its_id_and_one_that_lives_may_not() {
+    let invite = |call| {
+        Input::Invite(Invite {
+            call,
+            target: "sip:bob@example.com".parse().unwrap(),
+            offer: OFFER.to_owned(),
+            headers: Headers::new(),
+        })
+    };
+    let mut bench = Bench::new();
+    let (call, tx, first) = bench.call();
+    assert!(bench.give(invite(call)).is_err());
+    bench.answer(tx, response(&first, 180, "x"));
+    bench.event();
+    bench.answer(tx, response(&first, 488, "x"));
+    bench.ended();
+    bench.give(invite(call)).unwrap();
+    let (second, again) = bench.sent(Method::Invite);
+    assert_ne!(second, tx);
+    assert!(matches!(bench.event(), DialogEventKind::Started { .. }));
+    // What is left of the first is nobody's business.
+    bench.tx_ended(tx, TxEnd::Transport("gone".to_owned()));
+    bench.silent();
+    bench.answer(second, response(&again, 180, "y"));
+    assert!(matches!(bench.event(), DialogEventKind::Ringing { .. }));
+}
+
+#[test]
 fn a_480_after_ringing_means_that_nobody_answered() {
     let mut bench = Bench::new();
     let (_, tx, invite) = bench.call();
