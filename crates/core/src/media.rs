@@ -352,6 +352,12 @@ pub trait MediaEngine: Send + Sync + 'static {
         Dialect::WebRtc
     }
 
+    /// Whether a peer with these codecs could answer this offer, as far as it can be known before there is one: nobody's telephone
+    /// rings for an offer that is refused here.
+    fn check_offer(&self, _sdp: &str, _codecs: &[Codec]) -> Result<()> {
+        Ok(())
+    }
+
     /// A new peer with one audio transceiver. Called on the runtime on which the peer's tasks shall run.
     async fn create_peer(&self, config: PeerConfig) -> Result<Arc<dyn MediaPeer>>;
 }

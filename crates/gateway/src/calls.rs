@@ -6,7 +6,7 @@ use crate::messages::{MediaPlan, Trickle};
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use siprtc_core::ice::PairEnd;
-use siprtc_core::media::{Codec, Dialect, NegotiatedAudio, SdpKind};
+use siprtc_core::media::{Codec, Dialect, MediaEngine, NegotiatedAudio, SdpKind};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::MeasureInvite;
 use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
@@ -15,6 +15,7 @@ use siprtc_sdp_translator::{
     Trickle as SdpTrickle, check_answer, check_classic_answer, check_classic_offer, needs,
     says_end_of_candidates, says_trickle,
 };
+use std::sync::Arc;
 
 /// One call's belongings.
 pub(crate) struct Entry {
@@ -93,16 +94,18 @@ pub(crate) async fn screen(
     translator: Addr<SdpTranslator>,
     offer: String,
     codecs: Vec<Codec>,
-    (first, classic): (Dialect, Option<Dialect>),
+    (first, classic): (Arc<dyn MediaEngine>, Option<Arc<dyn MediaEngine>>),
 ) -> Result<Done> {
     let needs = needs(&offer)?;
-    let fits = |dialect| match dialect {
+    let fits = |engine: &Arc<dyn MediaEngine>| match engine.dialect() {
         Dialect::Sip => needs.classic.is_ok(),
         Dialect::WebRtc => needs.webrtc.is_ok(),
     };
-    let is_classic = !fits(first) && classic.is_some_and(fits);
-    let dialect = classic.filter(|_| is_classic).unwrap_or(first);
-    read_offer(&translator, offer, &codecs, dialect).await?;
+    let classic = classic.filter(|classic| !fits(&first) && fits(classic));
+    let is_classic = classic.is_some();
+    let engine = classic.unwrap_or(first);
+    let readable = read_offer(&translator, offer, &codecs, engine.dialect()).await?;
+    engine.check_offer(&readable, &codecs)?;
     Ok(Done {
         is_classic,
         ..Step::ScreenPassed.into()

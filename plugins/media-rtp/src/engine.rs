@@ -7,7 +7,7 @@ use crate::machine::{Machine, misuse};
 use crate::peer::Peer;
 use crate::transport::Transport;
 use siprtc_core::ice::{IceConfig, IcePath, IceRole};
-use siprtc_core::media::{Dialect, IceMode, MediaEngine, MediaPeer, PeerConfig};
+use siprtc_core::media::{Codec, Dialect, IceMode, MediaEngine, MediaPeer, PeerConfig};
 use siprtc_core::{Error, Result};
 use siprtc_rtp::{Format, Reports, format, sdp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -40,6 +40,11 @@ impl MediaEngine for Engine {
 
     fn dialect(&self) -> Dialect {
         Dialect::Sip
+    }
+
+    fn check_offer(&self, sdp: &str, codecs: &[Codec]) -> Result<()> {
+        let mut machine = Machine::new(self.config.clone(), format::formats(codecs), 0);
+        machine.set_remote_offer("check offer", sdp)
     }
 
     async fn create_peer(&self, config: PeerConfig) -> Result<Arc<dyn MediaPeer>> {

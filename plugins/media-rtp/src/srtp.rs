@@ -98,6 +98,13 @@ impl Protection {
     }
 
     pub(crate) fn decrypt_rtcp(&mut self, packet: &[u8]) -> Result<BytesMut> {
+        // RFC 3711 section 3.4: the flag before the index. With AES-CM the library gives a packet back that says it is not
+        // encrypted, and does not look at its tag: whoever leaves the flag out would be believed.
+        let tail = 4 + self.keys.profile_in.rtcp_auth_tag_len();
+        let flag = packet.len().checked_sub(tail).and_then(|at| packet.get(at));
+        if flag.is_none_or(|flag| flag & 0x80 == 0) {
+            return Err(Error::RtcpFailedToVerifyAuthTag);
+        }
         let ssrc = word(packet, 4).ok_or(Error::ErrTooShortRtcp)?;
         self.decrypt(ssrc, |context| context.decrypt_rtcp(packet))
     }
@@ -206,6 +213,21 @@ mod tests {
                 assert!(them.decrypt_rtp(&sent[..short]).is_err());
                 assert!(them.decrypt_rtcp(&sent[..short]).is_err());
             }
+        }
+    }
+
+    #[test]
+    fn reports_that_say_they_are_not_encrypted_are_refused() {
+        for suite in Suite::ALL {
+            let (ours, theirs) = keys(suite);
+            let (mut us, mut them) = (Protection::new(ours).unwrap(), Protection::new(theirs).unwrap());
+            let report = [0x80, 201, 0, 1, 0, 0, 0, 1];
+            let sent = us.encrypt_rtcp(&report).unwrap();
+            assert_eq!(them.decrypt_rtcp(&sent).unwrap()[..], report, "{suite}");
+            let mut bare = us.encrypt_rtcp(&report).unwrap();
+            let flag = bare.len() - 4 - suite.profile().rtcp_auth_tag_len();
+            bare[flag] &= 0x7f;
+            assert!(them.decrypt_rtcp(&bare).is_err(), "{suite}");
         }
     }
 

@@ -138,8 +138,7 @@ impl Gateway {
             Output::Screen { epoch, offer } => match self.house(ctx) {
                 Ok(house) => {
                     let codecs = self.config.codecs.clone();
-                    let classic = self.config.classic.as_ref().map(|engine| engine.dialect());
-                    let engines = (self.config.engine.dialect(), classic);
+                    let engines = (self.config.engine.clone(), self.config.classic.clone());
                     self.run(
                         ctx,
                         id,
