@@ -126,7 +126,7 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     let (calls, datagrams) = hold(folder.path()).await?;
     let ours = Times::of(&calls.siprtc, &datagrams);
     let theirs = Times::of(&calls.baresip, &datagrams);
-    if theirs.dial.len() == 0 {
+    if theirs.dial.is_empty() {
         return Err(failed(
             "compare with baresip",
             "none of its calls had media: there is nothing to compare with",

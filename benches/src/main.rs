@@ -18,7 +18,7 @@ mod transactions;
 mod turn;
 mod turn_client;
 
-use siprtc_benches::figure::Figure;
+use siprtc_benches::figure::{self, Figure};
 use siprtc_core::{Error, Fault, Result};
 use std::process::{Command, ExitCode, Stdio};
 
