@@ -30,6 +30,7 @@ pub struct Baresip {
     /// Its process, with its log.
     pub process: Process,
     folder: PathBuf,
+    address: Ipv4Addr,
 }
 
 impl Baresip {
@@ -87,7 +88,29 @@ impl Baresip {
             std::fs::read_to_string(&log)
                 .is_ok_and(|log| log.contains("200 OK") || log.contains("registered successfully"))
         });
-        Baresip { process, folder }
+        Baresip {
+            process,
+            folder,
+            address,
+        }
+    }
+
+    /// Gives it a command of its menu, as `hold` or `resume`.
+    pub fn command(&self, lab: &Lab, command: &str) {
+        let json = format!("{{\"command\":\"{command}\"}}");
+        // Its ctrl_tcp module reads netstrings. It hears the command before it hears the end.
+        let script = format!(
+            "exec 3<>/dev/tcp/{}/4444 && printf '%s' '{}:{json},' >&3 && timeout 2 head -c 20 <&3",
+            self.address,
+            json.len()
+        );
+        let output = lab.place.command("bash").args(["-c", &script]).output();
+        let output = output.unwrap_or_else(|error| panic!("bash does not start: {error}"));
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            text.contains("response"),
+            "baresip does not obey {command}: {text}"
+        );
     }
 
     /// What it heard, once its process is over.

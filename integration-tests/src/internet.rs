@@ -1,6 +1,6 @@
 //! A public network with the servers, and homes behind NATs, in network namespaces.
 
-use crate::lab::Lab;
+use crate::lab::{KamailioSettings, Lab};
 use crate::netns::{Namespace, Nat};
 use std::net::Ipv4Addr;
 
@@ -25,6 +25,11 @@ pub struct Internet {
 impl Internet {
     /// With Kamailio and coturn, and what the NATs of Alice's and Bob's homes do.
     pub fn new(story: &str, nats: [Nat; 2]) -> Self {
+        Internet::with(story, nats, KamailioSettings::default())
+    }
+
+    /// With such a Kamailio.
+    pub fn with(story: &str, nats: [Nat; 2], settings: KamailioSettings) -> Self {
         let wan = Namespace::new();
         wan.ip(&["link", "add", "br0", "type", "bridge"]);
         wan.ip(&["link", "set", "br0", "up"]);
@@ -37,7 +42,9 @@ impl Internet {
         let routers = routers
             .map(|((number, home), nat)| connect(&wan, home, number, nat))
             .collect();
-        let lab = Lab::at(story, wan.place(), SERVER).with_kamailio().with_coturn();
+        let lab = Lab::at(story, wan.place(), SERVER)
+            .with_kamailio_that(settings)
+            .with_coturn();
         Internet {
             lab,
             homes,

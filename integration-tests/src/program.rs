@@ -5,7 +5,7 @@ use crate::patience::wait;
 use crate::process::{signal, stop, tail};
 use serde_json::Value;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,7 +40,7 @@ impl Siprtc {
         let log =
             File::create(errors).unwrap_or_else(|error| panic!("cannot write {}: {error}", errors.display()));
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -119,6 +119,13 @@ impl Siprtc {
             Some(None) => panic!("{} ended without {event}:\n{}", self.name, self.story()),
             None => panic!("{} has no {event} after {limit:?}:\n{}", self.name, self.story()),
         }
+    }
+
+    /// Says a line to its standard input, which it obeys with `--control`.
+    pub fn say(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut();
+        let said = stdin.map(|stdin| writeln!(stdin, "{line}").and_then(|()| stdin.flush()));
+        assert!(matches!(said, Some(Ok(()))), "{}: {said:?}", self.name);
     }
 
     /// Ctrl-C.

@@ -19,6 +19,9 @@ const TALK: &str = "7";
 /// Talk and what surrounds it.
 const CALL: Duration = Duration::from_secs(45);
 
+/// How long a call is held, and talked between.
+const HOLD: Duration = Duration::from_secs(2);
+
 /// A namespace with Kamailio in it. The lab is dropped first: its processes live in the namespace.
 struct World {
     lab: Lab,
@@ -88,10 +91,6 @@ fn siprtc_calls(story: &str, mode: Mode) {
     let alice = match mode {
         // It refuses everything but RTP/SAVP.
         Mode::Sdes => Phone::of("alice").set("media.rtp.keying", "sdes"),
-        // It takes a WebRTC offer and answers it without ICE: see ARCHITECTURE.md, known limits.
-        Mode::Dtls => Phone::of("alice")
-            .set("media.engine", "rtp")
-            .set("media.rtp.keying", "dtls"),
         _ => Phone::of("alice"),
     };
     let alice = lab.start(&alice.at(OURS), &arguments).finish(CALL);
@@ -169,6 +168,61 @@ fn a_baresip_with_dtls_and_without_ice_is_called_and_heard() {
 #[test]
 fn a_baresip_with_dtls_and_without_ice_calls_and_hears() {
     baresip_calls("calling-dtls", Mode::Dtls);
+}
+
+/// siprtc holds and resumes by orders, baresip by its menu: each is told, and both tunes arrive around the silence.
+fn held_from_both_sides(story: &str, mode: Mode) {
+    let world = World::new(story);
+    let lab = &world.lab;
+    let theirs = lab.folder.join("theirs.wav");
+    wav::write_tone(&theirs, 40.0, 0.0);
+    let bob = Baresip::start(lab, "bob", THEIRS, mode, &theirs, None);
+    let phone = match mode {
+        Mode::Sdes => Phone::of("alice").set("media.rtp.keying", "sdes"),
+        _ => Phone::of("alice"),
+    };
+    let heard = lab.file("heard.wav");
+    let arguments = ["call", "bob", "--tone", "440", "--record", &heard, "--control"];
+    let mut alice = lab.start(&phone.at(OURS), &arguments);
+    alice.event_where("first_packet", SOON, |line| line["direction"] == "in");
+    // baresip offers anew by itself when its ICE is done.
+    std::thread::sleep(HOLD);
+    for (order, event) in [("hold", "held"), ("resume", "resumed")] {
+        alice.say(order);
+        alice.event_where(event, SOON, |line| line["by"] == "local");
+        std::thread::sleep(HOLD);
+    }
+    for (command, event) in [("hold", "held"), ("resume", "resumed")] {
+        bob.command(lab, command);
+        alice.event_where(event, SOON, |line| line["by"] == "remote");
+        std::thread::sleep(HOLD);
+    }
+    alice.say("hangup");
+    let alice = alice.finish(SOON);
+    alice.exits_with(0);
+    let heard = wav::tone(&lab.folder.join("heard.wav"));
+    let hold = HOLD.as_secs_f64();
+    println!("{heard:?}");
+    assert!(heard.heard > 3.0 * hold - 1.0, "{heard:?}");
+    assert!(
+        heard.heard < 3.0 * hold + 2.0,
+        "{heard:?}: it was heard while it was held"
+    );
+}
+
+#[test]
+fn a_call_with_baresip_is_held_from_both_sides() {
+    held_from_both_sides("hold-web", Mode::Web);
+}
+
+#[test]
+fn a_plain_call_with_baresip_is_held_from_both_sides() {
+    held_from_both_sides("hold-plain", Mode::Plain);
+}
+
+#[test]
+fn a_call_with_keys_in_the_sdp_is_held_from_both_sides() {
+    held_from_both_sides("hold-sdes", Mode::Sdes);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A telephone whose address changes during a call: the call, the registration and the way back to it survive.
 
 use siprtc_integration_tests::internet::{ALICE, BOB, Internet};
-use siprtc_integration_tests::lab::Phone;
+use siprtc_integration_tests::lab::{KamailioSettings, Phone};
 use siprtc_integration_tests::netns::Nat;
 use siprtc_integration_tests::program::{Outcome, SOON, Siprtc};
 use siprtc_integration_tests::wav;
@@ -24,6 +24,15 @@ const SETTLED: Duration = Duration::from_secs(3);
 
 fn internet(story: &str) -> Internet {
     Internet::new(story, [Nat::PortRestricted, Nat::PortRestricted])
+}
+
+/// With a Kamailio that speaks TLS and WebSocket, too.
+fn secure(story: &str) -> Internet {
+    let settings = KamailioSettings {
+        secure: true,
+        ..KamailioSettings::default()
+    };
+    Internet::with(story, [Nat::PortRestricted, Nat::PortRestricted], settings)
 }
 
 /// A telephone that listens on whatever addresses there are.
@@ -122,6 +131,23 @@ fn a_call_over_tcp_survives_another_address() {
     call_through(&mut internet("roam-tcp"), "tcp", |internet, alice| {
         renumber(internet);
         until_selected(alice, OTHER);
+    });
+}
+
+/// Nobody can open a WebSocket to Alice: the call goes on over the one that her registration opens.
+#[test]
+fn a_call_over_a_websocket_survives_another_address() {
+    call_through(&mut secure("roam-ws"), "ws", |internet, alice| {
+        renumber(internet);
+        until_selected(alice, OTHER);
+    });
+}
+
+#[test]
+fn a_call_over_a_secure_websocket_survives_another_network() {
+    call_through(&mut secure("roam-wss"), "wss", |internet, alice| {
+        internet.replug(0, 3, Nat::PortRestricted);
+        until_selected(alice, AWAY);
     });
 }
 

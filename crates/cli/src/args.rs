@@ -113,6 +113,9 @@ pub(crate) struct CallArgs {
     /// DTMF digits to send once the call is confirmed
     #[arg(long, value_name = "DIGITS")]
     pub(crate) dtmf: Option<String>,
+    /// Obey standard input during the call, a line each: hold, hold playing, resume, dtmf DIGITS, hangup
+    #[arg(long)]
+    pub(crate) control: bool,
     /// Write the call's ladder as SVG
     #[arg(long, value_name = "SVG")]
     pub(crate) ladder: Option<PathBuf>,
@@ -134,6 +137,9 @@ pub(crate) struct AnswerArgs {
     /// Refuse every call with this status (486 is busy here)
     #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(400..700))]
     pub(crate) refuse: Option<u16>,
+    /// Obey standard input during the call, a line each: hold, hold playing, resume, dtmf DIGITS, hangup
+    #[arg(long)]
+    pub(crate) control: bool,
     /// Write the last call's ladder as SVG
     #[arg(long, value_name = "SVG")]
     pub(crate) ladder: Option<PathBuf>,

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod compare;
+mod control;
 mod exit;
 mod interrupt;
 mod output;

@@ -161,6 +161,16 @@ fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
                 json!({ "direction": way }),
             )
         }
+        CallEventKind::Held { by } => held("held", *by, "on hold"),
+        CallEventKind::HoldRefused { held } => (
+            "hold_refused",
+            format!(
+                "the peer refuses to be {}",
+                if *held { "held" } else { "resumed" }
+            ),
+            json!({ "held": held }),
+        ),
+        CallEventKind::Resumed { by } => held("resumed", *by, "resumed"),
         CallEventKind::Ice(state) => (
             "ice",
             format!("ICE {state}"),
@@ -212,6 +222,14 @@ fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
         ),
         _ => ("event", String::new(), json!({})),
     }
+}
+
+fn held(name: &'static str, by: Side, word: &str) -> (&'static str, String, Value) {
+    let (who, by) = match by {
+        Side::Local => ("us", "local"),
+        Side::Remote => ("the peer", "remote"),
+    };
+    (name, format!("{word} by {who}"), json!({ "by": by }))
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -300,6 +300,10 @@ impl Machine {
     fn reach(&mut self, message: Reach) -> Result<()> {
         self.scope.config.account.contact = message.contact;
         self.scope.flows = Flows::new(message.flows);
+        let alive: Vec<_> = self.calls().collect();
+        for id in alive {
+            self.with(id, Call::flows_changed);
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use crate::messages::{MediaPlan, Trickle};
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use siprtc_core::ice::PairEnd;
-use siprtc_core::media::{Codec, Dialect, MediaEngine, NegotiatedAudio, SdpKind};
+use siprtc_core::media::{Codec, Dialect, Direction, MediaEngine, NegotiatedAudio, SdpKind};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::MeasureInvite;
 use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
@@ -24,6 +24,10 @@ pub(crate) struct Entry {
     pub(crate) session: Option<(SessionId, Addr<MediaSession>)>,
     /// Which engine carries it: the classic one.
     pub(crate) is_classic: bool,
+    /// We hold it, or are about to.
+    pub(crate) held: bool,
+    /// While it is held its source is sent on.
+    pub(crate) plays_on: bool,
     /// Our end of the pair that carries the media.
     pub(crate) local: Option<PairEnd>,
     pub(crate) timer: Option<SpawnHandle>,
@@ -45,10 +49,28 @@ impl Entry {
             media,
             session: None,
             is_classic: false,
+            held: false,
+            plays_on: false,
             local: None,
             timer: None,
             span,
         }
+    }
+}
+
+impl Entry {
+    /// Which way audio shall flow, from our side: who holds a call hears nothing (RFC 3264 section 8.4).
+    pub(crate) fn direction(&self) -> Direction {
+        let wanted = self.media.direction;
+        Direction::from_parts(wanted.sends(), wanted.receives() && !self.held)
+    }
+}
+
+/// What is sent of what was agreed: nothing by one who holds the call quietly, which "sendonly" allows.
+fn begin(audio: NegotiatedAudio, quiet: bool) -> Begin {
+    let direction = Direction::from_parts(audio.direction.sends() && !quiet, audio.direction.receives());
+    Begin {
+        audio: NegotiatedAudio { direction, ..audio },
     }
 }
 
@@ -203,10 +225,10 @@ pub(crate) async fn make_offer(
 pub(crate) async fn make_answer(
     session: Addr<MediaSession>,
     translator: Addr<SdpTranslator>,
-    offer: String,
-    codecs: Vec<Codec>,
+    (offer, codecs): (String, Vec<Codec>),
     policy: Trickle,
     dialect: Dialect,
+    quiet: bool,
 ) -> Result<Done> {
     let sdp = read_offer(&translator, offer.clone(), &codecs, dialect).await?;
     let sdp = ask(&session, AnswerOffer { sdp }).await?;
@@ -226,7 +248,7 @@ pub(crate) async fn make_answer(
         },
     )
     .await?;
-    ask(&session, Begin { audio }).await?;
+    ask(&session, begin(audio, quiet)).await?;
     Ok(Done {
         step: Step::AnswerMade(wire),
         audio: Some(audio),
@@ -266,9 +288,9 @@ async fn answer_for_wire(
 pub(crate) async fn apply_answer(
     session: Addr<MediaSession>,
     translator: Addr<SdpTranslator>,
-    offer: String,
-    answer: String,
+    (offer, answer): (String, String),
     dialect: Dialect,
+    quiet: bool,
 ) -> Result<Done> {
     let readable = match dialect {
         Dialect::Sip => {
@@ -299,7 +321,7 @@ pub(crate) async fn apply_answer(
         },
     )
     .await?;
-    ask(&session, Begin { audio }).await?;
+    ask(&session, begin(audio, quiet)).await?;
     Ok(Done {
         step: Step::AnswerApplied,
         audio: Some(audio),

@@ -15,7 +15,7 @@ pub mod table;
 pub use actor::Gateway;
 pub use messages::{
     Account, Answer, CallEvent, CallEventKind, ContactNow, Dial, Ending, GatewayConfig, GatewayEvent, Hangup,
-    MediaPlan, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration, Trickle,
+    Hold, MediaPlan, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration, Trickle,
 };
 pub use router::Router;
 pub use siprtc_dialog_manager::Side;

@@ -5,11 +5,13 @@
 //! [`Call::poll_timeout`].**
 
 mod hear;
+mod hold;
 mod trickle;
 mod words;
 
 use crate::table::{Do, Jsep, On, Sip, lookup, patience};
 use hear::{Heard, Why};
+use hold::Hold;
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{CallId, Cause, Error, Fault};
 use siprtc_dialog_manager::{DialogTag, Side};
@@ -45,6 +47,9 @@ pub struct Call {
     confirmed: bool,
     /// There is another engine to offer with, should the peer refuse the first one's offer.
     falls_back: bool,
+    /// The early answer was no use: the 2xx is followed by an offer.
+    offers_anew: bool,
+    hold: Hold,
     deadline: Option<Instant>,
     trickle: Trickle,
     outputs: VecDeque<Output>,
@@ -70,6 +75,8 @@ impl Call {
             accepted: false,
             confirmed: false,
             falls_back: false,
+            offers_anew: false,
+            hold: Hold::default(),
             deadline: None,
             trickle: Trickle::default(),
             outputs: VecDeque::new(),
@@ -102,11 +109,17 @@ impl Call {
     /// Takes what happened. An input that means nothing in this state changes nothing; `false` says so, for the
     /// application's own commands become an error then.
     pub fn handle(&mut self, now: Instant, input: Input) -> bool {
+        if matches!(input, Input::Hold(_))
+            && !matches!(self.sip, Sip::Confirmed | Sip::ReInviting | Sip::ReOffered)
+        {
+            return false;
+        }
         let taken = match self.hear(input) {
             Some(heard) => self.take(now, heard),
             None => true,
         };
         self.trickle(now);
+        self.hold(now);
         taken
     }
 
@@ -133,6 +146,18 @@ impl Call {
         }
         if self.state() == (Sip::Confirmed, Jsep::Stable) && self.trickle.takes_offer() {
             self.take(now, On::CandidatesUntold.into());
+        }
+    }
+
+    /// Once a negotiation is over, it is told who holds the call; a wish that came meanwhile begins another.
+    fn hold(&mut self, now: Instant) {
+        if self.state() != (Sip::Confirmed, Jsep::Stable) {
+            return;
+        }
+        let news = self.hold.news().into_iter().flatten();
+        self.outputs.extend(news.map(Output::Tell));
+        if self.hold.is_pending() {
+            self.take(now, On::HoldWanted.into());
         }
     }
 
@@ -174,11 +199,24 @@ impl Call {
         if matches!(next.0, Sip::Ending | Sip::Ended) && self.ending.is_none() {
             self.end(why);
         }
+        let was = self.jsep;
+        self.offers_anew |= (on, self.sip) == (On::AnswerUnfit, Sip::Early);
         self.enter(now, next);
         for action in actions {
             self.act(*action);
         }
+        if on == On::OfferFailed && matches!(was, Jsep::HaveLocalOffer | Jsep::MakingOffer) {
+            self.hold_failed();
+        }
         true
+    }
+
+    /// What we said of hold came to nothing with the offer that said it.
+    fn hold_failed(&mut self) {
+        if let Some((refused, said)) = self.hold.give_up() {
+            self.outputs.push_back(Output::SetHold(said));
+            self.outputs.push_back(Output::Tell(Told::HoldRefused(refused)));
+        }
     }
 
     fn enter(&mut self, now: Instant, next: (Sip, Jsep)) {
@@ -272,6 +310,7 @@ impl Call {
                     offer,
                 }
             }
+            Do::SetHold => Output::SetHold(self.hold.say()),
             Do::UndoOffer => {
                 self.trickle.undo();
                 Output::UndoOffer

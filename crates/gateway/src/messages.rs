@@ -6,6 +6,7 @@ use siprtc_core::ice::{CandidatePair, IceState};
 use siprtc_core::media::{Codec, Direction, MediaEngine, NegotiatedAudio};
 use siprtc_core::sip::{DigestAlgorithm, DigestSecret, NameAddr, SipUri, TimerConfig, Uri};
 use siprtc_core::{CallId, Error};
+use siprtc_dialog_manager::Side;
 use siprtc_media_session::{SessionStats, Sink, Source};
 use siprtc_nat_agent::{NatConfig, NatEvent};
 use siprtc_registrar_client::{Backoff, RegistrationEvent};
@@ -188,6 +189,21 @@ pub struct Hangup {
     pub call: CallId,
 }
 
+/// Holds a call (RFC 3264 section 8.4) or resumes it, with a re-INVITE; [`CallEventKind::Held`], `Resumed` or `HoldRefused`
+/// tells how it went. During another negotiation the wish waits for its end.
+///
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) before the call is confirmed.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Hold {
+    /// Which.
+    pub call: CallId,
+    /// Held from now on, or not.
+    pub held: bool,
+    /// While it is held the source is sent on: music for who waits. Otherwise nothing is sent.
+    pub plays_on: bool,
+}
+
 /// Sends DTMF digits (RFC 4733).
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
@@ -275,6 +291,16 @@ pub enum CallEventKind {
         /// Came.
         inbound: bool,
     },
+    /// A side holds the call: it hears nothing from now on.
+    Held {
+        /// Who.
+        by: Side,
+    },
+    /// The peer refused to have the call held, or resumed; it is as it was.
+    HoldRefused {
+        /// What was wanted.
+        held: bool,
+    },
     /// ICE changed.
     Ice(IceState),
     /// Somebody calls; answer with [`Answer`] or [`Refuse`].
@@ -292,6 +318,11 @@ pub enum CallEventKind {
         status: u16,
         /// The answer carried SDP.
         early_media: bool,
+    },
+    /// A side that held the call does so no more.
+    Resumed {
+        /// Who.
+        by: Side,
     },
     /// Nothing has been received for this long; the call goes on.
     Silent(Duration),

@@ -94,6 +94,8 @@ words! {
         AnswerMade,
         /// The application answers an INVITE without an offer.
         AnswerOfferless,
+        /// The first answer does not suit our offer (no ICE, rejected audio), and there is another engine to offer with.
+        AnswerUnfit,
         /// A 2xx with the first answer that this call sees.
         Answered,
         /// A 2xx of another early dialog than the one whose early answer is applied.
@@ -116,6 +118,8 @@ words! {
         EarlyAnswer,
         /// The application asked for the end.
         Hangup,
+        /// The application wants the call held, or resumed.
+        HoldWanted,
         /// An INVITE with an offer.
         Invited,
         /// An INVITE without an offer.
@@ -201,6 +205,8 @@ words! {
         Ring,
         /// Read the peer's offer: is there audio in common?
         Screen,
+        /// The next description says which way audio shall flow from now on (RFC 3264 section 8.4).
+        SetHold,
         /// Tell the application: answered by the peer.
         TellAccepted,
         /// Tell the application, once in a call: the dialog is confirmed, both descriptions are set.
@@ -271,6 +277,11 @@ pub const TABLE: &[Row] = &[
     row(Sip::Inviting, Jsep::HaveLocalOffer, On::OfferUnfit, (Sip::Idle, Jsep::MakingOffer), &[Do::UseClassic, Do::MakeOffer]),
     row(Sip::Early, Jsep::HaveLocalOffer, On::OfferUnfit, (Sip::Idle, Jsep::MakingOffer), &[Do::UseClassic, Do::MakeOffer]),
 
+    // The same when it finds nothing wrong with the offer and answers something else: a new media peer offers inside the
+    // dialog, once that is confirmed.
+    row(Sip::Early, Jsep::ApplyingAnswer, On::AnswerUnfit, (Sip::Early, Jsep::Stable), &[Do::UseClassic]),
+    row(Sip::Confirmed, Jsep::ApplyingAnswer, On::AnswerUnfit, (Sip::Confirmed, Jsep::MakingOffer), &[Do::UseClassic, Do::MakeOffer]),
+
     // Step 3, the caller: setRemoteDescription; the ACK is out already.
     row(Sip::Inviting, Jsep::HaveLocalOffer, On::Answered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::TellAccepted, Do::ApplyAnswer]),
     row(Sip::Early, Jsep::HaveLocalOffer, On::Answered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::TellAccepted, Do::ApplyAnswer]),
@@ -339,6 +350,8 @@ pub const TABLE: &[Row] = &[
     row(Sip::Confirmed, Jsep::Stable, On::PathBroken, (Sip::Confirmed, Jsep::MakingOffer), &[Do::RestartIce, Do::MakeOffer]),
     // The same credentials with more candidates: no restart (RFC 8839 section 4.4.1.1.1).
     row(Sip::Confirmed, Jsep::Stable, On::CandidatesUntold, (Sip::Confirmed, Jsep::MakingOffer), &[Do::MakeOffer]),
+    // A wish during another negotiation waits for its end.
+    row(Sip::Confirmed, Jsep::Stable, On::HoldWanted, (Sip::Confirmed, Jsep::MakingOffer), &[Do::SetHold, Do::MakeOffer]),
     row(Sip::Confirmed, Jsep::MakingOffer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer]),
     row(Sip::ReInviting, Jsep::HaveLocalOffer, On::ReAnswered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
     row(Sip::ReInviting, Jsep::HaveLocalOffer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer]),

@@ -9,6 +9,7 @@ mod crypto;
 mod diet;
 mod disguise;
 mod explain;
+mod hold;
 mod lint;
 mod needs;
 mod negotiate;
@@ -37,6 +38,7 @@ pub use classic::{
 };
 pub use crypto::{Crypto, MAX_KEYS, MasterKey, Mki, SessionParameter, Suite};
 pub use explain::{Explained, Explanation, Need, Refusal, Way, explain};
+pub use hold::says_hold;
 pub use lint::{Check, Finding, MAX_FINDINGS, Severity, lint, lint_answer};
 pub use needs::{Carried, Needs, RtpProfile, needs};
 pub use negotiate::{Answerer, negotiated_audio, negotiated_audio_as};

@@ -12,7 +12,7 @@ use siprtc_core::media::MediaEngine;
 use siprtc_core::sip::{Listener, NameAddr, SipStack, SipStackFactory, Uri};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::{
-    Account, Answer, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, MediaPlan, Refuse,
+    Account, Answer, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, Hold, MediaPlan, Refuse,
     Router, SendDtmf, Shutdown, Snapshot, StartRegistration,
 };
 use siprtc_media_session::SessionStats;
@@ -337,6 +337,26 @@ impl Call {
     /// Ends the call in any state; [`Call::finished`] waits for it.
     pub async fn hangup(&self) -> Result<()> {
         ask(&self.gateway, Hangup { call: self.id }).await
+    }
+
+    /// Holds the call: the peer is not heard any more and hears nothing. [`CallEventKind::Held`] follows, or `HoldRefused`.
+    pub async fn hold(&self) -> Result<()> {
+        self.set_hold(true, false).await
+    }
+
+    /// Holds the call, and goes on sending its source: music for who waits.
+    pub async fn hold_playing(&self) -> Result<()> {
+        self.set_hold(true, true).await
+    }
+
+    /// Takes a held call up again. [`CallEventKind::Resumed`] follows, or `HoldRefused`.
+    pub async fn resume(&self) -> Result<()> {
+        self.set_hold(false, false).await
+    }
+
+    async fn set_hold(&self, held: bool, plays_on: bool) -> Result<()> {
+        let call = self.id;
+        ask(&self.gateway, Hold { call, held, plays_on }).await
     }
 
     /// Sends DTMF digits (RFC 4733), 100 ms each.

@@ -2,6 +2,7 @@
 
 use super::talk::{self, Plan};
 use crate::args::AnswerArgs;
+use crate::control::Control;
 use crate::exit::Exit;
 use crate::interrupt::Interrupts;
 use crate::output::Output;
@@ -40,6 +41,7 @@ async fn serve(endpoint: &mut Endpoint, config: &Config, args: &AnswerArgs, outp
     output.emit(json!({ "event": "ready", "contact": contact }));
     output.say(&format!("waiting for calls at {contact}"));
     let mut interrupts = Interrupts::new();
+    let mut control = Control::new(args.control);
     let mut worst = Exit::Ok;
     for _ in 0..args.calls.unwrap_or(usize::MAX) {
         output.progress("waiting for a call");
@@ -49,7 +51,7 @@ async fn serve(endpoint: &mut Endpoint, config: &Config, args: &AnswerArgs, outp
         };
         let Some(incoming) = incoming else { break };
         // One call that goes wrong is that call's business: the next one is served.
-        worst = match one(incoming, args, output).await {
+        worst = match one(incoming, args, &mut control, output).await {
             Ok(Exit::Ok) => worst,
             Ok(exit) => exit,
             Err(error) => output.error(&error),
@@ -59,7 +61,12 @@ async fn serve(endpoint: &mut Endpoint, config: &Config, args: &AnswerArgs, outp
     Ok(worst)
 }
 
-async fn one(incoming: IncomingCall, args: &AnswerArgs, output: &Output) -> Result<Exit> {
+async fn one(
+    incoming: IncomingCall,
+    args: &AnswerArgs,
+    control: &mut Control,
+    output: &Output,
+) -> Result<Exit> {
     let from = incoming.from().uri.to_string();
     output.emit(json!({ "event": "incoming", "from": from, "to": incoming.to().to_string() }));
     output.progress(format!("call from {from}"));
@@ -77,7 +84,7 @@ async fn one(incoming: IncomingCall, args: &AnswerArgs, output: &Output) -> Resu
         at_source_end: false,
         dtmf: None,
     };
-    let (report, exit) = talk::live(call, "answer", plan, output).await?;
+    let (report, exit) = talk::live(call, "answer", plan, control, output).await?;
     let ladder = report.ladder("me", "server", &from);
     output.report(&report);
     output.ladder(&ladder, args.ladder.as_deref())?;

@@ -2,6 +2,7 @@
 
 use super::talk::{self, Plan};
 use crate::args::CallArgs;
+use crate::control::Control;
 use crate::exit::Exit;
 use crate::output::Output;
 use siprtc::{Config, Endpoint};
@@ -40,7 +41,7 @@ async fn call(endpoint: &Endpoint, config: &Config, args: &CallArgs, output: &Ou
         at_source_end: args.media.ends(),
         dtmf: args.dtmf.clone(),
     };
-    let (report, exit) = talk::live(call, "call", plan, output).await?;
+    let (report, exit) = talk::live(call, "call", plan, &mut Control::new(args.control), output).await?;
     let ladder = report.ladder("me", "server", &args.target);
     output.report(&report);
     output.ladder(&ladder, args.ladder.as_deref())?;

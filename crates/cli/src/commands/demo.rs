@@ -3,6 +3,7 @@
 use super::talk::{self, Plan};
 use crate::args::DemoArgs;
 use crate::compare::{ENOUGH, compare};
+use crate::control::Control;
 use crate::exit::Exit;
 use crate::output::Output;
 use serde_json::json;
@@ -128,7 +129,7 @@ async fn talk(alice: &Endpoint, mut bob: Endpoint, files: &Files, output: &Outpu
             .await
             .ok_or_else(|| Error::new(Fault::Backend, "answer", "Bob is shut down"))?;
         let call = incoming.answer(records).await?;
-        talk::live(call, "Bob", Plan::default(), output).await
+        talk::live(call, "Bob", Plan::default(), &mut Control::new(false), output).await
     };
     let calling = async {
         let call = alice.dial("bob", plays).await?;
@@ -139,6 +140,7 @@ async fn talk(alice: &Endpoint, mut bob: Endpoint, files: &Files, output: &Outpu
                 at_source_end: true,
                 ..Plan::default()
             },
+            &mut Control::new(false),
             output,
         )
         .await

@@ -1,5 +1,6 @@
 //! What `call`, `answer` and `demo` have in common: a call lived through from its first event to its last.
 
+use crate::control::Control;
 use crate::exit::Exit;
 use crate::interrupt::Interrupts;
 use crate::output::Output;
@@ -28,6 +29,7 @@ pub(crate) async fn live(
     mut call: Call,
     who: &str,
     plan: Plan,
+    control: &mut Control,
     output: &Output,
 ) -> Result<(CallReport, Exit)> {
     let mut hangup_at: Option<Instant> = None;
@@ -71,6 +73,16 @@ pub(crate) async fn live(
                         stats.jitter.as_secs_f64() * 1e3,
                         stats.mos,
                     ));
+                }
+            }
+            order = control.next() => {
+                // A wrong word costs nobody the call.
+                let done = match order {
+                    Ok(order) => order.obey(&call).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = done {
+                    output.error(&error);
                 }
             }
             () = interrupts.next(), if !interrupted => {

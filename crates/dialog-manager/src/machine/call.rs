@@ -40,6 +40,8 @@ pub(crate) struct Call {
     pub(super) infos: Infos,
     /// The WebSocket that the call runs over, while it is up.
     websocket: Option<FlowId>,
+    /// It runs over WebSockets: there is no way to the peer without one.
+    needs_websocket: bool,
     /// Ended has been told.
     ended: bool,
 }
@@ -130,6 +132,7 @@ impl Call {
             hangup_reason: None,
             infos: Infos::default(),
             websocket: None,
+            needs_websocket: false,
             ended: false,
         }
     }
@@ -138,7 +141,12 @@ impl Call {
     pub(super) fn heard_over(&mut self, flow: &Flow) {
         if matches!(flow.transport, Transport::Ws | Transport::Wss) {
             self.websocket = Some(flow.id);
+            self.needs_websocket = true;
         }
+    }
+
+    pub(super) fn needs_websocket(&self) -> bool {
+        self.needs_websocket
     }
 
     pub(super) fn flow_down(&mut self, id: FlowId) {
@@ -147,9 +155,18 @@ impl Call {
 
     /// Within a dialog the route set decides (RFC 3261 section 12.2.1.1). A WebSocket is kept: nobody can open one to
     /// a browser, and `transport=ws` in a route set does not say whether the one that is there is secure (RFC 7118
-    /// section 5.2.4).
-    pub(super) fn way(&self) -> Route {
-        self.websocket.map_or_else(Route::by_request, Route::over)
+    /// section 5.2.4). When it is gone, the one that the registration opens takes its place.
+    pub(super) fn way(&self, scope: &Scope) -> Route {
+        let next = || scope.flows.websocket().filter(|_| self.needs_websocket);
+        self.websocket
+            .or_else(next)
+            .map_or_else(Route::by_request, Route::over)
+    }
+
+    /// Its WebSocket is gone, and the registration has not opened another one yet.
+    pub(super) fn is_cut_off(&self, scope: &Scope) -> bool {
+        let flows = &scope.flows;
+        self.needs_websocket && self.websocket.is_none() && flows.are_used() && flows.websocket().is_none()
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -328,7 +345,10 @@ impl Call {
         if let (Purpose::Bye, Some(reason)) = (purpose, &self.hangup_reason) {
             bye.headers.push("Reason", reason);
         }
-        self.send(scope, Departure::within(purpose, (bye, sequence), self.way()));
+        self.send(
+            scope,
+            Departure::within(purpose, (bye, sequence), self.way(scope)),
+        );
     }
 
     pub(super) fn answered(&mut self, scope: &mut Scope, tx: TxId, response: &SipResponse) {

@@ -237,7 +237,7 @@ impl Call {
         request.headers.push("Info-Package", &info.package);
         request.headers.push("Content-Disposition", "Info-Package");
         let request = request.with_body(&info.content_type, info.body);
-        let route = self.way();
+        let route = self.way(scope);
         let tx = self.send(
             scope,
             Departure::within(Purpose::Info, (request, sequence), route),

@@ -14,12 +14,17 @@ use std::time::Duration;
 /// Most tries of one offer after 491.
 const MAX_GLARE: u8 = 5;
 
+/// Most WebSockets that break under one offer.
+const MAX_DETOURS: u8 = 5;
+
 /// Our offer, until its answer.
 pub(super) struct Ours {
-    /// `None` while we wait for another try after glare.
+    /// `None` while we wait for another try after glare, or for a way to the peer.
     tx: Option<TxId>,
     sdp: String,
     glares: u8,
+    detours: u8,
+    waits_for_way: bool,
     provisional: bool,
     cancelled: bool,
 }
@@ -50,6 +55,8 @@ impl Call {
             tx: None,
             sdp,
             glares: 0,
+            detours: 0,
+            waits_for_way: false,
             provisional: false,
             cancelled: false,
         });
@@ -58,6 +65,8 @@ impl Call {
     }
 
     fn send_reinvite(&mut self, scope: &mut Scope) {
+        let route = self.way(scope);
+        let is_cut_off = self.is_cut_off(scope);
         let Phase::Established(session) = &mut self.phase else {
             return;
         };
@@ -69,13 +78,17 @@ impl Call {
         else {
             return;
         };
+        ours.waits_for_way = is_cut_off;
+        if is_cut_off {
+            return scope.set_timer(self.id, Timer::ReinviteRetry, scope.patience());
+        }
         let (mut request, sequence) = dialog.request(Method::Invite);
         request.headers.push("Contact", &scope.config.account.contact);
         scope.abilities().push(&mut request.headers);
         let request = request.with_body(SDP, ours.sdp.clone());
         let tx = self.send(
             scope,
-            Departure::within(Purpose::Reinvite, (request, sequence), self.way()),
+            Departure::within(Purpose::Reinvite, (request, sequence), route),
         );
         self.reinvite_is_out(tx);
     }
@@ -99,9 +112,51 @@ impl Call {
     }
 
     pub(super) fn retry_reinvite(&mut self, scope: &mut Scope) {
-        if self.ours().is_some_and(|ours| !ours.is_out()) {
+        let is_cut_off = self.is_cut_off(scope);
+        match self.ours() {
+            Some(ours) if ours.waits_for_way && is_cut_off => {
+                let reason = format!(
+                    "no WebSocket to {} came back: the registration says why",
+                    self.peer
+                );
+                self.forget_ours(scope);
+                self.abort(scope, End::local(Cause::ConnectionFailed, reason));
+            }
+            Some(ours) if !ours.is_out() => self.send_reinvite(scope),
+            _ => {}
+        }
+    }
+
+    /// The registration has other flows than before: an offer that waited for one goes out.
+    pub(super) fn flows_changed(&mut self, scope: &mut Scope) {
+        if !self.is_cut_off(scope) && self.ours().is_some_and(|ours| ours.waits_for_way) {
+            scope.timers.cancel(self.id, Timer::ReinviteRetry);
             self.send_reinvite(scope);
         }
+    }
+
+    /// The WebSocket of our re-INVITE broke, maybe with this host's address: it goes out over the next one.
+    fn takes_detour(&mut self, scope: &mut Scope, client: &Client) -> bool {
+        let Some(flow) = client
+            .route
+            .flow
+            .filter(|_| self.needs_websocket() && !self.is_ending())
+        else {
+            return false;
+        };
+        self.flow_down(flow);
+        scope.flows.forget(flow);
+        let Some(ours) = self
+            .ours()
+            .filter(|ours| !ours.cancelled && ours.detours < MAX_DETOURS)
+        else {
+            return false;
+        };
+        ours.detours += 1;
+        ours.tx = None;
+        scope.timers.cancel(self.id, Timer::NoAnswer);
+        self.send_reinvite(scope);
+        true
     }
 
     pub(super) fn reinvite_progresses(&mut self, scope: &mut Scope, tx: TxId) {
@@ -133,7 +188,7 @@ impl Call {
     pub(super) fn reinvite_accepted(&mut self, scope: &mut Scope, tx: TxId, response: &SipResponse) {
         let call = self.id;
         let current = self.is_current_reinvite(tx);
-        let route = self.way();
+        let route = self.way(scope);
         let Some(client) = self.clients.iter_mut().find(|client| client.tx == tx) else {
             return;
         };
@@ -246,6 +301,9 @@ impl Call {
 
     pub(super) fn reinvite_lost(&mut self, scope: &mut Scope, client: &Client, end: TxEnd) {
         if !self.is_current_reinvite(client.tx) {
+            return;
+        }
+        if matches!(end, TxEnd::Transport(_)) && self.takes_detour(scope, client) {
             return;
         }
         let end = match end {

@@ -176,7 +176,7 @@ impl Call {
             .and_then(|to| to.tag().map(str::to_owned))
             .unwrap_or_default();
         let call = self.id;
-        let route = self.way();
+        let route = self.way(scope);
         let Some(client) = self.client(tx) else { return };
         if let Some((_, ack)) = client.acks.iter().find(|(known, _)| *known == tag) {
             let request = ack.clone();

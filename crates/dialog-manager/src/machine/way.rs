@@ -21,7 +21,13 @@ impl Flows {
         }
     }
 
-    fn are_used(&self) -> bool {
+    /// The best WebSocket among them.
+    pub(super) fn websocket(&self) -> Option<FlowId> {
+        let is_websocket = |flow: &&Flow| matches!(flow.transport, Transport::Ws | Transport::Wss);
+        self.0.iter().flatten().find(is_websocket).map(|flow| flow.id)
+    }
+
+    pub(super) fn are_used(&self) -> bool {
         self.0.is_some()
     }
 

@@ -95,6 +95,78 @@ fn a_dialog_stays_on_its_websocket_until_that_is_gone() {
     assert_eq!(route.flow, None, "the route set decides again");
 }
 
+/// A call over the WebSocket 7, confirmed.
+fn call_over_websocket() -> (Bench, CallId) {
+    let mut bench = over(&[]);
+    bench
+        .give(Input::Reach(reach(Some(vec![flow_of(7, Transport::Wss)]))))
+        .unwrap();
+    invite(&mut bench, "sip:bob@example.com").unwrap();
+    let (tx, request, _) = sent(&mut bench);
+    bench.event();
+    bench.stack(StackEvent::Response {
+        tx,
+        response: response(&request, 200, "bob"),
+        flow: Some(flow_of(7, Transport::Wss)),
+    });
+    let Some(Output::SendAck { call, .. }) = bench.outputs.pop_front() else {
+        panic!()
+    };
+    bench.event();
+    (bench, call)
+}
+
+fn offer(bench: &mut Bench, call: CallId) {
+    let offer = OFFER.to_owned();
+    bench.give(Input::Reinvite(Reinvite { call, offer })).unwrap();
+}
+
+fn registered_over(bench: &mut Bench, flows: &[u64]) {
+    let flows = flows.iter().map(|id| flow_of(*id, Transport::Wss)).collect();
+    bench.give(Input::Reach(reach(Some(flows)))).unwrap();
+}
+
+#[test]
+fn an_offer_waits_for_the_websocket_that_the_registration_opens() {
+    let (mut bench, call) = call_over_websocket();
+    flow_down(&mut bench, 7);
+    offer(&mut bench, call);
+    bench.silent();
+    registered_over(&mut bench, &[]);
+    bench.silent();
+    registered_over(&mut bench, &[8]);
+    let (_, request, route) = sent(&mut bench);
+    assert_eq!((request.method, route.flow), (Method::Invite, Some(FlowId(8))));
+    registered_over(&mut bench, &[8]);
+    bench.silent();
+}
+
+#[test]
+fn an_offer_whose_websocket_breaks_goes_over_the_next_one() {
+    let (mut bench, call) = call_over_websocket();
+    offer(&mut bench, call);
+    let (tx, first, route) = sent(&mut bench);
+    assert_eq!(route.flow, Some(FlowId(7)));
+    bench.tx_ended(tx, TxEnd::Transport("the connection is gone".to_owned()));
+    bench.silent();
+    registered_over(&mut bench, &[8]);
+    let (_, second, route) = sent(&mut bench);
+    assert_eq!(route.flow, Some(FlowId(8)));
+    let sequence = |request: &SipRequest| request.headers.cseq().unwrap().sequence;
+    assert!(sequence(&second) > sequence(&first));
+}
+
+#[test]
+fn a_call_whose_websocket_never_comes_back_ends() {
+    let (mut bench, call) = call_over_websocket();
+    flow_down(&mut bench, 7);
+    offer(&mut bench, call);
+    bench.pass(T1 * 64);
+    let (cause, side, _, reason) = bench.ended();
+    assert_eq!((cause, side), (Cause::ConnectionFailed, Side::Local));
+    assert!(reason.contains("no WebSocket"));
+}
+
 #[test]
 fn a_flow_that_is_gone_is_followed_by_the_next_and_without_any_a_call_is_an_error() {
     let mut bench = over(&[1, 2]);

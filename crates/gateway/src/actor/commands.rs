@@ -141,6 +141,24 @@ impl Handler<Hangup> for Gateway {
     }
 }
 
+impl Handler<Hold> for Gateway {
+    type Result = Result<()>;
+
+    fn handle(&mut self, message: Hold, ctx: &mut Context<Self>) -> Result<()> {
+        let Hold { call, held, plays_on } = message;
+        // Before the call hears of it: what it asks for now is done with this.
+        let before = self
+            .calls
+            .get_mut(&call)
+            .map(|entry| std::mem::replace(&mut entry.plays_on, plays_on));
+        let done = self.command_input(ctx, if held { "hold" } else { "resume" }, call, Input::Hold(held));
+        if let (Err(_), Some(before), Some(entry)) = (&done, before, self.calls.get_mut(&call)) {
+            entry.plays_on = before;
+        }
+        done
+    }
+}
+
 impl Handler<SendDtmf> for Gateway {
     type Result = ResponseFuture<Result<()>>;
 

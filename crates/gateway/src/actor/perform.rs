@@ -71,8 +71,9 @@ impl Gateway {
                 }
             }
             Output::ApplyAnswer { epoch, offer, answer } => {
+                let quiet = self.is_quiet(id);
                 self.step(ctx, id, epoch, move |session, house, dialect| {
-                    calls::apply_answer(session, house.translator, offer, answer, dialect)
+                    calls::apply_answer(session, house.translator, (offer, answer), dialect, quiet)
                 })
             }
             Output::CloseMedia => self.close_media(ctx, id),
@@ -96,8 +97,16 @@ impl Gateway {
             }
             Output::MakeAnswer { epoch, offer } => {
                 let (codecs, trickle) = (self.config.codecs.clone(), self.config.trickle);
+                let quiet = self.is_quiet(id);
                 self.step(ctx, id, epoch, move |session, house, dialect| {
-                    calls::make_answer(session, house.translator, offer, codecs, trickle, dialect)
+                    calls::make_answer(
+                        session,
+                        house.translator,
+                        (offer, codecs),
+                        trickle,
+                        dialect,
+                        quiet,
+                    )
                 });
             }
             Output::MakeOffer { epoch } => {
@@ -159,6 +168,7 @@ impl Gateway {
                     body,
                 },
             ),
+            Output::SetHold(held) => self.set_hold(ctx, id, held),
             Output::Tell(told) => self.tell_told(id, told),
             Output::UndoOffer => {
                 if let Some((_, session)) = self.calls.get(&id).and_then(|entry| entry.session.clone()) {
@@ -175,6 +185,31 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    fn set_hold(&mut self, ctx: &mut Context<Self>, id: CallId, held: bool) {
+        let Some(entry) = self.calls.get_mut(&id) else {
+            return;
+        };
+        entry.held = held;
+        let direction = entry.direction();
+        if let Some((_, session)) = entry.session.clone() {
+            // Before the offer in the same mailbox.
+            let set = session.send(media::SetDirection { direction });
+            let told = async move {
+                if let Ok(Err(error)) = set.await {
+                    tracing::warn!(call_id = %id, %error, "the direction is not set");
+                }
+            };
+            ctx.spawn(told.into_actor(self));
+        }
+    }
+
+    /// The call is held, and nothing is to be heard of us.
+    fn is_quiet(&self, id: CallId) -> bool {
+        self.calls
+            .get(&id)
+            .is_some_and(|entry| entry.held && !entry.plays_on)
     }
 
     fn replace_media(&mut self, ctx: &mut Context<Self>, id: CallId) {
@@ -205,8 +240,11 @@ impl Gateway {
                     CallEventKind::Failed(ending)
                 }
             }
+            Told::Held(by) => CallEventKind::Held { by },
+            Told::HoldRefused(held) => CallEventKind::HoldRefused { held },
             Told::Incoming { from, to } => CallEventKind::Incoming { from, to },
             Told::Progress { status, early_media } => CallEventKind::Progress { status, early_media },
+            Told::Resumed(by) => CallEventKind::Resumed { by },
         };
         self.tell(id, kind);
     }
@@ -321,7 +359,7 @@ impl Gateway {
                 codecs: config.codecs.clone(),
                 source: entry.media.source.clone(),
                 sink: entry.media.sink.clone(),
-                direction: entry.media.direction,
+                direction: entry.direction(),
                 ptime: config.ptime,
             },
             ctx.address().recipient(),

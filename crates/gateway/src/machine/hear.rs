@@ -138,6 +138,10 @@ impl Call {
                     ..On::Hangup.into()
                 }
             }
+            Input::Hold(held) => {
+                self.hold.want(held);
+                return None;
+            }
             Input::MediaClosed(stats) => {
                 if let Some(ending) = &mut self.ending {
                     ending.stats = stats;
@@ -200,6 +204,7 @@ impl Call {
     fn settle(&mut self) {
         if let Some(theirs) = &self.theirs {
             self.trickle.settle(theirs);
+            self.hold.settle(theirs);
         }
     }
 
@@ -220,6 +225,10 @@ impl Call {
         let offering = matches!(self.jsep, Jsep::MakingAnswer | Jsep::MakingOffer);
         match self.confirmed && offering {
             true => On::OfferFailed.into(),
+            false if self.is_answered_unfit(error) => {
+                tracing::info!(call_id = %self.id, "the peer's answer is no use: it is offered the classic way");
+                On::AnswerUnfit.into()
+            }
             false => Heard {
                 why: Some(Why::error(error)),
                 ..On::MediaError.into()
@@ -287,6 +296,7 @@ impl Call {
                 }
             }
             K::Answered { dialog, sdp } => match &self.early {
+                _ if self.offers_anew => On::AnsweredElsewhere.into(),
                 Some(early) if *early == dialog => On::AnsweredSame.into(),
                 Some(_) => On::AnsweredElsewhere.into(),
                 None => owed(sdp, On::Answered),
@@ -320,6 +330,13 @@ impl Call {
                 }
             }
         })
+    }
+
+    /// The first answer, of a telephone that took a WebRTC offer and did not mean it.
+    fn is_answered_unfit(&self, error: &Error) -> bool {
+        let is_first = !self.confirmed && self.jsep == Jsep::ApplyingAnswer;
+        let is_theirs = matches!(error.fault(), Fault::PeerIncompatible | Fault::PeerMisbehaved);
+        self.falls_back && is_first && is_theirs && matches!(self.sip, Sip::Confirmed | Sip::Early)
     }
 
     fn is_refused_as_unfit(&self, status: Option<u16>) -> bool {

@@ -36,6 +36,8 @@ pub enum Input {
     GiveUp,
     /// The application ends the call.
     Hangup,
+    /// The application wants the call held, or resumed.
+    Hold(bool),
     /// The media peer is closed; its last numbers, if it ever ran.
     MediaClosed(Option<Box<SessionStats>>),
     /// The media path is lost for good.
@@ -158,6 +160,8 @@ pub enum Output {
         /// What the peer offers.
         offer: String,
     },
+    /// What the next descriptions say: the call is held by us, or not.
+    SetHold(bool),
     /// INFO with our candidates, as the body of a `trickle-ice` package.
     SendCandidates(String),
     /// Tell the application.
@@ -181,6 +185,10 @@ pub enum Told {
     Confirmed,
     /// Over.
     Ended(Ending),
+    /// A side holds the call.
+    Held(Side),
+    /// An offer that was to hold the call (`true`) or to resume it came to nothing.
+    HoldRefused(bool),
     /// Somebody calls.
     Incoming {
         /// Who.
@@ -195,6 +203,8 @@ pub enum Told {
         /// It carried an SDP answer.
         early_media: bool,
     },
+    /// A side holds the call no more.
+    Resumed(Side),
 }
 
 /// How a call ended.

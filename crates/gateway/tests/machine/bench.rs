@@ -118,6 +118,7 @@ impl Bench {
                 format!("screen {offer}")
             }
             Output::SendCandidates(body) => format!("INFO {}", info(&body)),
+            Output::SetHold(held) => format!("set hold {held}"),
             Output::Tell(told) => self.told(told),
             Output::UndoOffer => "undo".into(),
         }
@@ -133,7 +134,10 @@ impl Bench {
                 assert!(self.ending.replace(ending).is_none(), "told twice");
                 told
             }
+            Told::Held(by) => format!("Held {by:?}"),
+            Told::HoldRefused(held) => format!("HoldRefused {held}"),
             Told::Incoming { .. } => "Incoming".into(),
+            Told::Resumed(by) => format!("Resumed {by:?}"),
             Told::Progress { status, early_media } => {
                 format!("Progress {status}{}", if early_media { " early" } else { "" })
             }

@@ -248,3 +248,59 @@ fn an_invite_that_the_dialog_manager_refuses_ends_the_call_with_its_words() {
     assert_eq!(bench.refused(Command::HangUp), ["Failed internal", "forget"]);
     assert!(bench.ending.unwrap().sentence.unwrap().contains("it went wrong"));
 }
+
+/// A caller that may fall back, with its first offer out.
+fn falling_back() -> Bench {
+    let mut bench = Bench::new();
+    bench.call = siprtc_gateway::machine::Call::new(siprtc_core::CallId::fresh()).falling_back();
+    bench.on(Input::Dial { target: target() });
+    bench.offer_made();
+    bench
+}
+
+#[test]
+fn an_answer_that_is_no_use_is_followed_by_a_classic_offer_in_the_dialog() {
+    for fault in [Fault::PeerIncompatible, Fault::PeerMisbehaved] {
+        let mut bench = falling_back();
+        bench.answered("a", Some("theirs-1"));
+        assert_eq!(bench.fails(fault), ["classic", "offer"]);
+        assert_eq!(bench.offer_made(), ["re-INVITE ours-2"]);
+        let sdp = Some("theirs-2".into());
+        assert_eq!(
+            bench.dialog(K::OfferAnswered { sdp }),
+            ["apply theirs-2 to ours-2"]
+        );
+        assert_eq!(bench.step(Step::AnswerApplied), ["Confirmed"]);
+    }
+}
+
+#[test]
+fn a_second_answer_that_is_no_use_ends_the_call() {
+    let mut bench = falling_back();
+    bench.answered("a", Some("theirs-1"));
+    bench.fails(Fault::PeerIncompatible);
+    bench.offer_made();
+    let sdp = Some("theirs-2".into());
+    bench.dialog(K::OfferAnswered { sdp });
+    let said = bench.fails(Fault::PeerIncompatible);
+    assert!(said[0].starts_with("hang up SIP;cause=488"), "{said:?}");
+}
+
+#[test]
+fn an_early_answer_that_is_no_use_waits_for_the_dialog() {
+    let mut bench = falling_back();
+    bench.ringing("a", 183, Some("theirs-1"));
+    assert_eq!(bench.fails(Fault::PeerIncompatible), ["classic"]);
+    assert_eq!(bench.ringing("a", 183, Some("theirs-1")), ["Progress 183 early"]);
+    let said = bench.answered("a", Some("theirs-1"));
+    assert_eq!(said, ["Accepted", "replace", "offer"]);
+    assert_eq!(bench.offer_made(), ["re-INVITE ours-2"]);
+}
+
+#[test]
+fn a_fault_of_ours_is_no_reason_to_offer_anew() {
+    let mut bench = falling_back();
+    bench.answered("a", Some("theirs-1"));
+    let said = bench.fails(Fault::Backend);
+    assert!(said[0].starts_with("hang up"), "{said:?}");
+}

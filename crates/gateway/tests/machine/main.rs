@@ -6,6 +6,7 @@ mod bench;
 mod callee;
 mod caller;
 mod ends;
+mod hold;
 mod offers;
 mod random;
 mod trickle;

@@ -76,9 +76,9 @@ fn calling(sip: Sip) -> bool {
 pub(crate) const NOTHING: &[Nothing] = &[
     // The beginning and the end.
     never(&[
-        On::AcceptFailed, On::Answer, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::Answered,
+        On::AcceptFailed, On::Answer, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::AnswerUnfit, On::Answered,
         On::AnsweredElsewhere, On::AnsweredSame, On::CandidatesUntold, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer,
-        On::DialogEnded, On::EarlyAnswer, On::Hangup, On::MediaClosed, On::MediaError, On::MediaLost, On::OfferFailed,
+        On::DialogEnded, On::EarlyAnswer, On::Hangup, On::HoldWanted, On::MediaClosed, On::MediaError, On::MediaLost, On::OfferFailed,
         On::OfferMade, On::OfferUnfit, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::PathBroken, On::ReAnswered, On::ReConfirmed,
         On::ReConfirmedWithAnswer, On::ReGlare, On::ReRefused, On::Refuse, On::Ringing, On::ScreenPassed, On::TookTooLong,
     ], "Idle, Stable", |sip, jsep| (sip, jsep) == (Sip::Idle, Stable),
@@ -93,9 +93,9 @@ pub(crate) const NOTHING: &[Nothing] = &[
     never(&[On::TookTooLong], "states without patience", |sip, jsep| begun(sip, jsep) && patience(sip, jsep).is_none(),
         "what this state waits for has its own limit"),
     ignored(&[
-        On::AcceptFailed, On::Answer, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::Answered,
+        On::AcceptFailed, On::Answer, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::AnswerUnfit, On::Answered,
         On::AnsweredElsewhere, On::AnsweredSame, On::CandidatesUntold, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer, On::Dial,
-        On::EarlyAnswer, On::Hangup, On::Invited, On::InvitedOfferless, On::MediaError, On::MediaLost, On::OfferFailed,
+        On::EarlyAnswer, On::Hangup, On::HoldWanted, On::Invited, On::InvitedOfferless, On::MediaError, On::MediaLost, On::OfferFailed,
         On::OfferMade, On::OfferUnfit, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::PathBroken, On::ReAnswered, On::ReConfirmed,
         On::ReConfirmedWithAnswer, On::ReGlare, On::ReRefused, On::Refuse, On::Ringing, On::ScreenPassed,
     ], "Ending; Ended, Closing", |sip, jsep| !alive(sip) && (sip, jsep) != (Sip::Ended, Closed),
@@ -129,6 +129,9 @@ pub(crate) const NOTHING: &[Nothing] = &[
     never(&[On::OfferUnfit], "all but HaveLocalOffer in Inviting and Early",
         |sip, jsep| begun(sip, jsep) && !(calling(sip) && jsep == HaveLocalOffer),
         "a refusal of our offer comes instead of an answer"),
+    never(&[On::AnswerUnfit], "all but ApplyingAnswer in Early and Confirmed",
+        |sip, jsep| begun(sip, jsep) && !(matches!(sip, Sip::Early | Sip::Confirmed) && jsep == ApplyingAnswer),
+        "no answer is being applied"),
     never(&[On::AnsweredSame, On::AnsweredElsewhere], "all but ApplyingAnswer and Stable in Early",
         |sip, jsep| begun(sip, jsep) && !(sip == Sip::Early && jsep != HaveLocalOffer),
         "no early answer is applied"),
@@ -163,7 +166,8 @@ pub(crate) const NOTHING: &[Nothing] = &[
     ignored(&[On::PathBroken], "all but Confirmed, Stable", |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Confirmed, Stable),
         "the first negotiation is not over, or another runs: it brings new candidates, or the path says again that it is silent"),
 
-    never(&[On::CandidatesUntold], "all but Confirmed, Stable", |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Confirmed, Stable),
+    never(&[On::CandidatesUntold, On::HoldWanted], "all but Confirmed, Stable",
+        |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Confirmed, Stable),
         "it is kept until the negotiation that runs is over"),
 
     // re-INVITEs of ours.

@@ -1,0 +1,105 @@
+//! Orders during a call, a line each on standard input.
+
+use siprtc::Call;
+use siprtc_core::{Error, Fault, Result};
+use std::io::BufRead;
+use tokio::sync::mpsc;
+
+/// Lines that wait to be obeyed; more are not read until there is room.
+const WAITING: usize = 16;
+
+/// What a user may say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Order {
+    Digits(String),
+    HangUp,
+    Hold,
+    /// The source goes on: music on hold.
+    HoldPlaying,
+    Resume,
+}
+
+impl std::str::FromStr for Order {
+    type Err = Error;
+
+    fn from_str(line: &str) -> Result<Self> {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        Ok(match words[..] {
+            ["hangup"] => Order::HangUp,
+            ["hold"] => Order::Hold,
+            ["hold", "playing"] => Order::HoldPlaying,
+            ["resume"] => Order::Resume,
+            ["dtmf", digits] => Order::Digits(digits.to_owned()),
+            _ => {
+                return Err(
+                    Error::new(Fault::ApiMisuse, "obey", format!("{:?} is no order", line.trim()))
+                        .advice("say hold, hold playing, resume, dtmf DIGITS or hangup, each on a line"),
+                );
+            }
+        })
+    }
+}
+
+impl Order {
+    pub(crate) async fn obey(&self, call: &Call) -> Result<()> {
+        match self {
+            Order::Digits(digits) => call.send_dtmf(digits).await,
+            Order::HangUp => call.hangup().await,
+            Order::Hold => call.hold().await,
+            Order::HoldPlaying => call.hold_playing().await,
+            Order::Resume => call.resume().await,
+        }
+    }
+}
+
+/// Standard input, if anybody listens to it.
+pub(crate) struct Control(Option<mpsc::Receiver<String>>);
+
+impl Control {
+    /// Reads from now on when `wanted`, in a thread: a read from a terminal cannot be taken back, and ends with the program.
+    pub(crate) fn new(wanted: bool) -> Self {
+        Control(wanted.then(|| {
+            let (sender, lines) = mpsc::channel(WAITING);
+            std::thread::spawn(move || {
+                for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
+                    if !line.trim().is_empty() && sender.blocking_send(line).is_err() {
+                        return;
+                    }
+                }
+            });
+            lines
+        }))
+    }
+
+    /// The next order; never, when nobody listens or nothing more comes.
+    pub(crate) async fn next(&mut self) -> Result<Order> {
+        let line = match &mut self.0 {
+            Some(lines) => lines.recv().await,
+            None => None,
+        };
+        match line {
+            Some(line) => line.parse(),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_words() {
+        for (line, order) in [
+            ("hold", Order::Hold),
+            (" hold  playing ", Order::HoldPlaying),
+            ("resume\r", Order::Resume),
+            ("dtmf 12#", Order::Digits("12#".to_owned())),
+            ("hangup", Order::HangUp),
+        ] {
+            assert_eq!(line.parse::<Order>().ok(), Some(order), "{line}");
+        }
+        let error = "hold on".parse::<Order>().err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("say hold")));
+    }
+}
