@@ -93,6 +93,7 @@ async fn peer(
         ice: config(paths),
         codecs: vec![Codec::Opus],
         remote_offer,
+        heard: None,
         packets: Arc::new(Nowhere),
         events: Arc::new(events),
     });

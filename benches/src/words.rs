@@ -37,6 +37,7 @@ pub async fn engine_offer() -> Result<String> {
             },
             codecs: Codec::ALL.to_vec(),
             remote_offer: None,
+            heard: None,
             packets: Arc::new(Nowhere),
             events: Arc::new(|_: MediaEvent| {}),
         })

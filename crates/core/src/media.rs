@@ -288,6 +288,8 @@ pub struct PeerConfig {
     pub codecs: Vec<Codec>,
     /// The remote offer, when we answer: the DTLS role depends on its `a=setup`.
     pub remote_offer: Option<String>,
+    /// What the peer answered to another engine's offer, when that was no use: a first offer had better speak as it did.
+    pub heard: Option<String>,
     /// Inbound RTP.
     pub packets: Arc<dyn PacketSink>,
     /// Events.

@@ -24,6 +24,8 @@ pub(crate) struct Entry {
     pub(crate) session: Option<(SessionId, Addr<MediaSession>)>,
     /// Which engine carries it: the classic one.
     pub(crate) is_classic: bool,
+    /// What the peer answered to the first engine's offer, when that was no use.
+    pub(crate) heard: Option<String>,
     /// We hold it, or are about to.
     pub(crate) held: bool,
     /// While it is held its source is sent on.
@@ -49,6 +51,7 @@ impl Entry {
             media,
             session: None,
             is_classic: false,
+            heard: None,
             held: false,
             plays_on: false,
             local: None,

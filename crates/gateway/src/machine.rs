@@ -318,7 +318,9 @@ impl Call {
             Do::UseClassic => {
                 self.trickle = Trickle::default();
                 self.falls_back = false;
-                Output::UseClassic
+                Output::UseClassic {
+                    heard: self.theirs.take(),
+                }
             }
             Do::TellAccepted | Do::TellConfirmed | Do::TellEnded | Do::TellIncoming | Do::TellProgress => {
                 Output::Tell(self.told(action)?)

@@ -28,6 +28,8 @@ pub struct SessionConfig {
     pub direction: Direction,
     /// Packet time in milliseconds, until a negotiation says otherwise.
     pub ptime: u32,
+    /// What the peer answered to another engine's offer, see [`PeerConfig`](siprtc_core::media::PeerConfig).
+    pub heard: Option<String>,
 }
 
 /// What is done to audio on its way. The default is nothing.

@@ -238,6 +238,7 @@ impl Work {
             ice: self.config.ice.clone(),
             codecs: self.config.codecs.clone(),
             remote_offer: remote_offer.map(str::to_owned),
+            heard: self.config.heard.clone(),
             packets: Arc::clone(&self.queue) as Arc<dyn PacketSink>,
             events: Arc::clone(&self.events) as Arc<dyn MediaEventSink>,
         };

@@ -61,7 +61,8 @@ impl MediaEngine for Engine {
         let formats = format::formats(&config.codecs);
         let inbox = Arc::new(Inbox::default());
         let offer = config.remote_offer.as_deref();
-        let paths = open(&config.ice, offer, &formats, inbox.clone()).await?;
+        let heard = config.heard.as_deref();
+        let paths = open(&config.ice, (offer, heard), &formats, inbox.clone()).await?;
         let ssrc = rand::random();
         let cname = format!("{:032x}", rand::random::<u128>());
         let now = tokio::time::Instant::now().into_std();
@@ -75,7 +76,10 @@ impl MediaEngine for Engine {
             config.packets,
         ));
         handle.spawn(driver::run(shared.clone()));
-        let machine = Machine::new(self.config.clone(), formats, rand::random());
+        let mut machine = Machine::new(self.config.clone(), formats, rand::random());
+        if let Some(heard) = heard {
+            machine.hear(heard);
+        }
         Ok(Arc::new(Peer::new(shared, machine)))
     }
 }
@@ -83,7 +87,12 @@ impl MediaEngine for Engine {
 type Paths = (Arc<dyn IcePath>, Option<Arc<dyn IcePath>>);
 
 /// One path over all addresses where the offer has ICE; else two ports at the address that leads to the peer.
-async fn open(ice: &IceConfig, offer: Option<&str>, formats: &[Format], inbox: Arc<Inbox>) -> Result<Paths> {
+async fn open(
+    ice: &IceConfig,
+    (offer, heard): (Option<&str>, Option<&str>),
+    formats: &[Format],
+    inbox: Arc<Inbox>,
+) -> Result<Paths> {
     let Some(paths) = &ice.paths else {
         return Err(misuse(OPERATION, "there is nobody who opens sockets")
             .advice("give IceConfig::paths: siprtc-nat-agent makes them"));
@@ -109,7 +118,8 @@ async fn open(ice: &IceConfig, offer: Option<&str>, formats: &[Format], inbox: A
         true => IceRole::Controlling,
         false => IceRole::Controlled,
     };
-    let towards = remote.and_then(|remote| remote.rtp);
+    let heard = heard.and_then(|heard| Remote::parse(OPERATION, heard, formats).ok());
+    let towards = remote.or(heard).and_then(|remote| remote.rtp);
     let config = IceConfig {
         bind: vec![leading_to(&ice.bind, towards)?],
         ..ice.clone()

@@ -97,6 +97,18 @@ impl Machine {
         }
     }
 
+    /// What the peer answered to another's offer: ours is keyed as it is. One that says nothing of use changes nothing.
+    pub(crate) fn hear(&mut self, sdp: &str) {
+        let Ok(remote) = Remote::parse("hear", sdp, &self.ours) else {
+            return;
+        };
+        self.config.keying = match remote {
+            Remote { fingerprints, .. } if !fingerprints.is_empty() => Keying::Dtls,
+            Remote { cryptos, profile, .. } if !cryptos.is_empty() && profile.secure => Keying::Sdes,
+            _ => self.config.keying,
+        };
+    }
+
     /// Whether our next description has a fingerprint.
     pub(crate) fn wants_dtls(&self) -> bool {
         match (&self.offer, &self.manner) {

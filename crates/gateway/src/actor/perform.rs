@@ -178,10 +178,11 @@ impl Gateway {
                     ctx.spawn(async move { drop(undone.await) }.into_actor(self));
                 }
             }
-            Output::UseClassic => {
+            Output::UseClassic { heard } => {
                 self.replace_media(ctx, id);
                 if let Some(entry) = self.calls.get_mut(&id) {
                     entry.is_classic = true;
+                    entry.heard = heard;
                 }
             }
         }
@@ -361,6 +362,7 @@ impl Gateway {
                 sink: entry.media.sink.clone(),
                 direction: entry.direction(),
                 ptime: config.ptime,
+                heard: entry.heard.clone(),
             },
             ctx.address().recipient(),
         );

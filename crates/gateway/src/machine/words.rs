@@ -169,7 +169,10 @@ pub enum Output {
     /// Roll the media peer's offer back, if it holds one.
     UndoOffer,
     /// Put a new media peer of the classic engine in the place of the old one.
-    UseClassic,
+    UseClassic {
+        /// What the peer answered to our first offer: the next one had better speak as it did.
+        heard: Option<String>,
+    },
 }
 
 /// What the application is told, before it becomes an event of the crate's API.

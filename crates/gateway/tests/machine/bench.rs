@@ -110,7 +110,8 @@ impl Bench {
             Output::Refuse(status) => status.to_string(),
             Output::RefuseOffer(status) => format!("{status} re"),
             Output::ReplaceMedia => "replace".into(),
-            Output::UseClassic => "classic".into(),
+            Output::UseClassic { heard: None } => "classic".into(),
+            Output::UseClassic { heard: Some(heard) } => format!("classic as {heard}"),
             Output::RestartIce => "restart ICE".into(),
             Output::Ring => "180".into(),
             Output::Screen { epoch, offer } => {

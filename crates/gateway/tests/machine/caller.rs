@@ -263,7 +263,7 @@ fn an_answer_that_is_no_use_is_followed_by_a_classic_offer_in_the_dialog() {
     for fault in [Fault::PeerIncompatible, Fault::PeerMisbehaved] {
         let mut bench = falling_back();
         bench.answered("a", Some("theirs-1"));
-        assert_eq!(bench.fails(fault), ["classic", "offer"]);
+        assert_eq!(bench.fails(fault), ["classic as theirs-1", "offer"]);
         assert_eq!(bench.offer_made(), ["re-INVITE ours-2"]);
         let sdp = Some("theirs-2".into());
         assert_eq!(
@@ -290,7 +290,7 @@ fn a_second_answer_that_is_no_use_ends_the_call() {
 fn an_early_answer_that_is_no_use_waits_for_the_dialog() {
     let mut bench = falling_back();
     bench.ringing("a", 183, Some("theirs-1"));
-    assert_eq!(bench.fails(Fault::PeerIncompatible), ["classic"]);
+    assert_eq!(bench.fails(Fault::PeerIncompatible), ["classic as theirs-1"]);
     assert_eq!(bench.ringing("a", 183, Some("theirs-1")), ["Progress 183 early"]);
     let said = bench.answered("a", Some("theirs-1"));
     assert_eq!(said, ["Accepted", "replace", "offer"]);

@@ -64,6 +64,7 @@ impl End {
             sink,
             direction: Direction::SendRecv,
             ptime: 20,
+            heard: None,
         };
         End {
             session: MediaSession::new(config, collector.recipient())

@@ -249,3 +249,34 @@ fn offers_are_taken_back_and_answers_without_an_offer_refused() {
     machine.offered();
     assert!(machine.rollback());
 }
+
+#[test]
+fn an_offer_is_keyed_as_the_peer_answered_another_engine() {
+    let answer = |profile: &str, keys: &str| {
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 4000 {profile} 0\r\n{keys}"
+        )
+    };
+    let dtls = answer(
+        "UDP/TLS/RTP/SAVPF",
+        "a=setup:active\r\na=fingerprint:sha-256 AB:CD\r\n",
+    );
+    let sdes = answer(
+        "RTP/SAVP",
+        "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n",
+    );
+    let rejected = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 0 RTP/SAVPF 0\r\n";
+    for (heard, profile) in [
+        (&*dtls, "UDP/TLS/RTP/SAVP"),
+        (&*sdes, "RTP/SAVP "),
+        (rejected, "RTP/AVP "),
+        ("garbage", "RTP/AVP "),
+    ] {
+        let mut machine = machine(Keying::Opportunistic);
+        machine.hear(heard);
+        let local = if machine.wants_dtls() { with_dtls(5000) } else { local(5000) };
+        let offer = machine.offer(&local);
+        let line = offer.lines().find(|line| line.starts_with("m=audio")).unwrap();
+        assert!(line.contains(profile), "{line} after {heard}");
+    }
+}

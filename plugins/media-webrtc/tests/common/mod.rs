@@ -75,6 +75,7 @@ impl End {
             },
             codecs: setup.codecs,
             remote_offer: setup.offer,
+            heard: None,
             packets: Arc::new(Packets(packet_sender)),
             events: Arc::new(move |event| {
                 let _ = event_sender.send(event);
