@@ -24,10 +24,31 @@ pub struct DialogConfig {
     /// (`a=ice-options:trickle`), and as a caller it owes the peer an INFO after the first 18x of each dialog
     /// (section 4.3.2).
     pub trickle_ice: bool,
+    /// Sessions are refreshed, and end when they are not (RFC 4028). `None`: the timer is neither asked for nor known.
+    pub session_timer: Option<SessionTimer>,
+}
+
+/// How long a session stands without a refresh (RFC 4028); both are at least 90 s and at most a day.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SessionTimer {
+    /// What we ask for: Session-Expires.
+    pub interval: Duration,
+    /// The least that we take: Min-SE. Less is answered 422.
+    pub least: Duration,
+}
+
+impl Default for SessionTimer {
+    /// 1,800 s, which the RFC recommends, and 90 s, the least that it allows.
+    fn default() -> Self {
+        SessionTimer {
+            interval: Duration::from_secs(1_800),
+            least: Duration::from_secs(90),
+        }
+    }
 }
 
 impl DialogConfig {
-    /// RFC timers, 32 calls, OPTIONS answered, 180 s of ringing, no trickle.
+    /// RFC timers, 32 calls, OPTIONS answered, 180 s of ringing, no trickle, no session timer.
     pub fn new(account: Account) -> Self {
         DialogConfig {
             account,
@@ -36,6 +57,7 @@ impl DialogConfig {
             answer_options: true,
             no_answer: Duration::from_secs(180),
             trickle_ice: false,
+            session_timer: None,
         }
     }
 }

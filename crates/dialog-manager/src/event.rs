@@ -116,6 +116,10 @@ pub enum DialogEventKind {
         /// as long as it has sent none, by the option-tag.
         info: bool,
     },
+    /// The session has to be refreshed by a [`Reinvite`](crate::Reinvite), whose offer may be what it was (RFC 4028 section 7.4).
+    /// Comes again as long as nobody does; any other re-INVITE does as well. Only with
+    /// [`session_timer`](crate::DialogConfig::session_timer), and of a peer that takes no UPDATE.
+    RefreshDue,
     /// Caller: a provisional answer above 100. One To-tag is one early dialog (RFC 3261 section 12.1).
     Ringing {
         /// Which early dialog; empty when the answer had no To-tag.

@@ -8,7 +8,7 @@ pub mod machine;
 mod message;
 
 pub use actor::DialogManager;
-pub use config::{Account, DialogConfig};
+pub use config::{Account, DialogConfig, SessionTimer};
 pub use event::{DialogEvent, DialogEventKind, DialogTag, Side};
 pub use message::{
     Accept, AcceptOffer, FromStack, Hangup, Invite, MeasureInvite, Reach, Reinvite, Reject, RejectOffer,

@@ -14,6 +14,7 @@ mod dialog;
 mod end;
 mod info;
 mod ledger;
+mod refresh;
 mod reinvite;
 mod requests;
 mod session;

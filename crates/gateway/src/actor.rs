@@ -93,6 +93,7 @@ impl Gateway {
                 answer_options: true,
                 no_answer: self.config.no_answer,
                 trickle_ice: self.config.trickle != Trickle::Off,
+                session_timer: self.config.session_timer,
             },
             self.stack.clone(),
             DIALOGS,

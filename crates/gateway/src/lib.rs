@@ -18,4 +18,4 @@ pub use messages::{
     Hold, MediaPlan, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration, Trickle,
 };
 pub use router::Router;
-pub use siprtc_dialog_manager::Side;
+pub use siprtc_dialog_manager::{SessionTimer, Side};

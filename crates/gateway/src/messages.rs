@@ -6,7 +6,7 @@ use siprtc_core::ice::{CandidatePair, IceState};
 use siprtc_core::media::{Codec, Direction, MediaEngine, NegotiatedAudio};
 use siprtc_core::sip::{DigestAlgorithm, DigestSecret, NameAddr, SipUri, TimerConfig, Uri};
 use siprtc_core::{CallId, Error};
-use siprtc_dialog_manager::Side;
+use siprtc_dialog_manager::{SessionTimer, Side};
 use siprtc_media_session::{SessionStats, Sink, Source};
 use siprtc_nat_agent::{NatConfig, NatEvent};
 use siprtc_registrar_client::{Backoff, RegistrationEvent};
@@ -85,6 +85,8 @@ pub struct GatewayConfig {
     pub max_calls: usize,
     /// How long a call may ring before it is given up.
     pub no_answer: Duration,
+    /// How long a session stands without a refresh (RFC 4028). `None`: for ever.
+    pub session_timer: Option<SessionTimer>,
     /// The media engine behind the port.
     pub engine: Arc<dyn MediaEngine>,
     /// The engine for peers that the first one cannot serve: a call that comes in with an offer for it, and one that goes out

@@ -155,6 +155,8 @@ words! {
         ReGlare,
         /// Our re-INVITE was refused, and nothing agreed before holds.
         ReRefused,
+        /// The session has to be refreshed with an offer (RFC 4028).
+        RefreshDue,
         /// The application refuses the call.
         Refuse,
         /// 180 or another provisional answer without SDP.
@@ -352,6 +354,8 @@ pub const TABLE: &[Row] = &[
     row(Sip::Confirmed, Jsep::Stable, On::CandidatesUntold, (Sip::Confirmed, Jsep::MakingOffer), &[Do::MakeOffer]),
     // A wish during another negotiation waits for its end.
     row(Sip::Confirmed, Jsep::Stable, On::HoldWanted, (Sip::Confirmed, Jsep::MakingOffer), &[Do::SetHold, Do::MakeOffer]),
+    // The peer is asked whether it is still there: any offer will do.
+    row(Sip::Confirmed, Jsep::Stable, On::RefreshDue, (Sip::Confirmed, Jsep::MakingOffer), &[Do::MakeOffer]),
     row(Sip::Confirmed, Jsep::MakingOffer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer]),
     row(Sip::ReInviting, Jsep::HaveLocalOffer, On::ReAnswered, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
     row(Sip::ReInviting, Jsep::HaveLocalOffer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer]),

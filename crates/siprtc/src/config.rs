@@ -75,6 +75,8 @@ pub struct AccountConfig {
 pub struct CallConfig {
     pub max_calls: usize,
     pub no_answer_s: u64,
+    pub session_timer_s: u64,
+    pub session_timer_least_s: u64,
     pub shutdown_grace_ms: u64,
 }
 

@@ -1,6 +1,6 @@
 //! What the configuration's words mean, before anything starts.
 
-use crate::config::{self, AccountConfig, Config, SipConfig, invalid};
+use crate::config::{self, AccountConfig, CallConfig, Config, SipConfig, invalid};
 use crate::registry;
 use crate::tls_files;
 use siprtc_core::ice::{IceServer, IceServerTransport};
@@ -9,7 +9,7 @@ use siprtc_core::sip::{
     StackConfig, TimerConfig, Transport,
 };
 use siprtc_core::{Error, Fault, Result};
-use siprtc_gateway::{Account, ContactNow};
+use siprtc_gateway::{Account, ContactNow, SessionTimer};
 use siprtc_nat_agent::{InterfaceFilter, NatConfig, Ports};
 use siprtc_registrar_client::Backoff;
 use siprtc_sip_locate::{Ipv6, LocateConfig};
@@ -338,6 +338,33 @@ fn stack_config(config: &Config, towards: Option<&SipUri>, transport: Transport)
         max_connections: sip.max_connections,
         tls,
     })
+}
+
+/// RFC 4028 section 5: no Min-SE is below 90 s.
+const SESSION: std::ops::RangeInclusive<u64> = 90..=86_400;
+
+/// `call.session_timer_s` and `call.session_timer_least_s`.
+pub(crate) fn session_timer(call: &CallConfig) -> Result<Option<SessionTimer>> {
+    let (interval, least) = (call.session_timer_s, call.session_timer_least_s);
+    if interval == 0 {
+        return Ok(None);
+    }
+    for (key, seconds) in [
+        ("call.session_timer_s", interval),
+        ("call.session_timer_least_s", least),
+    ] {
+        if !SESSION.contains(&seconds) {
+            return Err(
+                invalid(format!("{key} = {seconds} is no session interval")).advice(
+                    "give 90 to 86400 s (RFC 4028 section 5); session_timer_s = 0 switches the timer off",
+                ),
+            );
+        }
+    }
+    Ok(Some(SessionTimer {
+        interval: Duration::from_secs(interval),
+        least: Duration::from_secs(least),
+    }))
 }
 
 fn needs_certificate(listener: &ListenerConfig) -> bool {

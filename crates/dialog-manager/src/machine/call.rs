@@ -4,6 +4,7 @@ use super::auth::{Attempts, Authenticator};
 use super::dialog::Dialog;
 use super::end::End;
 use super::info::Infos;
+use super::refresh::Refresh;
 use super::session::Session;
 use super::timers::Timer;
 use super::uac::Calling;
@@ -38,6 +39,7 @@ pub(crate) struct Call {
     /// The value of a Reason header field for our CANCEL or BYE.
     pub(super) hangup_reason: Option<String>,
     pub(super) infos: Infos,
+    pub(super) refresh: Refresh,
     /// The WebSocket that the call runs over, while it is up.
     websocket: Option<FlowId>,
     /// It runs over WebSockets: there is no way to the peer without one.
@@ -68,6 +70,8 @@ pub(super) enum Purpose {
     ForkBye,
     Info,
     Invite,
+    /// An UPDATE without SDP (RFC 4028).
+    Refresh,
     Reinvite,
 }
 
@@ -131,6 +135,7 @@ impl Call {
             ending: None,
             hangup_reason: None,
             infos: Infos::default(),
+            refresh: Refresh::default(),
             websocket: None,
             needs_websocket: false,
             ended: false,
@@ -264,13 +269,18 @@ impl Call {
     }
 
     fn cancel_waits(&self, scope: &mut Scope) {
-        use Timer::{HangupPatience, NoAnswer, OfferPatience, ProgressRefresh, ReinviteRetry};
+        use Timer::{
+            HangupPatience, NoAnswer, OfferPatience, ProgressRefresh, ReinviteRetry, SessionExpiry,
+            SessionRefresh,
+        };
         for timer in [
             HangupPatience,
             NoAnswer,
             OfferPatience,
             ProgressRefresh,
             ReinviteRetry,
+            SessionExpiry,
+            SessionRefresh,
         ] {
             scope.timers.cancel(self.id, timer);
         }
@@ -367,7 +377,8 @@ impl Call {
             (Purpose::Reinvite, true) => self.reinvite_progresses(scope, tx),
             (Purpose::Reinvite, false) => self.reinvite_refused(scope, tx, response),
             (Purpose::Info, false) => self.info_answered(scope, tx, response),
-            (Purpose::Bye | Purpose::ForkBye | Purpose::Info, true) => {}
+            (Purpose::Refresh, false) => self.update_answered(scope, tx, response),
+            (Purpose::Bye | Purpose::ForkBye | Purpose::Info | Purpose::Refresh, true) => {}
             (Purpose::Bye | Purpose::ForkBye, false) => self.bye_answered(scope, tx, purpose, response),
         }
     }
@@ -401,7 +412,10 @@ impl Call {
             .to()
             .ok()
             .and_then(|to| to.tag().map(str::to_owned));
-        let within = matches!(purpose, Purpose::Bye | Purpose::Info | Purpose::Reinvite);
+        let within = matches!(
+            purpose,
+            Purpose::Bye | Purpose::Info | Purpose::Refresh | Purpose::Reinvite
+        );
         let sequence = match self.dialog(&tag.unwrap_or_default()).filter(|_| within) {
             Some(dialog) => dialog.next_sequence(),
             None => last + 1,
@@ -441,6 +455,7 @@ impl Call {
     fn client_lost(&mut self, scope: &mut Scope, client: &Client, end: TxEnd) {
         match client.purpose {
             Purpose::Info => self.info_lost(scope, client, &end),
+            Purpose::Refresh => self.update_lost(scope, client, &end),
             Purpose::Invite => self.invite_lost(scope, client, end),
             Purpose::Reinvite => self.reinvite_lost(scope, client, end),
             Purpose::Bye => self.end(scope, End::wanted(Cause::Bye)),
@@ -464,6 +479,8 @@ impl Call {
             Timer::ProgressRefresh => self.refresh_progress(scope),
             Timer::ReinviteRetry => self.retry_reinvite(scope),
             Timer::Retransmit => self.retransmit(scope),
+            Timer::SessionExpiry => self.session_expired(scope),
+            Timer::SessionRefresh => self.refresh_session(scope),
             // The machine forgets the call.
             Timer::Linger => {}
         }

@@ -142,6 +142,7 @@ impl Call {
                 sequence: 0,
             });
         }
+        self.refresh.hear(headers);
         let Some(line) = self.infos.line(tag) else { return };
         let changed = line.hear(headers);
         let (option_tag, info) = line.supports();

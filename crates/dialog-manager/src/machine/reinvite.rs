@@ -85,6 +85,7 @@ impl Call {
         let (mut request, sequence) = dialog.request(Method::Invite);
         request.headers.push("Contact", &scope.config.account.contact);
         scope.abilities().push(&mut request.headers);
+        self.refresh.ask(scope, &mut request.headers);
         let request = request.with_body(SDP, ours.sdp.clone());
         let tx = self.send(
             scope,
@@ -214,6 +215,7 @@ impl Call {
         self.hear_abilities(scope, &tag.unwrap_or_default(), &response.headers);
         if current {
             self.forget_ours(scope);
+            self.hear_timer(scope, &response.headers);
             self.tell(
                 scope,
                 DialogEventKind::OfferAnswered {
@@ -244,13 +246,14 @@ impl Call {
                 );
                 self.dialog_lost(scope, End::local(Cause::Rejected, reason), response.status);
             }
+            422 if !cancelled && self.refresh.raise(response) => self.send_reinvite(scope),
             491 if !cancelled => self.glare(scope),
             status => self.reinvite_failed(scope, status),
         }
     }
 
     /// RFC 3261 section 12.2.1.2: 481 and 408 end the dialog. The BYE is for a peer that is there after all.
-    fn dialog_lost(&mut self, scope: &mut Scope, end: End, status: u16) {
+    pub(super) fn dialog_lost(&mut self, scope: &mut Scope, end: End, status: u16) {
         self.forget_ours(scope);
         self.abort(
             scope,

@@ -1,6 +1,7 @@
 //! Requests from the network: to which call they belong, and what is said to those that belong to none.
 
 use super::call::Call;
+use super::refresh::too_short;
 use super::words::{answer_to_options, not_allowed, objection};
 use super::{Machine, Scope};
 use siprtc_core::sip::{Method, SipRequest, TxId};
@@ -63,6 +64,9 @@ impl Machine {
             return self.scope.respond_outside(tx, invite.response(482));
         }
         if let Some(response) = objection(self.scope.abilities(), &invite) {
+            return self.scope.respond_outside(tx, response);
+        }
+        if let Some(response) = too_short(&self.scope, &invite) {
             return self.scope.respond_outside(tx, response);
         }
         if self.terminating {

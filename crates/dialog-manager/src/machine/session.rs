@@ -4,6 +4,7 @@ use super::Scope;
 use super::call::{Call, Phase};
 use super::dialog::Dialog;
 use super::end::End;
+use super::refresh::too_short;
 use super::reinvite::Ours;
 use super::timers::Timer;
 use super::uas::check_refusal;
@@ -78,6 +79,9 @@ impl Call {
         self.dialog_is_known(scope, tag);
         let abilities = scope.abilities();
         if let Some(response) = objection(abilities, &request) {
+            return self.respond(scope, tx, response);
+        }
+        if let Some(response) = too_short(scope, &request).filter(|_| is_refresh(&request.method)) {
             return self.respond(scope, tx, response);
         }
         match request.method {
@@ -200,6 +204,8 @@ impl Call {
         }
         let mut response = update.response(200);
         response.headers.push("Contact", &scope.config.account.contact);
+        scope.abilities().push_answering(update, &mut response.headers);
+        self.answer_timer(scope, update, &mut response.headers);
         self.respond(scope, tx, response);
     }
 
@@ -211,6 +217,7 @@ impl Call {
         scope
             .abilities()
             .push_answering(&theirs.request, &mut response.headers);
+        self.answer_timer(scope, &theirs.request, &mut response.headers);
         if let Phase::Established(session) = &mut self.phase {
             // RFC 6141 section 4: the target changes with the 2xx.
             session.dialog.refresh_target(&theirs.request.headers);
@@ -358,4 +365,9 @@ impl Call {
             _ => {}
         }
     }
+}
+
+/// Whether it refreshes the session (RFC 4028).
+fn is_refresh(method: &Method) -> bool {
+    matches!(method, Method::Invite | Method::Update)
 }

@@ -25,11 +25,15 @@ pub(crate) enum Timer {
     ReinviteRetry,
     /// Send the 2xx again (RFC 3261 section 13.3.1.4).
     Retransmit,
+    /// Nobody refreshed the session (RFC 4028 section 10).
+    SessionExpiry,
+    /// We are to refresh the session (RFC 4028 section 7.4).
+    SessionRefresh,
 }
 
 impl Timer {
     const FIRST: Timer = Timer::AckWait;
-    const LAST: Timer = Timer::Retransmit;
+    const LAST: Timer = Timer::SessionRefresh;
 }
 
 #[derive(Debug, Default)]

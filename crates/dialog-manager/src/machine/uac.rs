@@ -4,6 +4,7 @@ use super::auth::Attempts;
 use super::call::{Call, Client, Departure, MAX_FORKS, Phase, Purpose, is_challenge};
 use super::dialog::Dialog;
 use super::end::{Circumstances, End};
+use super::refresh::Refresh;
 use super::session::Session;
 use super::timers::Timer;
 use super::words::{SDP, is_one_line, misuse, sdp_of};
@@ -14,7 +15,7 @@ use siprtc_core::sip::{CSeq, Headers, Method, NameAddr, SipRequest, SipResponse,
 use siprtc_core::{CallId, Cause, Result};
 
 /// Header fields that are ours to write.
-const OWN: [&str; 21] = [
+const OWN: [&str; 23] = [
     "Allow",
     "Authorization",
     "CSeq",
@@ -26,12 +27,14 @@ const OWN: [&str; 21] = [
     "Content-Type",
     "From",
     "Info-Package",
+    "Min-SE",
     "Max-Forwards",
     "Proxy-Authorization",
     "Record-Route",
     "Recv-Info",
     "Require",
     "Route",
+    "Session-Expires",
     "Supported",
     "To",
     "Unsupported",
@@ -217,6 +220,7 @@ impl Call {
             return self.send_bye(scope);
         }
         self.hear_abilities(scope, &tag.0, &response.headers);
+        self.hear_timer(scope, &response.headers);
         self.tell(
             scope,
             DialogEventKind::Answered {
@@ -259,9 +263,33 @@ impl Call {
                 Err(reason) => end.reason = Some(reason),
             }
         }
+        if !self.is_ending() && self.refresh.raise(response) {
+            return self.invite_for_longer(scope, tx);
+        }
         scope.timers.cancel(self.id, Timer::CancelGiveUp);
         self.phase = Phase::Over;
         self.end(scope, end);
+    }
+
+    /// The same INVITE for a session that the peer does not find too short (RFC 4028 section 7.3).
+    fn invite_for_longer(&mut self, scope: &mut Scope, tx: TxId) {
+        let Some(client) = self.client(tx) else { return };
+        let (mut request, sequence) = (client.request.clone(), client.sequence + 1);
+        let (attempts, route) = (client.attempts.clone(), client.route.clone());
+        let method = Method::Invite;
+        request.headers.set("CSeq", CSeq { sequence, method });
+        request.headers.remove("Session-Expires");
+        request.headers.remove("Min-SE");
+        self.refresh.ask(scope, &mut request.headers);
+        let departure = Departure {
+            purpose: Purpose::Invite,
+            request,
+            sequence,
+            attempts,
+            route,
+        };
+        let tx = self.send(scope, departure);
+        self.sent_again(scope, tx);
     }
 
     /// The INVITE is out again: a new transaction, and the early dialogs of the last one are gone.
@@ -397,6 +425,7 @@ fn initial_invite(scope: &Scope, message: &Invite, sip_call_id: &str, local_tag:
     );
     request.headers.push("Contact", &account.contact);
     scope.abilities().push(&mut request.headers);
+    Refresh::default().ask(scope, &mut request.headers);
     for (name, value) in message.headers.iter() {
         request.headers.push(name.clone(), value);
     }

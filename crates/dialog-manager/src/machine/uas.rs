@@ -152,6 +152,8 @@ impl Call {
             scope
                 .abilities()
                 .push_answering(&inviting.request, &mut response.headers);
+            let request = inviting.request.clone();
+            self.answer_timer(scope, &request, &mut response.headers);
         }
         let inviting = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Inviting(inviting) => inviting,

@@ -1,6 +1,7 @@
 //! Header values and answers that several states need.
 
 use super::Scope;
+use super::refresh::TIMER;
 use siprtc_core::sip::{Headers, Method, SipRequest, SipResponse};
 use siprtc_core::{Error, Fault};
 
@@ -28,12 +29,14 @@ pub(super) fn told(error: &Error) -> String {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Abilities {
     trickle_ice: bool,
+    timer: bool,
 }
 
 impl Scope {
     pub(super) fn abilities(&self) -> Abilities {
         Abilities {
             trickle_ice: self.config.trickle_ice,
+            timer: self.config.session_timer.is_some(),
         }
     }
 }
@@ -41,12 +44,17 @@ impl Scope {
 impl Abilities {
     /// Extensions (option-tags) that are understood. The header field says so (RFC 3261 section 20.37).
     pub(super) fn supported(self) -> &'static [&'static str] {
-        if self.trickle_ice { &[TRICKLE_ICE] } else { &[] }
+        match (self.timer, self.trickle_ice) {
+            (false, false) => &[],
+            (false, true) => &[TRICKLE_ICE],
+            (true, false) => &[TIMER],
+            (true, true) => &[TIMER, TRICKLE_ICE],
+        }
     }
 
     /// The Info Packages that we take.
     pub(super) fn packages(self) -> &'static [&'static str] {
-        self.supported()
+        if self.trickle_ice { &[TRICKLE_ICE] } else { &[] }
     }
 
     /// For an INVITE.

@@ -12,4 +12,5 @@ mod in_dialog;
 mod info;
 mod offers;
 mod random;
+mod refresh;
 mod trickle;

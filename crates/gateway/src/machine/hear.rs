@@ -306,6 +306,7 @@ impl Call {
             K::OfferConfirmed { sdp } => self.hear_ack(sdp, On::ReConfirmed, On::ReConfirmedWithAnswer),
             K::OfferAnswered { sdp } => owed(sdp, On::ReAnswered),
             K::OfferRejected { status } => self.hear_rejection(status),
+            K::RefreshDue => On::RefreshDue.into(),
             K::Ended { status, .. } if self.falls_back && self.is_refused_as_unfit(status) => {
                 tracing::info!(call_id = %self.id, ?status, "the peer refuses our offer: it is called again the classic way");
                 On::OfferUnfit.into()

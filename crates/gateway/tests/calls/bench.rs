@@ -129,6 +129,7 @@ impl Phone {
             timers: TimerConfig::default(),
             max_calls,
             no_answer: Duration::from_secs(60),
+            session_timer: None,
             engine: engine.clone(),
             classic: None,
             builtin_ice: false,

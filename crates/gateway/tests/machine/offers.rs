@@ -193,3 +193,18 @@ fn before_the_call_stands_a_silent_path_means_nothing() {
     let mut bench = Bench::accepting();
     assert_eq!(bench.on(Input::PathBroken), NOBODY);
 }
+
+#[test]
+fn a_session_is_refreshed_with_an_offer() {
+    let mut bench = Bench::calling();
+    assert_eq!(bench.dialog(K::RefreshDue), ["offer"]);
+    assert_eq!(bench.dialog(K::RefreshDue), NOBODY, "it is being done");
+    assert_eq!(bench.offer_made(), ["re-INVITE ours-2"]);
+    let sdp = Some("theirs-2".into());
+    assert_eq!(
+        bench.dialog(K::OfferAnswered { sdp }),
+        ["apply theirs-2 to ours-2"]
+    );
+    assert_eq!(bench.step(Step::AnswerApplied), NOBODY);
+    stands(bench);
+}

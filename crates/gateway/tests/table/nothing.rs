@@ -80,7 +80,8 @@ pub(crate) const NOTHING: &[Nothing] = &[
         On::AnsweredElsewhere, On::AnsweredSame, On::CandidatesUntold, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer,
         On::DialogEnded, On::EarlyAnswer, On::Hangup, On::HoldWanted, On::MediaClosed, On::MediaError, On::MediaLost, On::OfferFailed,
         On::OfferMade, On::OfferUnfit, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::PathBroken, On::ReAnswered, On::ReConfirmed,
-        On::ReConfirmedWithAnswer, On::ReGlare, On::ReRefused, On::Refuse, On::Ringing, On::ScreenPassed, On::TookTooLong,
+        On::ReConfirmedWithAnswer, On::ReGlare, On::ReRefused, On::RefreshDue, On::Refuse, On::Ringing, On::ScreenPassed,
+        On::TookTooLong,
     ], "Idle, Stable", |sip, jsep| (sip, jsep) == (Sip::Idle, Stable),
         "a call is dialled or invited in the moment in which it is made"),
     never(&[On::Dial, On::Invited, On::InvitedOfferless], "all but Idle, Stable", begun,
@@ -97,7 +98,7 @@ pub(crate) const NOTHING: &[Nothing] = &[
         On::AnsweredElsewhere, On::AnsweredSame, On::CandidatesUntold, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer, On::Dial,
         On::EarlyAnswer, On::Hangup, On::HoldWanted, On::Invited, On::InvitedOfferless, On::MediaError, On::MediaLost, On::OfferFailed,
         On::OfferMade, On::OfferUnfit, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::PathBroken, On::ReAnswered, On::ReConfirmed,
-        On::ReConfirmedWithAnswer, On::ReGlare, On::ReRefused, On::Refuse, On::Ringing, On::ScreenPassed,
+        On::ReConfirmedWithAnswer, On::ReGlare, On::ReRefused, On::RefreshDue, On::Refuse, On::Ringing, On::ScreenPassed,
     ], "Ending; Ended, Closing", |sip, jsep| !alive(sip) && (sip, jsep) != (Sip::Ended, Closed),
         "it crossed with the end: the dialog manager answers the peer itself, and steps that still run are for nobody"),
     ignored(&[On::DialogEnded], "Ended, Closing", |sip, jsep| (sip, jsep) == (Sip::Ended, Closing),
@@ -169,6 +170,11 @@ pub(crate) const NOTHING: &[Nothing] = &[
     never(&[On::CandidatesUntold, On::HoldWanted], "all but Confirmed, Stable",
         |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Confirmed, Stable),
         "it is kept until the negotiation that runs is over"),
+
+    never(&[On::RefreshDue], "before the dialog is confirmed", |sip, jsep| begun(sip, jsep) && !talking(sip),
+        "a session stands when its dialog is confirmed"),
+    ignored(&[On::RefreshDue], "all but Confirmed, Stable", |sip, jsep| talking(sip) && (sip, jsep) != (Sip::Confirmed, Stable),
+        "the negotiation that runs is a refresh; should it fail, the dialog manager says it again"),
 
     // re-INVITEs of ours.
     never(&[On::ReAnswered, On::ReRefused], "all but ReInviting, HaveLocalOffer",
