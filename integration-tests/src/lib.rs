@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod asterisk;
 pub mod baresip;
 pub mod certificates;
 pub mod dialogs;
