@@ -35,7 +35,7 @@ struct Inner {
     machine: Machine,
     sockets: Vec<Socket>,
     streams: Streams,
-    /// Came through a stream while nobody was reading.
+    /// Came through a stream while nobody was reading, or before it was known whose it is.
     waiting: VecDeque<(Vec<u8>, SocketAddr)>,
     timer: Pin<Box<Sleep>>,
     reader: Option<Waker>,
@@ -199,7 +199,7 @@ impl Path {
             let first = buffer.first().copied().filter(|_| length > 0);
             // RFC 7983: 20 to 63 is DTLS, 128 to 191 RTP and RTCP; 0 to 3 is STUN, 64 to 79 ChannelData.
             if matches!(first, Some(20..=63 | 128..=191)) {
-                if inner.machine.is_peer(from) {
+                if inner.machine.is_peer(from, &buffer[..length]) {
                     return Poll::Ready((length, from));
                 }
                 continue;
@@ -350,7 +350,11 @@ impl IcePath for Path {
     }
 
     fn bypass(&self, local: SocketAddr, remote: SocketAddr) -> Result<()> {
-        self.command(|inner, now| inner.machine.bypass(now, local, remote))
+        self.command(|inner, now| {
+            inner.machine.bypass(now, local, remote)?;
+            inner.waiting.append(&mut inner.machine.take_early());
+            Ok(())
+        })
     }
 
     fn send(&self, datagram: &[u8]) {

@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LEAST: Duration = Duration::from_millis(1);
 /// Datagrams that wait for a pair to be selected: a DTLS flight and its repetition. The oldest is dropped for one more.
 const MOST_HELD: usize = 16;
+/// Datagrams of a handshake that are kept until the peer's description comes; the oldest is dropped for one more.
+const MOST_EARLY: usize = 4;
 /// Pairs that datagrams are taken from: those on which a check has succeeded.
 const MOST_KNOWN: usize = 64;
 
@@ -139,6 +141,8 @@ pub(super) struct Machine {
     tie_breaker: u64,
     pub(super) stats: PathStats,
     outputs: VecDeque<Output>,
+    /// What came before anything was known of the peer, with where it came from: see [`Machine::take_early`].
+    early: VecDeque<(Vec<u8>, SocketAddr)>,
     /// Names that were asked for.
     names: Vec<String>,
     /// The peer has no ICE: the agent is left alone, and whatever comes is the engine's to judge.
@@ -170,6 +174,7 @@ impl Machine {
             tie_breaker,
             stats: PathStats::default(),
             outputs: VecDeque::new(),
+            early: VecDeque::new(),
             names: Vec::new(),
             is_bypassed: false,
         };

@@ -1,19 +1,40 @@
 //! Whose a packet is, and which way one goes.
 
-use super::{MOST_HELD, MOST_KNOWN, Machine, Output, Relay, Route, Standing, Way};
+use super::{MOST_EARLY, MOST_HELD, MOST_KNOWN, Machine, Output, Relay, Route, Standing, Way};
 use crate::path::check::{Class, Message};
 use siprtc_core::ice::{CandidateKind, IceState, LocalCandidate};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 impl Machine {
     /// Whether a datagram that is no STUN and no ChannelData is the peer's.
-    pub(in crate::path) fn is_peer(&mut self, from: SocketAddr) -> bool {
+    pub(in crate::path) fn is_peer(&mut self, from: SocketAddr, datagram: &[u8]) -> bool {
         let is_peer = self.is_bypassed
             || self.selected.is_some_and(|(_, remote)| remote == from)
             || self.known.iter().any(|(_, remote)| *remote == from);
-        self.stats.strangers += u64::from(!is_peer);
-        is_peer
+        if is_peer {
+            return true;
+        }
+        // RFC 7983: 20 to 63 is DTLS.
+        match datagram.first() {
+            Some(20..=63) if self.state == IceState::New => {
+                if self.early.len() == MOST_EARLY {
+                    self.early.pop_front();
+                    self.stats.strangers += 1;
+                }
+                self.early.push_back((datagram.to_vec(), from));
+            }
+            _ => self.stats.strangers += 1,
+        }
+        false
+    }
+
+    /// The handshake of a peer without ICE, as far as it came before its description did: a peer that answers as the DTLS
+    /// client begins when it sends its answer, and what it sends overtakes that (RFC 5763 section 5). Asterisk's and
+    /// baresip's first flight would be missed, and repeated after a second of silence.
+    pub(in crate::path) fn take_early(&mut self) -> VecDeque<(Vec<u8>, SocketAddr)> {
+        std::mem::take(&mut self.early)
     }
 
     /// Over which pair the engine's datagrams go; without one, this one waits.
@@ -115,7 +136,7 @@ impl Machine {
     ) {
         match data.first() {
             Some(0..=3) => self.stun(now, local, from, data),
-            Some(_) if self.is_peer(from) => deliver(from, data),
+            Some(_) if self.is_peer(from, data) => deliver(from, data),
             _ => {}
         }
     }

@@ -280,6 +280,40 @@ fn a_restart_of_the_peers_is_answered_with_new_credentials_and_the_old_pair_carr
 }
 
 #[test]
+fn a_handshake_that_overtakes_the_answer_of_a_peer_without_ice_is_kept_for_it() {
+    let mut world = World::new();
+    let (now, from) = (world.now, "198.51.100.9:7000".parse().unwrap());
+    let machine = &mut world.ends[0].machine;
+    let local = machine.tell_candidates()[0].socket_addr().unwrap();
+    let hello = |number: u8| vec![22, 254, 253, number];
+    for number in 0..=4 {
+        assert!(!machine.is_peer(from, &hello(number)));
+    }
+    assert!(
+        !machine.is_peer(from, b"\x80\x00media"),
+        "nothing says yet how it is encrypted"
+    );
+    machine.bypass(now, local, from).unwrap();
+    let early: Vec<Vec<u8>> = machine.take_early().into_iter().map(|(data, _)| data).collect();
+    assert_eq!(
+        early,
+        (1..=4).map(hello).collect::<Vec<_>>(),
+        "bounded, the newest stay"
+    );
+    assert_eq!(machine.stats.strangers, 2);
+    assert!(machine.is_peer(from, &hello(9)));
+    assert!(machine.take_early().is_empty());
+}
+
+#[test]
+fn nothing_of_strangers_is_kept_while_ice_finds_the_peer() {
+    let mut world = World::connected();
+    let machine = &mut world.ends[0].machine;
+    assert!(!machine.is_peer("203.0.113.66:9".parse().unwrap(), &[22, 254, 253]));
+    assert!(machine.take_early().is_empty());
+}
+
+#[test]
 fn addresses_that_are_gone_are_not_offered_after_a_restart() {
     let mut world = World::connected();
     let now = world.now;
