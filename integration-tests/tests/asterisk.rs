@@ -59,11 +59,9 @@ impl Kind {
     fn calls(self) -> Phone {
         let phone = self.waits();
         match self {
-            Kind::Plain | Kind::Web => phone,
-            // It refuses everything but RTP/SAVP.
-            Kind::Sdes => phone.set("media.rtp.keying", "sdes"),
-            // It takes a WebRTC offer and answers it without ICE: see ARCHITECTURE.md, known limits.
-            Kind::Dtls => phone.set("media.engine", "rtp").set("media.rtp.keying", "dtls"),
+            Kind::Plain | Kind::Sdes | Kind::Web => phone,
+            // What else it is offered after its 488 it would accept with its audio rejected: ARCHITECTURE.md, known limits.
+            Kind::Dtls => phone.set("media.rtp.keying", "dtls"),
         }
     }
 }

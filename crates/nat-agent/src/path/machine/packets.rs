@@ -30,9 +30,9 @@ impl Machine {
         false
     }
 
-    /// The handshake of a peer without ICE, as far as it came before its description did: a peer that answers as the DTLS
-    /// client begins when it sends its answer, and what it sends overtakes that (RFC 5763 section 5). Asterisk's and
-    /// baresip's first flight would be missed, and repeated after a second of silence.
+    /// The handshake of a peer without ICE, as far as it came before its description did: RFC 5763 section 5 has an offerer
+    /// prepared for a ClientHello before the answer. Asterisk sends both at once; if the first is missed, a second of silence
+    /// follows, for that is when it is repeated.
     pub(in crate::path) fn take_early(&mut self) -> VecDeque<(Vec<u8>, SocketAddr)> {
         std::mem::take(&mut self.early)
     }
