@@ -407,6 +407,20 @@ pub trait MediaPeer: Send + Sync + 'static {
     /// looks like a replay to SRTP. An error when the path is not up.
     async fn send(&self, packet: RtpPacket) -> Result<()>;
 
+    /// Whether [`MediaPeer::send_now`] is there.
+    fn sends_now(&self) -> bool {
+        false
+    }
+
+    /// As [`MediaPeer::send`] for whoever stands on another engine's task and may not wait there: a bridge of two calls. It
+    /// takes no more than a sender's locks, and what finds a queue full is not sent.
+    ///
+    /// Errors: as `send`'s, and one when the engine's own queue is full.
+    fn send_now(&self, packet: RtpPacket) -> Result<()> {
+        let _ = packet;
+        Err(unsupported("send at once"))
+    }
+
     /// The numbers so far.
     async fn stats(&self) -> TransportStats;
 

@@ -5,6 +5,7 @@
 extern crate self as siprtc_gateway;
 
 mod actor;
+mod bridge;
 mod calls;
 pub mod machine;
 mod messages;
@@ -13,6 +14,7 @@ mod router;
 pub mod table;
 
 pub use actor::Gateway;
+pub use bridge::{Bridge, Confer, Record, StopRecording, Unbridge};
 pub use messages::{
     Account, Answer, CallEvent, CallEventKind, ContactNow, Dial, Ending, GatewayConfig, GatewayEvent, Hangup,
     Hold, MediaPlan, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration, Trickle,

@@ -7,7 +7,7 @@ use siprtc_core::media::{Codec, Direction, MediaEngine, NegotiatedAudio};
 use siprtc_core::sip::{DigestAlgorithm, DigestSecret, NameAddr, SipUri, TimerConfig, Uri};
 use siprtc_core::{CallId, Error};
 use siprtc_dialog_manager::{SessionTimer, Side};
-use siprtc_media_session::{SessionStats, Sink, Source};
+use siprtc_media_session::{Carriage, PartedBy, SessionStats, Sink, Source};
 use siprtc_nat_agent::{NatConfig, NatEvent};
 use siprtc_registrar_client::{Backoff, RegistrationEvent};
 use std::sync::Arc;
@@ -273,6 +273,15 @@ pub struct CallEvent {
 pub enum CallEventKind {
     /// The call is answered: a 2xx came, or went.
     Accepted,
+    /// The call is bridged to another; told anew when something else is negotiated and packets go in another way.
+    Bridged {
+        /// The other call.
+        with: CallId,
+        /// How packets of our peer's go to the other's.
+        from_peer: Carriage,
+        /// And back.
+        to_peer: Carriage,
+    },
     /// The dialog is confirmed and both descriptions are set.
     Confirmed,
     /// DTLS is up: audio can flow.
@@ -314,6 +323,8 @@ pub enum CallEventKind {
     },
     /// Both sides agreed on this audio.
     Negotiated(NegotiatedAudio),
+    /// The bridge to another call is gone; this call goes on, unless the bridge was made to hang it up.
+    Parted(PartedBy),
     /// It rings there, or early media comes.
     Progress {
         /// 180, 183 ...

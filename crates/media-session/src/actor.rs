@@ -4,8 +4,9 @@ use crate::events::Events;
 use crate::machine::{Input, Machine, Output, Request, Ticket};
 use crate::work::Work;
 use crate::{
-    AcceptAnswer, AddCandidates, AnswerOffer, Begin, Close, CreateOffer, Processing, RestartIce, Rollback,
-    SendDtmf, SessionConfig, SessionEvent, SessionId, SessionStats, SetDirection, Snapshot,
+    AcceptAnswer, AddCandidates, AnswerOffer, Begin, Close, Confer, CreateOffer, Join, Part, Processing, Record,
+    RestartIce, Rollback, SendDtmf, SessionConfig, SessionEvent, SessionId, SessionStats, SetDirection, Snapshot,
+    StopRecording,
 };
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use actix::{ActorContext, fut};
@@ -13,6 +14,7 @@ use siprtc_core::{Error, Fault, Result};
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
 
@@ -230,6 +232,52 @@ impl Handler<RestartIce> for MediaSession {
 
     fn handle(&mut self, _: RestartIce, ctx: &mut Self::Context) -> Self::Result {
         self.ask(ctx, Request::RestartIce, |work| Box::pin(work.restart_ice()))
+    }
+}
+
+impl Handler<Join> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: Join, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::Connect, move |work| {
+            Box::pin(async move { work.join(message.end) })
+        })
+    }
+}
+
+impl Handler<Part> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, _: Part, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::Connect, |work| Box::pin(async { work.part() }))
+    }
+}
+
+impl Handler<Confer> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: Confer, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::Connect, move |work| {
+            Box::pin(async move { work.confer(message.seat) })
+        })
+    }
+}
+
+impl Handler<Record> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: Record, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::Connect, move |work| {
+            Box::pin(work.record(message.path, message.sides))
+        })
+    }
+}
+
+impl Handler<StopRecording> for MediaSession {
+    type Result = ResponseFuture<Result<Duration>>;
+
+    fn handle(&mut self, _: StopRecording, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::Connect, |work| Box::pin(work.stop_recording()))
     }
 }
 

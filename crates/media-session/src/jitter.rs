@@ -132,6 +132,11 @@ impl JitterBuffer {
         }
     }
 
+    /// Whether somebody hears it live: then surplus delay is taken out.
+    pub(crate) fn set_live(&mut self, live: bool) {
+        self.live = live;
+    }
+
     /// The stream began anew: what is held belongs to the old one.
     pub(crate) fn restart(&mut self) {
         self.packets.clear();
@@ -155,7 +160,7 @@ impl JitterBuffer {
 
     /// Takes a packet that sounds for `units`.
     pub(crate) fn insert(&mut self, arrived: Arrived, units: u32) {
-        let Arrived { at, packet } = arrived;
+        let Arrived { at, packet, .. } = arrived;
         let ahead = packet.timestamp.wrapping_sub(self.next) as i32;
         let running = matches!(self.state, State::Playing | State::Starved);
         if self.state == State::Empty {

@@ -31,6 +31,7 @@ impl Bench {
                 let at = self.start + Duration::from_millis(ms);
                 self.buffer.insert(
                     Arrived {
+                        bare: false,
                         at,
                         packet: packet(number),
                     },
@@ -186,6 +187,7 @@ fn a_live_listener_gets_the_surplus_delay_taken_out_again() {
             let at = bench.start + Duration::from_millis(ms);
             bench.buffer.insert(
                 Arrived {
+                    bare: false,
                     at,
                     packet: packet(number),
                 },
@@ -244,6 +246,7 @@ fn the_senders_own_silence_is_silence_and_no_loss() {
         bench.play(ms.saturating_sub(1));
         bench.buffer.insert(
             Arrived {
+                bare: false,
                 at: bench.start + Duration::from_millis(ms),
                 packet,
             },
@@ -306,6 +309,7 @@ fn a_process_that_was_not_run_does_not_fill_its_pause_with_concealment() {
     for number in 50..75 {
         buffer.insert(
             Arrived {
+                bare: false,
                 at: at(1_505),
                 packet: packet(number),
             },
@@ -332,6 +336,7 @@ fn a_stream_that_begins_anew_is_played() {
         let at = bench.start + Duration::from_millis(400 + u64::from(number - 1_000_000) * 20);
         bench.buffer.insert(
             Arrived {
+                bare: false,
                 at,
                 packet: packet(number),
             },
@@ -363,7 +368,7 @@ proptest! {
             while let Some((ms, sequence, timestamp, units)) = packets.next_if(|(ms, ..)| *ms <= tick) {
                 let at = bench.start + Duration::from_millis(ms);
                 let packet = RtpPacket { sequence, timestamp, ..packet(0) };
-                bench.buffer.insert(Arrived { at, packet }, units);
+                bench.buffer.insert(Arrived { at, packet, bare: false }, units);
             }
             while let Some(play) = bench.buffer.poll(bench.start + Duration::from_millis(tick), false) {
                 played += match play {
@@ -381,6 +386,7 @@ fn at(bench: &Bench, ms: u64, sequence: u16, timestamp: u32) -> Arrived {
     let mut packet = packet(u32::from(sequence));
     (packet.sequence, packet.timestamp) = (sequence, timestamp);
     Arrived {
+        bare: false,
         at: bench.start + Duration::from_millis(ms),
         packet,
     }

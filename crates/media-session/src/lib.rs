@@ -6,11 +6,13 @@ mod bridge;
 mod codec;
 mod comfort;
 mod conceal;
+mod conference;
 mod config;
 mod dtmf;
 mod emodel;
 mod events;
 mod jitter;
+mod join;
 mod level;
 mod machine;
 mod messages;
@@ -20,6 +22,7 @@ mod pump;
 mod queue;
 mod receive;
 mod recorder;
+mod recording;
 mod resample;
 mod send;
 #[cfg(test)]
@@ -28,20 +31,25 @@ mod silence;
 mod source;
 mod stage;
 mod stats;
+mod tracks;
 #[cfg(feature = "voice-processing")]
 mod voice;
 mod wav;
 mod work;
 
 pub use actor::MediaSession;
-pub use bridge::{BridgeStats, OnLoss, PassThrough, TranscodeOptions, Transcoder};
+pub use bridge::{BridgeStats, OnLoss, PassThrough, TranscodeOptions, Transcoder, passes};
+pub use conference::{Conference, ConferenceConfig, Seat};
 pub use config::{AudioSink, AudioSource, Processing, SessionConfig, Sink, Source};
+pub use join::{Bridge, BridgeConfig, BridgeEnd, Carriage, OnEnd, PartedBy, WayStats};
 pub use level::level_dbov;
 pub use messages::{
-    AcceptAnswer, AddCandidates, AnswerOffer, Begin, Close, CreateOffer, RestartIce, Rollback, SendDtmf,
-    SessionEvent, SessionEventKind, SessionId, SessionStats, SetDirection, Snapshot,
+    AcceptAnswer, AddCandidates, AnswerOffer, Begin, Close, Confer, CreateOffer, Join, Part, Record, RestartIce,
+    Rollback, SendDtmf, SessionEvent, SessionEventKind, SessionId, SessionStats, SetDirection, Snapshot,
+    StopRecording,
 };
 pub use mixer::{LegId, LegStats, Mixer, MixerConfig};
+pub use recording::Sides;
 pub use stage::{Chain, Gain, GainControl, Level, LevelMeter, SilenceDetector, Stage, StageSwitch};
 #[cfg(feature = "voice-processing")]
 pub use voice::{MicrophoneStage, SpeakerStage, VoiceProcessing};

@@ -18,6 +18,8 @@ pub(crate) enum Request {
     AnswerOffer,
     Begin,
     Close,
+    /// A conference, a bridge or a recording: nothing of the negotiation's.
+    Connect,
     CreateOffer,
     RestartIce,
     Rollback,
@@ -136,7 +138,7 @@ impl Machine {
             Request::RestartIce => self.signalling == Stable,
             Request::Rollback => matches!(self.signalling, HaveLocalOffer | HaveRemotePranswer),
             Request::AddCandidates => !matches!(self.signalling, Closed | New),
-            Request::Close | Request::SetDirection | Request::Snapshot => self.signalling != Closed,
+            Request::Close | Request::Connect | Request::SetDirection | Request::Snapshot => self.signalling != Closed,
         };
         if allowed {
             return Ok(());
@@ -177,6 +179,7 @@ fn misuse(request: Request, what: String) -> Error {
         Request::AnswerOffer => "answer offer",
         Request::Begin => "begin audio",
         Request::Close => "close media session",
+        Request::Connect => "connect media session",
         Request::CreateOffer => "create offer",
         Request::RestartIce => "restart ICE",
         Request::Rollback => "roll offer back",

@@ -1,10 +1,12 @@
 //! What a session is told, and what it tells.
 
+use crate::{BridgeEnd, Carriage, PartedBy, Seat, Sides};
 use actix::Message;
 use siprtc_core::ice::{Candidate, CandidatePair};
 use siprtc_core::media::{Codec, Direction, MediaEvent, NegotiatedAudio, SdpKind, TransportStats};
 use siprtc_core::{CallId, Error, Result};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -100,6 +102,54 @@ pub struct AddCandidates {
     pub candidates: Vec<Candidate>,
 }
 
+/// Joins this session's peer to another's: what is received goes there, and what is sent comes from there. The source waits
+/// meanwhile; the sink goes on hearing.
+///
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) when it is joined already, sits in a conference, or the bridge has parted.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct Join {
+    /// This session's end of the bridge.
+    pub end: BridgeEnd,
+}
+
+/// Parts what [`Join`] joined. The source goes on, in the same stream.
+///
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) when it is not joined.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct Part;
+
+/// Takes a seat in a conference: the others are sent instead of the source, and hear what is received. `None` leaves it.
+///
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) when it is joined to another session, or has another seat.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct Confer {
+    /// The seat; the session stands up from it when it closes.
+    pub seat: Option<Arc<Seat>>,
+}
+
+/// Records to a WAV file from now on, in the rate of the codec in use.
+///
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) when it records already or audio has not begun,
+/// [`Fault::ConfigInvalid`](siprtc_core::Fault) when the file cannot be made.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct Record {
+    /// The file; an older one of this name is replaced.
+    pub path: PathBuf,
+    /// Whom.
+    pub sides: Sides,
+}
+
+/// Ends the recording, and says how much was recorded.
+///
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) when nothing is recorded.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Duration>")]
+pub struct StopRecording;
+
 /// Takes our pending offer back (RFC 9429 section 4.1.10.2).
 #[derive(Debug, Message)]
 #[rtype(result = "Result<()>")]
@@ -132,6 +182,15 @@ pub struct SessionEvent {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SessionEventKind {
+    /// It is joined to another session, or what was agreed with one of the two changed how packets go.
+    Bridged {
+        /// The other's call.
+        with: CallId,
+        /// How packets of our peer's go to the other's.
+        from_peer: Carriage,
+        /// And back.
+        to_peer: Carriage,
+    },
     /// The peer sent a digit (RFC 4733).
     Dtmf {
         /// `0` to `9`, `A` to `D`, `*`, `#`.
@@ -149,6 +208,13 @@ pub enum SessionEventKind {
     NoMedia {
         /// Since the last packet, or since audio began.
         since: Duration,
+    },
+    /// It is joined no longer.
+    Parted {
+        /// Why.
+        by: PartedBy,
+        /// As [`OnEnd::HangUp`](crate::OnEnd) wants it, this call is over as well.
+        hang_up: bool,
     },
     /// The recording failed (the disk is full, say). What was recorded is kept, and the call goes on.
     SinkFailed {

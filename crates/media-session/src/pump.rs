@@ -3,11 +3,12 @@
 
 use crate::dtmf::{self, Step};
 use crate::events::Events;
+use crate::join::Bond;
 use crate::queue::PacketQueue;
 use crate::receive::{Listener, Received, Receiver};
 use crate::recorder::Recorder;
 use crate::send::Sender;
-use crate::{Processing, Sink, Source};
+use crate::{AudioSink, Processing, Seat, Sink, Source};
 use parking_lot::Mutex;
 use siprtc_core::media::{MediaPeer, NegotiatedAudio};
 use siprtc_core::{Error, Fault, Result};
@@ -20,9 +21,34 @@ use tokio::time::timeout;
 /// How long a recording may take to be finished on a slow disk.
 const FINISH: Duration = Duration::from_secs(5);
 
+/// What the pumps follow while they run.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) audio: NegotiatedAudio,
+    /// A bridge to another session.
+    pub(crate) bond: Option<Bond>,
+    /// A seat in a conference.
+    pub(crate) seat: Option<Arc<Seat>>,
+    /// Who records what we send, and what we hear.
+    pub(crate) said: Option<Arc<dyn AudioSink>>,
+    pub(crate) heard: Option<Arc<dyn AudioSink>>,
+}
+
+impl Settings {
+    pub(crate) fn of(audio: NegotiatedAudio) -> Self {
+        Settings {
+            audio,
+            bond: None,
+            seat: None,
+            said: None,
+            heard: None,
+        }
+    }
+}
+
 /// Running audio.
 pub(crate) struct Pumps {
-    settings: watch::Sender<NegotiatedAudio>,
+    settings: watch::Sender<Settings>,
     steps: mpsc::Sender<Step>,
     sender: JoinHandle<()>,
     receiver: JoinHandle<()>,
@@ -56,7 +82,7 @@ impl Pumps {
             receiving,
             silence_detection,
         } = processing;
-        let (settings, for_sender) = watch::channel(audio);
+        let (settings, for_sender) = watch::channel(Settings::of(audio));
         let for_receiver = settings.subscribe();
         let (steps, waiting) = mpsc::channel(dtmf::MAX_WAITING * 2);
         let for_feed = Arc::clone(&events);
@@ -89,12 +115,17 @@ impl Pumps {
     /// What was negotiated anew.
     pub(crate) fn change(&self, audio: NegotiatedAudio) {
         self.settings
-            .send_if_modified(|current| std::mem::replace(current, audio) != audio);
+            .send_if_modified(|current| std::mem::replace(&mut current.audio, audio) != audio);
+    }
+
+    /// Joins, seats or records.
+    pub(crate) fn connect(&self, connect: impl FnOnce(&mut Settings)) {
+        self.settings.send_modify(connect);
     }
 
     /// What was negotiated last.
     pub(crate) fn audio(&self) -> NegotiatedAudio {
-        *self.settings.borrow()
+        self.settings.borrow().audio
     }
 
     /// Queues all steps or none.

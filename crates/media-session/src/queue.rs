@@ -2,6 +2,7 @@
 
 use crate::SessionEventKind;
 use crate::events::Events;
+use crate::join::{Kept, Way};
 use parking_lot::Mutex;
 use siprtc_core::media::{PacketSink, RtpPacket};
 use std::collections::VecDeque;
@@ -17,6 +18,8 @@ const CAPACITY: usize = 128;
 pub(crate) struct Arrived {
     pub(crate) at: Instant,
     pub(crate) packet: RtpPacket,
+    /// A bridge took its payload.
+    pub(crate) bare: bool,
 }
 
 /// Where an engine's packets go.
@@ -24,6 +27,10 @@ pub(crate) struct PacketQueue {
     packets: Mutex<VecDeque<Arrived>>,
     dropped: AtomicU64,
     any: AtomicBool,
+    /// Where packets go beside this queue.
+    way: Mutex<Option<Arc<Way>>>,
+    /// Whether somebody here hears them.
+    heard: AtomicBool,
     events: Arc<Events>,
 }
 
@@ -33,8 +40,20 @@ impl PacketQueue {
             packets: Mutex::default(),
             dropped: AtomicU64::new(0),
             any: AtomicBool::new(false),
+            way: Mutex::default(),
+            heard: AtomicBool::new(true),
             events,
         }
+    }
+
+    /// From now on packets take this way, too.
+    pub(crate) fn set_way(&self, way: Option<Arc<Way>>) {
+        *self.way.lock() = way;
+    }
+
+    /// Whether somebody here hears the packets: else a bridge need not leave their payloads.
+    pub(crate) fn set_heard(&self, heard: bool) {
+        self.heard.store(heard, Ordering::Relaxed);
     }
 
     /// Moves what is there to the end of `batch`.
@@ -50,10 +69,13 @@ impl PacketQueue {
 
 impl PacketSink for PacketQueue {
     fn push(&self, packet: RtpPacket) {
-        let arrived = Arrived {
-            at: Instant::now(),
-            packet,
+        let at = Instant::now();
+        let kept = match &*self.way.lock() {
+            Some(way) => way.forward(at, packet, self.heard.load(Ordering::Relaxed)),
+            None => Kept { packet, bare: false },
         };
+        let Kept { packet, bare } = kept;
+        let arrived = Arrived { at, packet, bare };
         {
             let mut packets = self.packets.lock();
             if packets.len() >= CAPACITY {

@@ -6,8 +6,11 @@ use crate::conceal::shorten;
 use crate::dtmf::EventReceiver;
 use crate::events::Events;
 use crate::jitter::{JitterBuffer, Play};
+use crate::join::Bond;
+use crate::pump::Settings;
 use crate::queue::{Arrived, PacketQueue};
 use crate::recorder::Recorder;
+use crate::send::bond_changed;
 use crate::stage::Chain;
 use crate::stats::{Reception, Verdict};
 use crate::{AudioSink, SessionEventKind};
@@ -24,6 +27,8 @@ use tokio::time::{Instant, sleep_until};
 const TICK: Duration = Duration::from_millis(20);
 /// The same when nobody listens: arrival times are in the packets, so that the numbers stay exact.
 const TICK_UNHEARD: Duration = Duration::from_millis(60);
+/// The same when a bridge has sent them on already: digits are told with this delay.
+const TICK_BRIDGED: Duration = Duration::from_millis(200);
 /// A tick this late means that the process was not run.
 const STALL: Duration = Duration::from_millis(40);
 /// After this long without a packet [`SessionEventKind::NoMedia`] is told.
@@ -96,6 +101,7 @@ impl Receiver {
                 noise: None,
                 stages,
                 listener,
+                taps: Vec::new(),
                 samples: Vec::new(),
                 unreadable: 0,
             },
@@ -109,20 +115,22 @@ impl Receiver {
     }
 
     /// Runs until the other end of `settings` is dropped; then what is left is recorded.
-    pub(crate) async fn run(mut self, mut settings: watch::Receiver<NegotiatedAudio>) {
-        let unheard = matches!(self.voice.listener, Listener::Nobody);
-        let tick = if unheard { TICK_UNHEARD } else { TICK };
+    pub(crate) async fn run(mut self, mut settings: watch::Receiver<Settings>) {
+        let mut current = settings.borrow_and_update().clone();
         let mut due = Instant::now();
         loop {
+            let tick = self.listen(&current);
+            due = due.min(Instant::now() + tick);
             tokio::select! {
                 biased;
                 changed = settings.changed() => {
                     if changed.is_err() {
                         break;
                     }
-                    let audio = *settings.borrow_and_update();
-                    self.change(audio);
+                    current = settings.borrow_and_update().clone();
+                    self.change(current.audio);
                 }
+                () = bond_changed(&mut current.bond) => {}
                 () = sleep_until(due) => {
                     let now = Instant::now();
                     let stalled = now.saturating_duration_since(due) >= STALL;
@@ -134,10 +142,33 @@ impl Receiver {
         self.finish().await;
     }
 
+    /// Who hears from now on, beside the sink; says how often to play.
+    fn listen(&mut self, current: &Settings) -> Duration {
+        let was_heard = self.voice.is_heard();
+        let taps = &mut self.voice.taps;
+        taps.clear();
+        taps.extend(current.seat.clone().map(|seat| seat as Arc<dyn AudioSink>));
+        taps.extend(current.heard.clone());
+        taps.extend(current.bond.as_ref().and_then(Bond::recorder_of_the_other));
+        let is_heard = self.voice.is_heard();
+        self.queue.set_heard(is_heard);
+        if is_heard && !was_heard {
+            // A bridge may have had the payloads until now.
+            self.buffer.restart();
+        }
+        let live = matches!(self.voice.listener, Listener::Live(_)) || current.seat.is_some();
+        self.buffer.set_live(live);
+        match (is_heard, &current.bond) {
+            (true, _) => TICK,
+            (false, Some(bond)) if bond.is_together() => TICK_BRIDGED,
+            (false, _) => TICK_UNHEARD,
+        }
+    }
+
     async fn tick(&mut self, now: Instant, stalled: bool) {
         let mut batch = std::mem::take(&mut self.batch);
         self.queue.drain(&mut batch);
-        let replay = matches!(self.voice.listener, Listener::Nobody);
+        let replay = !self.voice.is_heard();
         for arrived in batch.drain(..) {
             if replay {
                 self.play(arrived.at, false).await;
@@ -162,7 +193,10 @@ impl Receiver {
         if !self.audio.direction.receives() {
             return;
         }
-        if self.is_audio(packet.payload_type) {
+        if arrived.bare {
+            let clock = self.audio.codec.clock_rate();
+            self.reception.arrival(arrived.at, packet.timestamp, clock);
+        } else if self.is_audio(packet.payload_type) {
             let clock = self.audio.codec.clock_rate();
             self.reception.arrival(arrived.at, packet.timestamp, clock);
             match codec::packet_units(self.audio.codec, &packet.payload) {
@@ -263,8 +297,8 @@ impl Receiver {
 
     fn change(&mut self, audio: NegotiatedAudio) {
         if audio.codec != self.audio.codec {
-            let live = matches!(self.voice.listener, Listener::Live(_));
-            let new = JitterBuffer::new(audio.codec.clock_rate(), live, Instant::now());
+            // Whether anybody hears it live is said before the next packet is played.
+            let new = JitterBuffer::new(audio.codec.clock_rate(), false, Instant::now());
             let old = std::mem::replace(&mut self.buffer, new);
             self.past.0 += old.late;
             self.past.1 += old.overflowed;
@@ -332,14 +366,20 @@ struct Voice {
     noise: Option<NoiseMaker>,
     stages: Chain,
     listener: Listener,
+    /// A conference, and recordings.
+    taps: Vec<Arc<dyn AudioSink>>,
     samples: Vec<i16>,
     unreadable: u64,
 }
 
 impl Voice {
+    fn is_heard(&self) -> bool {
+        !matches!(self.listener, Listener::Nobody) || !self.taps.is_empty()
+    }
+
     /// Says how many units of the RTP clock were taken out.
     async fn play(&mut self, play: Play) -> Result<u32> {
-        if matches!(self.listener, Listener::Nobody) {
+        if !self.is_heard() {
             return Ok(0);
         }
         let rate = self.codec.sample_rate();
@@ -381,6 +421,7 @@ impl Voice {
             }
         }
         self.stages.process(rate, &mut self.samples);
+        self.taps.iter().for_each(|tap| tap.write(rate, &self.samples));
         match &mut self.listener {
             Listener::Live(sink) => sink.write(rate, &self.samples),
             Listener::Nobody => {}

@@ -209,7 +209,7 @@ impl Recorder {
 fn write(sink: Option<WavSink>, opener: Option<Opener>, rate: u32, lead: u64, samples: &[i16]) -> Written {
     let opened = match (sink, opener) {
         (Some(sink), _) => Ok(sink),
-        (None, Some(opener)) => opener().and_then(|storage| WavSink::create(storage, rate)),
+        (None, Some(opener)) => opener().and_then(|storage| WavSink::create(storage, rate, 1)),
         (None, None) => Err(io::Error::other("the file is not open")),
     };
     match opened {

@@ -4,10 +4,12 @@ use crate::bridge::noise_type;
 use crate::codec::{self, Encode, Tuning};
 use crate::dtmf::{EventSender, Step};
 use crate::events::Events;
+use crate::join::{Bond, Outlet};
+use crate::pump::Settings;
 use crate::silence::{Discontinuous, Means, Transmit};
 use crate::source::{Feed, Filled};
 use crate::stage::Chain;
-use crate::{SessionEventKind, Source};
+use crate::{AudioSink, SessionEventKind, Source};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use siprtc_core::media::{AudioParameters, Codec, MediaPeer, NegotiatedAudio, RtpPacket};
@@ -49,6 +51,12 @@ pub(crate) struct Sender {
     /// A first packet's audio that the path, not being up, has not taken yet.
     held: Option<Frame>,
     started: bool,
+    /// Instead of `feed`, in a conference.
+    seat: Option<Feed>,
+    /// Who records.
+    said: Option<Arc<dyn AudioSink>>,
+    /// The bridge that has the stream.
+    lent: Option<Bond>,
 }
 
 /// What is sent in a packet time.
@@ -99,24 +107,47 @@ impl Sender {
             marker: true,
             held: None,
             started: false,
+            seat: None,
+            said: None,
+            lent: None,
         })
     }
 
     /// Runs until the other end of `settings` is dropped.
-    pub(crate) async fn run(mut self, mut settings: watch::Receiver<NegotiatedAudio>) {
-        let mut audio = *settings.borrow_and_update();
+    pub(crate) async fn run(mut self, mut settings: watch::Receiver<Settings>) {
+        let mut current = settings.borrow_and_update().clone();
         let mut due = Instant::now();
         let events = Arc::clone(&self.events);
         loop {
+            let audio = current.audio;
+            let was_lent = self.lent.is_some();
+            if self.is_lent(current.bond.as_ref(), &audio) {
+                // The stream is a bridge's.
+                tokio::select! {
+                    biased;
+                    changed = settings.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        self.follow(&mut current, &mut settings);
+                    }
+                    () = bond_changed(&mut current.bond) => {}
+                }
+                continue;
+            }
+            if was_lent {
+                due = Instant::now();
+            }
             tokio::select! {
                 biased;
                 changed = settings.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    audio = *settings.borrow_and_update();
+                    self.follow(&mut current, &mut settings);
                     self.held = None;
                 }
+                () = bond_changed(&mut current.bond) => {}
                 () = events.connected.notified(), if self.held.is_some() => due = Instant::now(),
                 () = sleep_until(due) => {
                     let ptime = codec::usable_ptime(audio.ptime);
@@ -126,6 +157,52 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// Takes new settings.
+    fn follow(&mut self, current: &mut Settings, settings: &mut watch::Receiver<Settings>) {
+        *current = settings.borrow_and_update().clone();
+        self.seat = current.seat.clone().map(|seat| Feed::Samples(seat));
+        self.said.clone_from(&current.said);
+    }
+
+    /// Lends the stream to a bridge that stands, and takes it back from one that does not.
+    fn is_lent(&mut self, bond: Option<&Bond>, audio: &NegotiatedAudio) -> bool {
+        let wanted = bond.filter(|bond| bond.is_together());
+        let is_lent = matches!((&self.lent, wanted), (Some(lent), Some(wanted)) if lent.is(wanted));
+        if is_lent {
+            return true;
+        }
+        if let Some(outlet) = self.lent.take().and_then(|lent| lent.take_back()) {
+            self.take_back(&outlet, audio);
+        }
+        let Some(bond) = wanted else {
+            return false;
+        };
+        self.held = None;
+        bond.lend(Outlet {
+            peer: Arc::clone(&self.peer),
+            events: Arc::clone(&self.events),
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+            sent: None,
+            started: self.started,
+        });
+        self.lent = Some(bond.clone());
+        true
+    }
+
+    /// The stream goes on where the bridge left it, with the time that has passed since.
+    fn take_back(&mut self, outlet: &Outlet, audio: &NegotiatedAudio) {
+        let ptime = codec::usable_ptime(audio.ptime);
+        let passed = outlet.sent.map_or(Duration::ZERO, |sent| sent.elapsed());
+        let silent = passed.saturating_sub(Duration::from_millis(u64::from(ptime)));
+        let units = silent.as_micros() * u128::from(audio.codec.clock_rate()) / 1_000_000;
+        self.sequence = outlet.sequence;
+        // The low 32 bits are what RTP says.
+        self.timestamp = outlet.timestamp.wrapping_add(units as u32);
+        self.started = outlet.started;
+        self.marker = true;
     }
 
     fn skip_what_was_missed(&mut self, due: Instant, ptime: u32, codec: Codec) -> Instant {
@@ -236,7 +313,8 @@ impl Sender {
         let codec = audio.codec;
         let rate = codec.sample_rate();
         self.frame.resize((rate * ptime / 1_000) as usize, 0);
-        let filled = self.feed.fill(rate, &mut self.frame).await;
+        let feed = self.seat.as_mut().unwrap_or(&mut self.feed);
+        let filled = feed.fill(rate, &mut self.frame).await;
         let mut silent = matches!(filled, Filled::Silence);
         match filled {
             Filled::Ended => self.events.emit(SessionEventKind::SourceEnded),
@@ -250,6 +328,9 @@ impl Sender {
         if !self.stages.is_empty() {
             self.stages.process(rate, &mut self.frame);
             silent = silent && self.frame.iter().all(|&sample| sample == 0);
+        }
+        if let Some(said) = &self.said {
+            said.write(rate, &self.frame);
         }
         match self.transmit(audio) {
             Transmit::Audio => {}
@@ -344,6 +425,14 @@ fn settled_silence(codec: Codec, samples: usize) -> Bytes {
         .entry((codec.payload_type(), samples))
         .or_insert_with(make)
         .clone()
+}
+
+/// Never, without a bridge.
+pub(crate) async fn bond_changed(bond: &mut Option<Bond>) {
+    match bond {
+        Some(bond) => bond.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn units(codec: Codec, ptime: u32) -> u32 {

@@ -105,29 +105,31 @@ impl<T: Write + Seek + Send> Storage for T {}
 /// Length of the header that is written: RIFF, one `fmt ` chunk of PCM, one `data` chunk.
 const HEADER: u32 = 44;
 
-/// A WAV file, mono, 16 bit. Its header is right after every [`WavSink::append`], so that whatever ends the process or
+/// A WAV file of 16 bit. Its header is right after every [`WavSink::append`], so that whatever ends the process or
 /// fills the disk, what was recorded can be read.
 pub(crate) struct WavSink {
     storage: Box<dyn Storage>,
     /// Octets of audio that the header speaks of.
     length: u32,
     bytes: Vec<u8>,
+    channels: u16,
 }
 
 impl WavSink {
     /// Writes the header. Blocks.
-    pub(crate) fn create(mut storage: Box<dyn Storage>, rate: u32) -> io::Result<Self> {
+    pub(crate) fn create(mut storage: Box<dyn Storage>, rate: u32, channels: u16) -> io::Result<Self> {
+        let frame = channels * 2;
         let mut header = Vec::with_capacity(HEADER as usize);
         header.extend_from_slice(b"RIFF");
         header.extend_from_slice(&(HEADER - 8).to_le_bytes());
         header.extend_from_slice(b"WAVEfmt ");
         header.extend_from_slice(&16u32.to_le_bytes());
-        // PCM, one channel.
+        // PCM.
         header.extend_from_slice(&1u16.to_le_bytes());
-        header.extend_from_slice(&1u16.to_le_bytes());
+        header.extend_from_slice(&channels.to_le_bytes());
         header.extend_from_slice(&rate.to_le_bytes());
-        header.extend_from_slice(&(rate * 2).to_le_bytes());
-        header.extend_from_slice(&2u16.to_le_bytes());
+        header.extend_from_slice(&(rate * u32::from(frame)).to_le_bytes());
+        header.extend_from_slice(&frame.to_le_bytes());
         header.extend_from_slice(&16u16.to_le_bytes());
         header.extend_from_slice(b"data");
         header.extend_from_slice(&0u32.to_le_bytes());
@@ -137,10 +139,11 @@ impl WavSink {
             storage,
             length: 0,
             bytes: Vec::new(),
+            channels,
         })
     }
 
-    /// Adds samples and brings the header up to date. Blocks. After an error the file holds what was appended before.
+    /// Adds samples, those of the channels in turns, and brings the header up to date. Blocks. After an error the file holds what was appended before.
     pub(crate) fn append(&mut self, samples: &[i16]) -> io::Result<()> {
         let added = samples.len() as u64 * 2;
         let length = u32::try_from(u64::from(self.length) + added)
@@ -162,9 +165,9 @@ impl WavSink {
         Ok(())
     }
 
-    /// How many samples the file holds.
+    /// How many samples of each channel the file holds.
     pub(crate) fn samples(&self) -> u64 {
-        u64::from(self.length / 2)
+        u64::from(self.length / 2 / u32::from(self.channels.max(1)))
     }
 }
 
@@ -215,7 +218,7 @@ pub(crate) mod tests {
     #[test]
     fn what_is_on_a_full_disk_can_be_read() {
         let disk = SmallDisk::of(10_000);
-        let mut sink = WavSink::create(Box::new(disk.clone()), 8_000).unwrap();
+        let mut sink = WavSink::create(Box::new(disk.clone()), 8_000, 1).unwrap();
         let mut written = 0;
         while sink.append(&[7; 1_000]).is_ok() {
             written += 1_000;

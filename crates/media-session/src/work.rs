@@ -8,7 +8,8 @@ use crate::pump::{Ends, Pumps};
 use crate::queue::PacketQueue;
 use crate::receive::Received;
 use crate::source::Feed;
-use crate::{Processing, SessionStats, Source};
+use crate::recording::Recording;
+use crate::{BridgeEnd, Processing, Seat, SessionStats, Source};
 use parking_lot::Mutex;
 use siprtc_core::ice::Candidate;
 use siprtc_core::media::{
@@ -26,6 +27,8 @@ const STEP: Duration = Duration::from_secs(30);
 /// How long closing a peer may take.
 const CLOSE: Duration = Duration::from_secs(5);
 
+mod connect;
+
 /// A session's peer and pumps.
 pub(crate) struct Work {
     config: SessionConfig,
@@ -35,6 +38,10 @@ pub(crate) struct Work {
     peer: Option<Arc<dyn MediaPeer>>,
     pumps: Option<Pumps>,
     audio: Option<NegotiatedAudio>,
+    /// A bridge to another session, and whether our audio has entered it.
+    joined: Option<(BridgeEnd, bool)>,
+    seat: Option<Arc<Seat>>,
+    recording: Option<Recording>,
     /// Until audio begins. In a mutex because a stage need not be `Sync`.
     processing: Mutex<Processing>,
     closed: bool,
@@ -51,6 +58,9 @@ impl Work {
             peer: None,
             pumps: None,
             audio: None,
+            joined: None,
+            seat: None,
+            recording: None,
             processing: Mutex::default(),
             closed: false,
         }
@@ -117,6 +127,7 @@ impl Work {
             }
         }
         self.audio = Some(audio);
+        self.connect();
         tracing::info!(
             call_id = %self.events.call, session = %self.events.session,
             codec = %audio.codec, direction = %audio.direction, ptime = audio.ptime, "audio"
@@ -130,6 +141,12 @@ impl Work {
         let Some(pumps) = &self.pumps else {
             return Err(Error::new(Fault::ApiMisuse, SEND, "audio has not begun").advice("send Begin first"));
         };
+        if self.is_joined() {
+            return Err(
+                Error::new(Fault::ApiMisuse, SEND, "the call is bridged: digits of the other call are passed on")
+                    .advice("part the bridge first"),
+            );
+        }
         let audio = pumps.audio();
         if audio.telephone_event.is_none() {
             return Err(Error::new(
@@ -208,6 +225,7 @@ impl Work {
 
     /// Finishes the recording, closes the peer, and gives the last numbers. Safe to call twice.
     pub(crate) async fn close(&mut self) -> Result<SessionStats> {
+        self.disconnect().await;
         if let Some(pumps) = self.pumps.take() {
             pumps.stop().await;
         }

@@ -29,6 +29,7 @@ pub struct Endpoint {
     arrivals: mpsc::Receiver<Box<Arrival>>,
     registration: watch::Receiver<Registration>,
     account: Account,
+    runtime: tokio::runtime::Handle,
     grace: Duration,
 }
 
@@ -128,6 +129,7 @@ impl Endpoint {
             arrivals,
             registration,
             account,
+            runtime: tokio::runtime::Handle::current(),
             grace: Duration::from_millis(config.call.shutdown_grace_ms),
         };
         if config.account.register && !config.account.uri.is_empty() {
@@ -233,6 +235,10 @@ impl Endpoint {
             .await;
     }
 
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.runtime
+    }
+
     fn call(&self, id: CallId, feed: Option<CallFeed>) -> Result<Call> {
         let feed = feed
             .ok_or_else(|| Error::new(Fault::ApiMisuse, "take a call", format!("{id} is over or taken")))?;
@@ -282,6 +288,10 @@ impl Call {
     /// Its id within this process.
     pub fn id(&self) -> CallId {
         self.id
+    }
+
+    pub(crate) fn gateway(&self) -> &Addr<Gateway> {
+        &self.gateway
     }
 
     /// The next thing that happens. `None` after the last one, `Ended` or `Failed`.
@@ -436,7 +446,7 @@ where
         .map_err(|error| Error::new(Fault::ApiMisuse, "use the endpoint", "it is shut down").caused_by(error))
 }
 
-async fn ask<A, M, T>(addr: &Addr<A>, message: M) -> Result<T>
+pub(crate) async fn ask<A, M, T>(addr: &Addr<A>, message: M) -> Result<T>
 where
     A: Actor + Handler<M>,
     A::Context: actix::dev::ToEnvelope<A, M>,

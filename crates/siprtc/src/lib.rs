@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod bridge;
 pub mod config;
 mod desk;
 mod endpoint;
@@ -13,6 +14,7 @@ mod tls_files;
 pub mod turn;
 pub mod wiretap;
 
+pub use bridge::{Bridge, Conference};
 pub use config::{Config, Layers};
 pub use desk::Registration;
 pub use endpoint::{Call, Endpoint, IncomingCall, Parts};
@@ -20,10 +22,12 @@ pub use report::{CallReport, Role, Timings};
 
 /// What most programs need.
 pub mod prelude {
-    pub use crate::{Call, CallReport, Config, Endpoint, IncomingCall, Layers, Registration};
+    pub use crate::{Bridge, Call, CallReport, Conference, Config, Endpoint, IncomingCall, Layers, Registration};
     pub use siprtc_core::{Cause, Error, Fault, Result};
     pub use siprtc_gateway::{CallEventKind, Ending, MediaPlan, Side};
-    pub use siprtc_media_session::{SessionStats, Sink, Source};
+    pub use siprtc_media_session::{
+        BridgeConfig, Carriage, ConferenceConfig, OnEnd, PartedBy, SessionStats, Sides, Sink, Source,
+    };
 }
 
 pub use siprtc_core as core;

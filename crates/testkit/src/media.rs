@@ -436,7 +436,15 @@ impl MediaPeer for FakePeer {
         Ok(())
     }
 
-    async fn send(&self, mut packet: RtpPacket) -> Result<()> {
+    async fn send(&self, packet: RtpPacket) -> Result<()> {
+        self.send_now(packet)
+    }
+
+    fn sends_now(&self) -> bool {
+        true
+    }
+
+    fn send_now(&self, mut packet: RtpPacket) -> Result<()> {
         {
             let mut state = self.state.lock();
             if !state.connected || state.closed {

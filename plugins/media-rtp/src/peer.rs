@@ -179,6 +179,14 @@ impl MediaPeer for Peer {
     }
 
     async fn send(&self, packet: RtpPacket) -> Result<()> {
+        self.send_now(packet)
+    }
+
+    fn sends_now(&self) -> bool {
+        true
+    }
+
+    fn send_now(&self, packet: RtpPacket) -> Result<()> {
         const OPERATION: &str = "send RTP";
         if !self.shared.is_connected() {
             self.check_open(OPERATION)?;

@@ -25,6 +25,8 @@ use webrtc::rtp_transceiver::RtpTransceiver;
 /// Host candidates come from the connection's own task: even without a budget that much is waited for.
 const MIN_GATHER_BUDGET: Duration = Duration::from_millis(50);
 
+const SEND: &str = "send RTP";
+
 /// See [`MediaPeer`].
 pub(crate) struct Peer {
     connection: Arc<dyn PeerConnection>,
@@ -143,6 +145,33 @@ impl Peer {
             .reports
             .lock()
             .set_clock_rates(format::clock_rates(formats));
+    }
+
+    /// A packet as the library takes it, if it may be sent.
+    fn dress(&self, packet: RtpPacket) -> Result<rtp::Packet> {
+        self.check_open(SEND)?;
+        if !self.shared.is_connected() {
+            return Err(misuse(SEND, "the path is not up").advice("wait for MediaEvent::Connected"));
+        }
+        if !self.may_send(packet.payload_type) {
+            let message = format!("payload type {} was not negotiated", packet.payload_type);
+            return Err(misuse(SEND, message).advice("send what NegotiatedAudio says"));
+        }
+        let header = rtp::header::Header {
+            version: 2,
+            marker: packet.marker,
+            payload_type: self.shown_payload_type,
+            // The library sends but the payload type that it knows; the tap puts the real one from here.
+            csrc: vec![u32::from(packet.payload_type)],
+            sequence_number: packet.sequence,
+            timestamp: packet.timestamp,
+            ssrc: self.ssrc,
+            ..Default::default()
+        };
+        Ok(rtp::Packet {
+            header,
+            payload: packet.payload,
+        })
     }
 
     fn may_send(&self, payload_type: u8) -> bool {
@@ -300,34 +329,24 @@ impl MediaPeer for Peer {
     }
 
     async fn send(&self, packet: RtpPacket) -> Result<()> {
-        const OPERATION: &str = "send RTP";
-        self.check_open(OPERATION)?;
-        if !self.shared.is_connected() {
-            return Err(misuse(OPERATION, "the path is not up").advice("wait for MediaEvent::Connected"));
-        }
-        if !self.may_send(packet.payload_type) {
-            let message = format!("payload type {} was not negotiated", packet.payload_type);
-            return Err(misuse(OPERATION, message).advice("send what NegotiatedAudio says"));
-        }
-        let header = rtp::header::Header {
-            version: 2,
-            marker: packet.marker,
-            payload_type: self.shown_payload_type,
-            // The library sends but the payload type that it knows; the tap puts the real one from here.
-            csrc: vec![u32::from(packet.payload_type)],
-            sequence_number: packet.sequence,
-            timestamp: packet.timestamp,
-            ssrc: self.ssrc,
-            ..Default::default()
-        };
-        let packet = rtp::Packet {
-            header,
-            payload: packet.payload,
-        };
+        let packet = self.dress(packet)?;
         self.track
             .write_rtp(packet)
             .await
-            .map_err(|error| failed(Fault::Backend, OPERATION, error))
+            .map_err(|error| failed(Fault::Backend, SEND, error))
+    }
+
+    fn sends_now(&self) -> bool {
+        true
+    }
+
+    fn send_now(&self, packet: RtpPacket) -> Result<()> {
+        let packet = self.dress(packet)?;
+        // The library waits only where its driver's queue is full.
+        match self.track.write_rtp(packet).now_or_never() {
+            Some(sent) => sent.map_err(|error| failed(Fault::Backend, SEND, error)),
+            None => Err(Error::new(Fault::Backend, SEND, "the connection's queue is full").backend(crate::NAME)),
+        }
     }
 
     async fn stats(&self) -> TransportStats {

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 const LEAVE: Duration = Duration::from_millis(100);
 
 impl Gateway {
-    fn session(&self, operation: &'static str, id: CallId) -> Result<Addr<MediaSession>> {
+    pub(crate) fn session(&self, operation: &'static str, id: CallId) -> Result<Addr<MediaSession>> {
         let entry = self.calls.get(&id).ok_or_else(|| unknown(operation, id))?;
         let session = entry.session.as_ref().map(|(_, session)| session.clone());
         session.ok_or_else(|| wrong_state(operation, id, entry.call.state()))

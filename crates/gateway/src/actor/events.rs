@@ -97,6 +97,22 @@ impl Handler<SessionEvent> for Gateway {
             SessionEventKind::SinkFailed { error } => CallEventKind::SinkFailed(error),
             SessionEventKind::SourceFailed { error } => CallEventKind::SourceFailed(error),
             SessionEventKind::NoMedia { since } => CallEventKind::Silent(since),
+            SessionEventKind::Bridged {
+                with,
+                from_peer,
+                to_peer,
+            } => CallEventKind::Bridged {
+                with,
+                from_peer,
+                to_peer,
+            },
+            SessionEventKind::Parted { by, hang_up } => {
+                self.tell(id, CallEventKind::Parted(by));
+                if hang_up {
+                    self.input(ctx, id, Input::Hangup);
+                }
+                return;
+            }
             _ => return,
         };
         self.tell(id, kind);

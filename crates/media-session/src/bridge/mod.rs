@@ -15,7 +15,7 @@ pub use pass::PassThrough;
 pub use transcode::{OnLoss, TranscodeOptions, Transcoder};
 
 use crate::comfort;
-use siprtc_core::media::NegotiatedAudio;
+use siprtc_core::media::{Codec, NegotiatedAudio};
 
 /// What happened to packets on their way from one call to another.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -38,6 +38,38 @@ pub struct BridgeStats {
     pub concealed: u64,
     /// Sequence numbers left out, so that the other side sees the loss.
     pub passed_on: u64,
+}
+
+impl BridgeStats {
+    /// Both counts together.
+    #[must_use]
+    pub fn plus(self, other: BridgeStats) -> Self {
+        BridgeStats {
+            received: self.received + other.received,
+            sent: self.sent + other.sent,
+            lost: self.lost + other.lost,
+            late: self.late + other.late,
+            duplicates: self.duplicates + other.duplicates,
+            unreadable: self.unreadable + other.unreadable,
+            dropped: self.dropped + other.dropped,
+            concealed: self.concealed + other.concealed,
+            passed_on: self.passed_on + other.passed_on,
+        }
+    }
+}
+
+/// The least that Opus speech of full band takes (RFC 7587 section 3.1.1), in bit/s. A side that allows less is not sent what another
+/// side made without knowing of it.
+const OPUS_SPEECH: u32 = 40_000;
+
+/// Whether packets of one side may go to the other as they are. Packet times may differ: a receiver takes all (RFC 3551
+/// section 4.2).
+#[must_use]
+pub fn passes(from: &NegotiatedAudio, to: &NegotiatedAudio) -> bool {
+    let bit_rate = to.parameters.max_average_bitrate;
+    let fits = from.codec != Codec::Opus || bit_rate.is_none_or(|most| most >= OPUS_SPEECH);
+    let clocks = matches!((from.telephone_event, to.telephone_event), (Some(from), Some(to)) if from.1 != to.1);
+    from.codec == to.codec && fits && !clocks
 }
 
 /// What a payload type stands for.

@@ -99,6 +99,11 @@ impl PassThrough {
 
     /// The packet as it is sent on; `None` for one that is not.
     pub fn rewrite(&mut self, packet: &RtpPacket) -> Option<RtpPacket> {
+        self.pass(packet.clone())
+    }
+
+    /// As [`PassThrough::rewrite`], without even a new reference to the payload.
+    pub fn pass(&mut self, packet: RtpPacket) -> Option<RtpPacket> {
         self.stats.received += 1;
         if self.is_straggler(packet.ssrc) {
             self.stats.late += 1;
@@ -118,13 +123,13 @@ impl PassThrough {
         }
         let fresh = verdict == Verdict::Restarted || self.source.is_none();
         if fresh {
-            self.begin(packet);
+            self.begin(&packet);
         }
         let mut source = self.source?;
         let payload_type = self.payload_type(packet.payload_type);
         let ahead = packet.sequence.wrapping_sub(source.highest) as i16;
         let Some(payload_type) = payload_type else {
-            self.leave_out(packet, source);
+            self.leave_out(&packet, source);
             return None;
         };
         if source
@@ -140,20 +145,26 @@ impl PassThrough {
             (source.highest, source.last) = (packet.sequence, packet.timestamp);
         }
         self.source = Some(source);
+        let duration = self.duration(&packet);
         let sent = RtpPacket {
             payload_type,
             marker: packet.marker || fresh,
             sequence: packet.sequence.wrapping_add(source.sequence),
             timestamp: packet.timestamp.wrapping_add(source.timestamp),
             ssrc: 0,
-            payload: packet.payload.clone(),
+            payload: packet.payload,
         };
         if ahead >= 0 {
             self.sequence = sent.sequence.wrapping_add(1);
-            self.timestamp = sent.timestamp.wrapping_add(self.duration(packet));
+            self.timestamp = sent.timestamp.wrapping_add(duration);
         }
         self.stats.sent += 1;
         Some(sent)
+    }
+
+    /// Whether a payload type is the inbound codec's.
+    pub(crate) fn is_audio(&self, payload_type: u8) -> bool {
+        kind(payload_type, &self.from) == Kind::Audio
     }
 
     /// The next packet's sequence number and timestamp, for whoever goes on with this stream.

@@ -203,6 +203,18 @@ impl Transcoder {
         }
     }
 
+    /// The next packet's sequence number and timestamp, for whoever goes on with this stream. Call
+    /// [`Transcoder::flush`] first.
+    #[must_use]
+    pub fn next(&self) -> (u16, u32) {
+        (self.sequence, self.line.timestamp(self.line.next))
+    }
+
+    /// Whether it makes noise of its own when it is [`idle`](Transcoder::idle).
+    pub(crate) fn is_noisy(&self) -> bool {
+        self.noise.is_some()
+    }
+
     /// The numbers so far.
     #[must_use]
     pub fn stats(&self) -> BridgeStats {
