@@ -1,18 +1,21 @@
 //! Whole-process measurements; `benches/README.md` says what each figure means.
 
 mod bare;
+mod bridge;
 mod callee;
 mod children;
 mod contest;
 mod dial;
 mod house;
 mod idle;
+mod janus;
 mod load;
 mod paths;
 mod process;
 mod setup;
 mod soak;
 mod stacks;
+mod stamped;
 mod timing;
 mod transactions;
 mod turn;
@@ -23,10 +26,10 @@ use siprtc_core::{Error, Fault, Result};
 use std::process::{Command, ExitCode, Stdio};
 
 /// In the order of the table.
-const WHATS: [&str; 9] = [
-    "words", "setup", "load", "idle", "soak", "stacks", "paths", "turn", "dial",
+const WHATS: [&str; 10] = [
+    "words", "setup", "load", "idle", "soak", "stacks", "paths", "turn", "bridge", "dial",
 ];
-const USAGE: &str = "siprtc-benches words | setup | load | idle | soak | stacks | paths | turn | dial | all [--write] [--json]";
+const USAGE: &str = "siprtc-benches words | setup | load | idle | soak | stacks | paths | turn | bridge | dial | all [--write] [--json]";
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 /// The stacks have a page of their own.
 const STACKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/stacks-figures.md");
@@ -43,8 +46,10 @@ fn main() -> ExitCode {
     let load = process::load();
     let measured = match what.as_str() {
         "all" => all(),
+        "bridge" => bridge::apart(),
         "dial" => dial::apart(),
         "callee" => inside_callee(words.get(1).map_or("", String::as_str)),
+        "hub" => inside_hub(words.get(1).map_or("", String::as_str)),
         "relay" => turn::serve(words.get(1).map_or("", String::as_str)),
         what => inside(what),
     };
@@ -69,10 +74,16 @@ fn inside_callee(stack: &str) -> Result<Vec<Figure>> {
     runtime()?.block_on(callee::serve(stack))
 }
 
+/// A process that `bridge` calls through.
+fn inside_hub(telephone: &str) -> Result<Vec<Figure>> {
+    runtime()?.block_on(bridge::serve(telephone))
+}
+
 /// One measurement in this process.
 fn inside(what: &str) -> Result<Vec<Figure>> {
     runtime()?.block_on(async {
         match what {
+            "bridges" => bridge::run().await,
             "contest" => contest::run().await,
             "home" => idle::serve().await,
             "idle" => idle::run().await,

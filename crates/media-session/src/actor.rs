@@ -4,9 +4,9 @@ use crate::events::Events;
 use crate::machine::{Input, Machine, Output, Request, Ticket};
 use crate::work::Work;
 use crate::{
-    AcceptAnswer, AddCandidates, AnswerOffer, Begin, Close, Confer, CreateOffer, Join, Part, Processing, Record,
-    RestartIce, Rollback, SendDtmf, SessionConfig, SessionEvent, SessionId, SessionStats, SetDirection, Snapshot,
-    StopRecording,
+    AcceptAnswer, AddCandidates, AnswerOffer, Begin, Close, Confer, CreateOffer, Join, Part, Processing,
+    Record, RestartIce, Rollback, SendDtmf, SessionConfig, SessionEvent, SessionId, SessionStats,
+    SetDirection, Snapshot, StopRecording,
 };
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use actix::{ActorContext, fut};

@@ -78,10 +78,12 @@ impl Conference {
         let mut table = self.room.table.lock();
         let most = self.room.config.max_legs;
         if table.legs.len() >= most {
-            return Err(
-                Error::new(Fault::ApiMisuse, "join a conference", format!("{most} legs are there"))
-                    .advice("raise max_legs, or open another conference"),
-            );
+            return Err(Error::new(
+                Fault::ApiMisuse,
+                "join a conference",
+                format!("{most} legs are there"),
+            )
+            .advice("raise max_legs, or open another conference"));
         }
         let id = table.fresh;
         table.fresh += 1;
@@ -244,7 +246,11 @@ impl AudioSource for Seat {
         let Some((_, leg)) = table.place(self.id, rate) else {
             return 0;
         };
-        let least = if leg.primed { frame.len() } else { frame.len() + tick };
+        let least = if leg.primed {
+            frame.len()
+        } else {
+            frame.len() + tick
+        };
         leg.primed = leg.heard.len() >= least;
         if !leg.primed {
             return 0;

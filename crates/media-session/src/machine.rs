@@ -138,7 +138,9 @@ impl Machine {
             Request::RestartIce => self.signalling == Stable,
             Request::Rollback => matches!(self.signalling, HaveLocalOffer | HaveRemotePranswer),
             Request::AddCandidates => !matches!(self.signalling, Closed | New),
-            Request::Close | Request::Connect | Request::SetDirection | Request::Snapshot => self.signalling != Closed,
+            Request::Close | Request::Connect | Request::SetDirection | Request::Snapshot => {
+                self.signalling != Closed
+            }
         };
         if allowed {
             return Ok(());

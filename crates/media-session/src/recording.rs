@@ -63,7 +63,9 @@ impl Recording {
         let sink = sink
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)))
-            .map_err(|error| failed(&name, Fault::ConfigInvalid, error).advice("name a file in a folder that exists"))?;
+            .map_err(|error| {
+                failed(&name, Fault::ConfigInvalid, error).advice("name a file in a folder that exists")
+            })?;
         let shared = Arc::new(Shared {
             tracks: Mutex::new(Tracks::new(rate, usize::from(sides.channels()))),
             began: Instant::now(),
@@ -71,7 +73,11 @@ impl Recording {
             ended: Notify::new(),
         });
         let writer = tokio::spawn(write(Arc::clone(&shared), sink, name, events));
-        Ok(Recording { shared, sides, writer })
+        Ok(Recording {
+            shared,
+            sides,
+            writer,
+        })
     }
 
     /// Who takes what is sent.
@@ -134,7 +140,10 @@ async fn write(shared: Arc<Shared>, sink: WavSink, name: PathBuf, events: Arc<Ev
         let _ = timeout(WRITE, shared.ended.notified()).await;
         let is_over = shared.over.load(Ordering::Acquire);
         let mut samples = Vec::new();
-        shared.tracks.lock().take(shared.began.elapsed(), is_over, &mut samples);
+        shared
+            .tracks
+            .lock()
+            .take(shared.began.elapsed(), is_over, &mut samples);
         let Some(mut file) = sink.take() else { break };
         let writing = spawn_blocking(move || {
             let result = file.append(&samples);
@@ -146,14 +155,19 @@ async fn write(shared: Arc<Shared>, sink: WavSink, name: PathBuf, events: Arc<Ev
                 result
             }
             Ok(Err(error)) => Err(io::Error::other(error)),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the disk is slower than the audio")),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the disk is slower than the audio",
+            )),
         };
         if let Err(error) = result {
             shared.over.store(true, Ordering::Release);
             let fault = Fault::Backend;
             let error = failed(&name, fault, error).advice("make room on that disk, or record elsewhere");
             tracing::warn!(call_id = %events.call, session = %events.session, %error, "recording failed");
-            events.emit(SessionEventKind::SinkFailed { error: Arc::new(error) });
+            events.emit(SessionEventKind::SinkFailed {
+                error: Arc::new(error),
+            });
             break;
         }
         if is_over {
@@ -177,21 +191,34 @@ mod tests {
         for (sides, channels) in [(Sides::Both, 2), (Sides::Own, 1), (Sides::Other, 1)] {
             let path = std::env::temp_dir().join(format!("siprtc-rec-{}-{sides:?}.wav", std::process::id()));
             let events = Arc::new(Events::nowhere());
-            let recording = Recording::begin(path.clone(), sides, 16_000, events).await.unwrap();
+            let recording = Recording::begin(path.clone(), sides, 16_000, events)
+                .await
+                .unwrap();
             for _ in 0..20 {
                 recording.said().inspect(|said| said.write(16_000, &[1_000; 320]));
-                recording.heard().inspect(|heard| heard.write(8_000, &[-1_000; 160]));
+                recording
+                    .heard()
+                    .inspect(|heard| heard.write(8_000, &[-1_000; 160]));
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             let recorded = recording.finish().await;
             assert!(recorded >= Duration::from_millis(390), "{recorded:?}");
             let mut reader = hound::WavReader::open(&path).unwrap();
-            assert_eq!((reader.spec().channels, reader.spec().sample_rate), (channels, 16_000));
+            assert_eq!(
+                (reader.spec().channels, reader.spec().sample_rate),
+                (channels, 16_000)
+            );
             let samples: Vec<i16> = reader.samples().map(std::result::Result::unwrap).collect();
             let (left, right) = (samples[8_000], samples[8_000 + usize::from(channels) - 1]);
             let loud = |sample: i16, wanted: i16| (sample - wanted).abs() < 100;
-            assert!(loud(left, if sides == Sides::Other { -1_000 } else { 1_000 }), "{left}");
-            assert!(loud(right, if sides == Sides::Own { 1_000 } else { -1_000 }), "{right}");
+            assert!(
+                loud(left, if sides == Sides::Other { -1_000 } else { 1_000 }),
+                "{left}"
+            );
+            assert!(
+                loud(right, if sides == Sides::Own { 1_000 } else { -1_000 }),
+                "{right}"
+            );
             std::fs::remove_file(path).unwrap();
         }
     }

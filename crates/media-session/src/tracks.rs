@@ -43,7 +43,9 @@ impl Tracks {
         let next = done + track.waiting.len() as u64;
         if now > next + tolerance {
             // Never more than what is not settled yet.
-            track.waiting.resize(track.waiting.len() + (now - next) as usize, 0);
+            track
+                .waiting
+                .resize(track.waiting.len() + (now - next) as usize, 0);
         } else if next > now + most {
             track.dropped += samples.len() as u64;
             return;
@@ -58,9 +60,23 @@ impl Tracks {
     /// Takes out what is complete, the sides' samples in turns; with `all`, everything.
     pub(crate) fn take(&mut self, at: Duration, all: bool, out: &mut Vec<i16>) {
         let settled = self.frames(at.saturating_sub(SETTLED)).saturating_sub(self.done) as usize;
-        let longest = self.sides.iter().map(|track| track.waiting.len()).max().unwrap_or(0);
-        let shortest = self.sides.iter().map(|track| track.waiting.len()).min().unwrap_or(0);
-        let count = if all { longest.max(settled) } else { shortest.max(settled) };
+        let longest = self
+            .sides
+            .iter()
+            .map(|track| track.waiting.len())
+            .max()
+            .unwrap_or(0);
+        let shortest = self
+            .sides
+            .iter()
+            .map(|track| track.waiting.len())
+            .min()
+            .unwrap_or(0);
+        let count = if all {
+            longest.max(settled)
+        } else {
+            shortest.max(settled)
+        };
         for track in &mut self.sides {
             track.waiting.resize(track.waiting.len().max(count), 0);
         }

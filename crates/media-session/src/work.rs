@@ -7,8 +7,8 @@ use crate::events::Events;
 use crate::pump::{Ends, Pumps};
 use crate::queue::PacketQueue;
 use crate::receive::Received;
-use crate::source::Feed;
 use crate::recording::Recording;
+use crate::source::Feed;
 use crate::{BridgeEnd, Processing, Seat, SessionStats, Source};
 use parking_lot::Mutex;
 use siprtc_core::ice::Candidate;
@@ -142,10 +142,12 @@ impl Work {
             return Err(Error::new(Fault::ApiMisuse, SEND, "audio has not begun").advice("send Begin first"));
         };
         if self.is_joined() {
-            return Err(
-                Error::new(Fault::ApiMisuse, SEND, "the call is bridged: digits of the other call are passed on")
-                    .advice("part the bridge first"),
-            );
+            return Err(Error::new(
+                Fault::ApiMisuse,
+                SEND,
+                "the call is bridged: digits of the other call are passed on",
+            )
+            .advice("part the bridge first"));
         }
         let audio = pumps.audio();
         if audio.telephone_event.is_none() {

@@ -15,11 +15,13 @@ use common::audio;
 use parking_lot::Mutex;
 use siprtc_core::ice::{CandidatePair, IceConfig};
 use siprtc_core::media::{
-    Codec, Direction, IceMode, MediaEngine, MediaPeer, PacketSink, PeerConfig, RtpPacket, SdpKind, TransportStats,
+    Codec, Direction, IceMode, MediaEngine, MediaPeer, PacketSink, PeerConfig, RtpPacket, SdpKind,
+    TransportStats,
 };
 use siprtc_core::{CallId, Result};
 use siprtc_media_session::{
-    AnswerOffer, Begin, Bridge, BridgeConfig, Carriage, Join, MediaSession, SessionConfig, SessionEvent, Sink, Source,
+    AnswerOffer, Begin, Bridge, BridgeConfig, Carriage, Join, MediaSession, SessionConfig, SessionEvent,
+    Sink, Source,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

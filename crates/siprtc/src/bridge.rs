@@ -45,7 +45,11 @@ impl Endpoint {
     pub async fn bridge_with(&self, first: &Call, second: &Call, config: BridgeConfig) -> Result<Bridge> {
         let calls = [first.id(), second.id()];
         if calls[0] == calls[1] {
-            return Err(Error::new(Fault::ApiMisuse, "bridge", "a call cannot be bridged to itself"));
+            return Err(Error::new(
+                Fault::ApiMisuse,
+                "bridge",
+                "a call cannot be bridged to itself",
+            ));
         }
         let (bridge, [one, other]) = media::Bridge::between(calls, config);
         let join = |call: &Call, end| {
@@ -197,8 +201,12 @@ impl Conference {
         let seat = self.seats.lock().get(&call.id()).cloned();
         let seat = seat.filter(|seat| seat.is_taken());
         seat.ok_or_else(|| {
-            Error::new(Fault::ApiMisuse, "use a conference", format!("{} does not take part", call.id()))
-                .advice("have it join first")
+            Error::new(
+                Fault::ApiMisuse,
+                "use a conference",
+                format!("{} does not take part", call.id()),
+            )
+            .advice("have it join first")
         })
     }
 }

@@ -22,7 +22,9 @@ pub use report::{CallReport, Role, Timings};
 
 /// What most programs need.
 pub mod prelude {
-    pub use crate::{Bridge, Call, CallReport, Conference, Config, Endpoint, IncomingCall, Layers, Registration};
+    pub use crate::{
+        Bridge, Call, CallReport, Conference, Config, Endpoint, IncomingCall, Layers, Registration,
+    };
     pub use siprtc_core::{Cause, Error, Fault, Result};
     pub use siprtc_gateway::{CallEventKind, Ending, MediaPlan, Side};
     pub use siprtc_media_session::{

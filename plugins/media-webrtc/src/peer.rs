@@ -345,7 +345,9 @@ impl MediaPeer for Peer {
         // The library waits only where its driver's queue is full.
         match self.track.write_rtp(packet).now_or_never() {
             Some(sent) => sent.map_err(|error| failed(Fault::Backend, SEND, error)),
-            None => Err(Error::new(Fault::Backend, SEND, "the connection's queue is full").backend(crate::NAME)),
+            None => {
+                Err(Error::new(Fault::Backend, SEND, "the connection's queue is full").backend(crate::NAME))
+            }
         }
     }
 

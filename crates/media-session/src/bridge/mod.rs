@@ -68,7 +68,8 @@ const OPUS_SPEECH: u32 = 40_000;
 pub fn passes(from: &NegotiatedAudio, to: &NegotiatedAudio) -> bool {
     let bit_rate = to.parameters.max_average_bitrate;
     let fits = from.codec != Codec::Opus || bit_rate.is_none_or(|most| most >= OPUS_SPEECH);
-    let clocks = matches!((from.telephone_event, to.telephone_event), (Some(from), Some(to)) if from.1 != to.1);
+    let clocks =
+        matches!((from.telephone_event, to.telephone_event), (Some(from), Some(to)) if from.1 != to.1);
     from.codec == to.codec && fits && !clocks
 }
 

@@ -241,7 +241,8 @@ impl Bond {
         let mut state = self.shared.state.lock();
         if state.over {
             return Err(
-                Error::new(Fault::ApiMisuse, "join a bridge", "it has parted already").advice("make another one")
+                Error::new(Fault::ApiMisuse, "join a bridge", "it has parted already")
+                    .advice("make another one"),
             );
         }
         state.sides[self.side] = Some(Side { audio, events });
@@ -293,7 +294,9 @@ impl Bond {
 
     /// Who records what the other side is sent, which is what this side says.
     pub(crate) fn recorder_of_the_other(&self) -> Option<Arc<dyn AudioSink>> {
-        let said = self.is_together().then(|| self.shared.said[self.other()].lock().clone());
+        let said = self
+            .is_together()
+            .then(|| self.shared.said[self.other()].lock().clone());
         said.flatten()
     }
 

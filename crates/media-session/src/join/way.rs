@@ -103,10 +103,8 @@ impl Way {
             })),
             pass => {
                 let options = transcode.unwrap_or_default();
-                let coder = pass.map_or_else(
-                    || Coder::Transcode(Transcoder::starting_at(from, to, options, sequence, timestamp)),
-                    Coder::Pass,
-                );
+                let transcoder = || Transcoder::starting_at(from, to, options, sequence, timestamp);
+                let coder = pass.map_or_else(|| Coder::Transcode(transcoder()), Coder::Pass);
                 let lane = Arc::new(Lane::new(from, to, coder, outlet));
                 tokio::spawn(carry(Arc::clone(&lane)));
                 Mode::Queued(lane)
@@ -214,6 +212,7 @@ struct Work {
     outlet: Outlet,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one for each way, which never moves")]
 enum Coder {
     Pass(PassThrough),
     Transcode(Transcoder),
@@ -277,7 +276,10 @@ impl Lane {
     fn end(&self) -> Option<Outlet> {
         let work = self.work.lock().take();
         self.any.notify_one();
-        let Work { mut coder, mut outlet } = work?;
+        let Work {
+            mut coder,
+            mut outlet,
+        } = work?;
         (outlet.sequence, outlet.timestamp) = match &mut coder {
             Coder::Pass(pass) => pass.next(),
             Coder::Transcode(transcoder) => transcoder.next(),
@@ -343,7 +345,11 @@ async fn carry(lane: Arc<Lane>) {
                 false
             }
         };
-        due = if idle { due + lane.ptime } else { Instant::now() + lane.ptime };
+        due = if idle {
+            due + lane.ptime
+        } else {
+            Instant::now() + lane.ptime
+        };
         let Some(peer) = lane.make(idle, &mut out) else {
             return;
         };

@@ -81,7 +81,10 @@ impl Work {
             return;
         };
         let recording = self.recording.as_ref();
-        let (said, heard) = (recording.and_then(Recording::said), recording.and_then(Recording::heard));
+        let (said, heard) = (
+            recording.and_then(Recording::said),
+            recording.and_then(Recording::heard),
+        );
         let mut bond = None;
         if let Some((end, has_entered)) = &mut self.joined {
             let own = end.bond();

@@ -13,7 +13,7 @@ pub(crate) const REALM: &str = "house.test";
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) async fn home() -> HomeServer {
-    let users = ["alice", "bob", "carol"].map(|name| (name, "secret"));
+    let users = ["alice", "bob", "carol", "dave"].map(|name| (name, "secret"));
     HomeServer::start(
         HomeConfig::loopback(REALM, Users::named(users)),
         registry::sip_stack("ezk").unwrap(),
