@@ -92,6 +92,7 @@ impl WebCall {
                 },
                 codecs: vec![Codec::Pcmu],
                 remote_offer: None,
+                heard: None,
                 packets: Arc::new(Nowhere),
                 events: Arc::new(move |event| {
                     if matches!(event, MediaEvent::Connected) {

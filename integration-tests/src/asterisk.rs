@@ -16,9 +16,10 @@ const ROOT: &str = "/opt/siprtc-asterisk";
 /// The longest it may take to start on a busy machine.
 const START: Duration = Duration::from_secs(20);
 /// Its configuration.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("asterisk.conf", include_str!("../lab/asterisk/asterisk.conf")),
     ("extensions.conf", include_str!("../lab/asterisk/extensions.conf")),
+    ("http.conf", include_str!("../lab/asterisk/http.conf")),
     (
         "indications.conf",
         include_str!("../lab/asterisk/indications.conf"),

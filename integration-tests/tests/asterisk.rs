@@ -21,6 +21,9 @@ const TALK: &str = "5.5";
 /// Talk and what surrounds it.
 const CALL: Duration = Duration::from_secs(30);
 
+/// How long a call is held, and talked before and after.
+const HOLD: Duration = Duration::from_secs(2);
+
 /// What an endpoint of Asterisk takes; it is that endpoint's name, too.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
@@ -263,6 +266,49 @@ fn digits_go_to_asterisk_and_back_over_plain_rtp_and_webrtc() {
             .filter_map(|line| line["digit"].as_str());
         assert_eq!(back.collect::<String>(), digits);
     }
+}
+
+/// Each holds its echo and takes it up again.
+#[test]
+fn calls_are_held_and_resumed() {
+    let world = World::new("held");
+    let calls = [Kind::Plain, Kind::Sdes, Kind::Web].map(|kind| {
+        let heard = world.lab.file(&format!("{}-heard.wav", kind.user()));
+        let arguments = ["--tone", "440", "--record", &heard, "--control"];
+        let mut call = world.dial(&kind.calls(), "600", &arguments);
+        call.event_where("first_packet", SOON, |line| line["direction"] == "in");
+        (call, heard)
+    });
+    for (mut call, heard) in calls {
+        for (order, event) in [("hold", "held"), ("resume", "resumed")] {
+            std::thread::sleep(HOLD);
+            call.say(order);
+            call.event_where(event, SOON, |line| line["by"] == "local");
+        }
+        std::thread::sleep(HOLD);
+        call.say("hangup");
+        call.finish(CALL).exits_with(0);
+        let tone = wav::tone(Path::new(&heard));
+        println!("{heard}: {tone:?}");
+        let hold = HOLD.as_secs_f64();
+        assert!(tone.heard > 1.5 * hold, "{tone:?}");
+        assert!(tone.gap > 0.7 * hold, "{tone:?}: it was heard while it was held");
+    }
+    world.asterisk.is_idle(SOON);
+}
+
+/// Asterisk has its WebSocket at `/ws`.
+#[test]
+fn a_webrtc_phone_registers_calls_and_is_called_over_a_websocket() {
+    let world = World::new("websocket");
+    let over_websocket = |phone: Phone| phone.over("ws").set("sip.websocket_path", "/ws");
+    let called = world.wait(&over_websocket(Kind::Web.waits()));
+    world.asterisk.process.says("to AOR 'web'", 1, SOON);
+    world.asterisk.calls("web", "600");
+    let echo = world.talk(&over_websocket(Kind::Web.calls()), "600");
+    echo.heard(&world, "opus", &CALLER, "ours.wav");
+    called.heard(&world, "opus", &CALLER, "ours.wav");
+    world.asterisk.is_idle(SOON);
 }
 
 #[test]

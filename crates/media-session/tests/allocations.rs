@@ -128,6 +128,7 @@ async fn a_packet_that_passes_through_costs_no_allocation() {
             sink: Sink::Null,
             direction: Direction::SendRecv,
             ptime: 20,
+            heard: None,
         };
         let session = MediaSession::new(config, Nobody.start().recipient()).start();
         let sdp = "v=0\r\n".to_owned();

@@ -15,7 +15,13 @@ pub struct LocateConfig {
     pub udp_limit: usize,
     /// When IPv6 addresses of a name are used.
     pub ipv6: Ipv6,
+    /// The path of WebSockets that are opened (RFC 7118 leaves it to the server): `/` by default, `/ws` at Asterisk. It goes to
+    /// the stack behind [`Route::server_name`](siprtc_core::sip::Route).
+    pub websocket_path: String,
 }
+
+/// Where a WebSocket is when nothing else is said.
+pub(crate) const ROOT: &str = "/";
 
 impl Default for LocateConfig {
     fn default() -> Self {
@@ -24,6 +30,7 @@ impl Default for LocateConfig {
             timeout: Duration::from_secs(3),
             udp_limit: 1300,
             ipv6: Ipv6::default(),
+            websocket_path: ROOT.to_owned(),
         }
     }
 }

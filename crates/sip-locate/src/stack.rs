@@ -1,7 +1,7 @@
 //! The decorator: every request is sent to an address that was found for it, and to the next when that fails.
 
 use crate::cache::DEAD_FOR;
-use crate::config::LocateConfig;
+use crate::config::{LocateConfig, ROOT};
 use crate::failover::{Cancelling, Do, Failed, Failover, Order, Sending};
 use crate::finder::Finder;
 use crate::machine::{Target, Usable};
@@ -150,7 +150,11 @@ impl Core {
     async fn send(&self, stack: &dyn SipStack, mut sending: Sending) -> Result<(), (TxId, Error)> {
         loop {
             let Sending { inner, target, order } = sending;
-            let route = route(target, &order.server_name, order.fresh);
+            let path = self
+                .below
+                .get()
+                .map_or(ROOT, |(_, finder)| &finder.config().websocket_path);
+            let route = route(target, &order.server_name, order.fresh, path);
             let Err(error) = stack.send_request(inner, order.request.clone(), route).await else {
                 return Ok(());
             };
@@ -194,7 +198,8 @@ impl Located {
     }
 
     async fn send_to(&self, target: Target, tx: TxId, order: Order) -> Result<()> {
-        let route = route(target, &order.server_name, order.fresh);
+        let path = &self.finder.config().websocket_path;
+        let route = route(target, &order.server_name, order.fresh, path);
         self.stack.send_request(tx, order.request, route).await
     }
 
@@ -282,11 +287,12 @@ impl SipStack for Located {
             return self.stack.send_ack(ack, given).await;
         }
         let (targets, server_name) = self.targets(&ack, &given, "send ACK").await?;
+        let path = &self.finder.config().websocket_path;
         let mut sent = Err(runtime_gone("send ACK"));
         for target in targets.into_iter().take(ACK_TARGETS) {
             sent = self
                 .stack
-                .send_ack(ack.clone(), route(target, &server_name, given.fresh))
+                .send_ack(ack.clone(), route(target, &server_name, given.fresh, path))
                 .await;
             match &sent {
                 Err(error) if error.fault() != Fault::ApiMisuse => self.finder.is_dead(target, DEAD_FOR),
@@ -348,11 +354,18 @@ fn certified_name(uri: &SipUri) -> Option<String> {
     }
 }
 
-fn route(target: Target, server_name: &Option<String>, fresh: bool) -> Route {
+fn route(target: Target, server_name: &Option<String>, fresh: bool, path: &str) -> Route {
     let plain = matches!(target.transport, Transport::Tcp | Transport::Udp);
+    let websocket = matches!(target.transport, Transport::Ws | Transport::Wss);
+    let mut server_name = server_name.clone().filter(|_| !plain);
+    let has_path = |name: &String| name.contains('/');
+    if websocket && path != ROOT && !server_name.as_ref().is_some_and(has_path) {
+        let name = server_name.unwrap_or_else(|| target.addr.ip().to_string());
+        server_name = Some(name + path);
+    }
     Route {
         next_hop: Some(SipUri::from_addr(target.addr).with_transport(target.transport)),
-        server_name: server_name.clone().filter(|_| !plain),
+        server_name,
         fresh,
         ..Route::default()
     }
@@ -371,4 +384,27 @@ fn size(request: &SipRequest) -> usize {
 
 fn runtime_gone(operation: &'static str) -> Error {
     Error::new(Fault::Backend, operation, "the stack's runtime has ended").advice("start the stack again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_websocket_stands_behind_the_name() {
+        let addr = std::net::SocketAddr::from(([192, 0, 2, 1], 8088));
+        let named = |transport, name: Option<&str>, path| {
+            let target = Target { transport, addr };
+            route(target, &name.map(str::to_owned), false, path).server_name
+        };
+        let name = Some("pbx.example.com");
+        let is = |found: Option<String>, wanted: Option<&str>| assert_eq!(found.as_deref(), wanted);
+        is(named(Transport::Wss, name, "/ws"), Some("pbx.example.com/ws"));
+        is(named(Transport::Ws, None, "/ws"), Some("192.0.2.1/ws"));
+        is(named(Transport::Wss, name, ROOT), name);
+        is(named(Transport::Tls, name, "/ws"), name);
+        is(named(Transport::Udp, name, "/ws"), None);
+        let own = Some("pbx.example.com/own");
+        is(named(Transport::Ws, own, "/ws"), own);
+    }
 }

@@ -141,6 +141,7 @@ pub struct SipConfig {
     pub dns_ipv6: String,
     pub udp_limit: usize,
     pub invite_diet: bool,
+    pub websocket_path: String,
     pub tls: TlsSettings,
 }
 

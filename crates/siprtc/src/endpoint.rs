@@ -100,7 +100,7 @@ impl Endpoint {
             timers: plan.stack.timers,
             max_calls: config.call.max_calls,
             no_answer: Duration::from_secs(config.call.no_answer_s),
-            session_timer: plan::session_timer(&config.call)?,
+            session_timer: crate::plan::session_timer(&config.call)?,
             engine: parts.engine,
             classic: parts.classic,
             builtin_ice: config.ice.agent == registry::BUILT_IN,

@@ -387,7 +387,21 @@ fn locate_config(sip: &SipConfig) -> Result<LocateConfig> {
         timeout: Duration::from_millis(sip.dns_timeout_ms),
         udp_limit: sip.udp_limit,
         ipv6,
+        websocket_path: websocket_path(&sip.websocket_path)?,
     })
+}
+
+/// Longest path of a WebSocket.
+const MAX_PATH: usize = 256;
+
+/// A path as it may stand in an HTTP request (RFC 3986 section 3.3), without a query.
+fn websocket_path(text: &str) -> Result<String> {
+    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&byte);
+    if text.starts_with('/') && text.len() <= MAX_PATH && text.bytes().all(is_fine) {
+        return Ok(text.to_owned());
+    }
+    Err(invalid(format!("sip.websocket_path = {text:?} is no path"))
+        .advice("write it as the server has it: \"/\", or \"/ws\" for Asterisk"))
 }
 
 /// A name server: an address, with its port when that is not 53.
