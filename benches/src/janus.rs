@@ -46,7 +46,7 @@ pub(crate) async fn start(folder: &Folder) -> Result<Program> {
         std::fs::write(folder.path().join(name), text)
             .map_err(|error| failed("start Janus", "its configuration cannot be written").caused_by(error))?;
     }
-    let command = format!("ulimit -n 65536; exec janus -C {run}/janus.jcfg -F {run}");
+    let command = format!("ulimit -n $(ulimit -Hn); exec janus -C {run}/janus.jcfg -F {run}");
     let program = Program::start(folder.path(), "janus", "sh", &["-c", &command])?;
     for _ in 0..100 {
         if request("GET", "/janus/info", None).await.is_ok() {
