@@ -209,7 +209,11 @@ mod tests {
                 (channels, 16_000)
             );
             let samples: Vec<i16> = reader.samples().map(std::result::Result::unwrap).collect();
-            let (left, right) = (samples[8_000], samples[8_000 + usize::from(channels) - 1]);
+            let channels = usize::from(channels);
+            let (left, right) = (
+                samples[4_000 * channels],
+                samples[4_000 * channels + channels - 1],
+            );
             let loud = |sample: i16, wanted: i16| (sample - wanted).abs() < 100;
             assert!(
                 loud(left, if sides == Sides::Other { -1_000 } else { 1_000 }),

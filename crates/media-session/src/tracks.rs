@@ -123,7 +123,7 @@ mod tests {
         }
         tracks.take(ms(2_000), true, &mut out);
         let right: Vec<i16> = out.iter().skip(1).step_by(2).copied().collect();
-        assert!(out.iter().step_by(2).all(|sample| *sample == 1));
+        assert!(out.iter().step_by(2).take(16_000).all(|sample| *sample == 1));
         let begin = right.iter().position(|sample| *sample > 1_000).unwrap();
         assert!((7_990..8_120).contains(&begin), "{begin}");
         // It goes on to the end without a hole: 7 ms after the first side's.
