@@ -27,7 +27,7 @@ const TALK: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const NETWORK: &str = "set -e
-ulimit -n "$(ulimit -Hn)"
+ulimit -n $(ulimit -Hn)
 sysctl -qw net.ipv6.conf.all.disable_ipv6=1
 ip link set lo up
 ip link add v0 type veth peer name v1
