@@ -394,7 +394,11 @@ mod tests {
     fn the_path_of_a_websocket_stands_behind_the_name() {
         let addr = std::net::SocketAddr::from(([192, 0, 2, 1], 8088));
         let named = |transport, name: Option<&str>, path| {
-            let target = Target { transport, addr };
+            let target = Target {
+                transport,
+                addr,
+                forced: false,
+            };
             route(target, &name.map(str::to_owned), false, path).server_name
         };
         let name = Some("pbx.example.com");
