@@ -39,7 +39,13 @@ impl World {
     }
 }
 
-fn judge(lab: &Lab, siprtc: &Outcome, baresip: Baresip, mode: Mode, (ours, theirs): (&[usize], &[usize])) {
+fn judge(
+    lab: &Lab,
+    siprtc: &Outcome,
+    mut baresip: Baresip,
+    mode: Mode,
+    (ours, theirs): (&[usize], &[usize]),
+) {
     siprtc.exits_with(0);
     let report = siprtc.report();
     assert_eq!(report["established"], true, "{report:#}");
@@ -58,9 +64,9 @@ fn judge(lab: &Lab, siprtc: &Outcome, baresip: Baresip, mode: Mode, (ours, their
     };
     assert!(log.contains(word), "baresip did not speak {word}:\n{log}");
 
+    // Its end finishes its recordings: before it the sizes by which the longest is found say little.
+    baresip.process.stop();
     let their_recording = baresip.heard();
-    // Its end finishes the header of its recording.
-    drop(baresip);
     wav::assert_heard(
         theirs,
         &lab.folder.join("theirs.wav"),
@@ -91,6 +97,10 @@ fn siprtc_calls(story: &str, mode: Mode) {
     let alice = match mode {
         // It refuses everything but RTP/SAVP.
         Mode::Sdes => Phone::of("alice").set("media.rtp.keying", "sdes"),
+        // It begins DTLS with where the WebRTC offer is, and not anew with the classic one: see ARCHITECTURE.md, known limits.
+        Mode::Dtls => Phone::of("alice")
+            .set("media.engine", "rtp")
+            .set("media.rtp.keying", "dtls"),
         _ => Phone::of("alice"),
     };
     let alice = lab.start(&alice.at(OURS), &arguments).finish(CALL);
