@@ -265,7 +265,8 @@ fn an_offer_is_keyed_as_the_peer_answered_another_engine() {
         "RTP/SAVP",
         "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n",
     );
-    let rejected = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 0 RTP/SAVPF 0\r\n";
+    let rejected =
+        "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 0 RTP/SAVPF 0\r\n";
     for (heard, profile) in [
         (&*dtls, "UDP/TLS/RTP/SAVP"),
         (&*sdes, "RTP/SAVP "),
@@ -274,7 +275,11 @@ fn an_offer_is_keyed_as_the_peer_answered_another_engine() {
     ] {
         let mut machine = machine(Keying::Opportunistic);
         machine.hear(heard);
-        let local = if machine.wants_dtls() { with_dtls(5000) } else { local(5000) };
+        let local = if machine.wants_dtls() {
+            with_dtls(5000)
+        } else {
+            local(5000)
+        };
         let offer = machine.offer(&local);
         let line = offer.lines().find(|line| line.starts_with("m=audio")).unwrap();
         assert!(line.contains(profile), "{line} after {heard}");
