@@ -93,6 +93,7 @@ impl WebCall {
                 codecs: vec![Codec::Pcmu],
                 remote_offer: None,
                 heard: None,
+                video: None,
                 packets: Arc::new(Nowhere),
                 events: Arc::new(move |event| {
                     if matches!(event, MediaEvent::Connected) {

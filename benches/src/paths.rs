@@ -94,6 +94,7 @@ async fn peer(
         codecs: vec![Codec::Opus],
         remote_offer,
         heard: None,
+        video: None,
         packets: Arc::new(Nowhere),
         events: Arc::new(events),
     });

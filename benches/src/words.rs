@@ -38,6 +38,7 @@ pub async fn engine_offer() -> Result<String> {
             codecs: Codec::ALL.to_vec(),
             remote_offer: None,
             heard: None,
+            video: None,
             packets: Arc::new(Nowhere),
             events: Arc::new(|_: MediaEvent| {}),
         })

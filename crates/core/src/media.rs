@@ -4,6 +4,10 @@
 //! (`media-session`). Packets never pass a mailbox: inbound ones go to a [`PacketSink`] that never blocks, outbound
 //! ones straight to [`MediaPeer::send`].
 
+mod video;
+
+pub use video::{Feedback, FeedbackKinds, NegotiatedVideo, PeerVideo, VideoCodec, VideoPort};
+
 use crate::ice::{Candidate, CandidatePair, IceConfig, IceState};
 use crate::{Error, Result};
 use async_trait::async_trait;
@@ -292,6 +296,9 @@ pub struct PeerConfig {
     pub heard: Option<String>,
     /// Inbound RTP.
     pub packets: Arc<dyn PacketSink>,
+    /// Video beside the audio; without it video is declined. It is neither offered nor answered before
+    /// [`MediaPeer::set_video`] says so.
+    pub video: Option<PeerVideo>,
     /// Events.
     pub events: Arc<dyn MediaEventSink>,
 }
@@ -421,8 +428,35 @@ pub trait MediaPeer: Send + Sync + 'static {
         Err(unsupported("send at once"))
     }
 
-    /// The numbers so far.
+    /// Which way video shall flow, from our side, at the next offer or answer; `None`: there shall be none. Only for a peer with
+    /// [`PeerConfig::video`]. What the peer's offer does not have is not answered.
+    async fn set_video(&self, direction: Option<Direction>) -> Result<()> {
+        match direction {
+            Some(_) => Err(unsupported("set video")),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`MediaPeer::send_now`], for video: with timestamps of 90 kHz, and its own sequence numbers. A packet that was sent before
+    /// may be sent again.
+    fn send_video(&self, packet: RtpPacket) -> Result<()> {
+        let _ = packet;
+        Err(unsupported("send video"))
+    }
+
+    /// Tells the peer what we miss of its video. What it does not understand, or before its first packet, is not sent.
+    fn send_feedback(&self, feedback: Feedback) -> Result<()> {
+        let _ = feedback;
+        Err(unsupported("send feedback"))
+    }
+
+    /// The numbers so far, of audio.
     async fn stats(&self) -> TransportStats;
+
+    /// Those of video; `None` as long as there is none.
+    async fn video_stats(&self) -> Option<TransportStats> {
+        None
+    }
 
     /// The pair in use.
     async fn selected_pair(&self) -> Option<CandidatePair>;

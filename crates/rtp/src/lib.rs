@@ -1,8 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+pub mod feedback;
 pub mod format;
+mod payload_types;
 mod reports;
 pub mod sdp;
+pub mod video;
 
 pub use format::Format;
+pub use payload_types::PayloadTypes;
 pub use reports::{Count, REPORT_INTERVAL, RemoteView, Reports};

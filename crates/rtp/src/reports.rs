@@ -5,6 +5,7 @@
 //! while a peer that also sends puts them into its sender reports; they never compute a round trip; and a stream
 //! whose SSRC changes in a call is not reported at all.
 
+use crate::feedback;
 use bytes::Bytes;
 use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::reception_report::ReceptionReport;
@@ -12,6 +13,7 @@ use rtc_rtcp::sender_report::SenderReport;
 use rtc_rtcp::source_description::{
     SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem,
 };
+use siprtc_core::media::{Feedback, FeedbackKinds};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Between two reports of ours. RFC 3550 section 6.2 allows less than its 5 s where the bandwidth is known; a call's
@@ -69,6 +71,8 @@ pub struct Reports {
     sources: Vec<Source>,
     remote: Option<RemoteView>,
     next_report: Option<Instant>,
+    /// Key frames that were asked for.
+    requests: u8,
 }
 
 impl Reports {
@@ -90,6 +94,7 @@ impl Reports {
             sources: Vec::new(),
             remote: None,
             next_report: None,
+            requests: 0,
         }
     }
 
@@ -203,6 +208,31 @@ impl Reports {
     pub fn last(&mut self, now: Instant) -> Vec<Box<dyn rtc_rtcp::Packet>> {
         self.next_report = Some(now);
         self.handle_timeout(now).unwrap_or_default()
+    }
+
+    /// The compound packet that tells the peer what we miss of its stream (RFC 4585 section 3.1: a report, the CNAME, the message).
+    /// `None` before its first packet, or if it does not understand this.
+    pub fn feedback(
+        &mut self,
+        feedback: &Feedback,
+        kinds: FeedbackKinds,
+    ) -> Option<Vec<Box<dyn rtc_rtcp::Packet>>> {
+        let theirs = self.sources.iter().max_by_key(|source| source.heard)?.ssrc;
+        let told = feedback::packet(feedback, kinds, (self.ssrc, theirs), self.requests)?;
+        if *feedback == Feedback::KeyFrame {
+            self.requests = self.requests.wrapping_add(1);
+        }
+        let report = ReceiverReport {
+            ssrc: self.ssrc,
+            reports: Vec::new(),
+            profile_extensions: Bytes::new(),
+        };
+        Some(vec![Box::new(report), Box::new(self.description()), told])
+    }
+
+    /// Our stream.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
     }
 
     fn description(&self) -> SourceDescription {

@@ -6,7 +6,8 @@ use crate::negotiation::{self, Negotiation};
 use crate::peer::Peer;
 use crate::runtime::PeerRuntime;
 use crate::shim::Shim;
-use crate::tap::Tap;
+use crate::tap::{Tap, VideoTap};
+use crate::video::Video;
 use parking_lot::Mutex;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::interceptor::Slot;
@@ -15,9 +16,9 @@ use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use siprtc_core::ice::{IceConfig, IcePolicy, IceRole, IceServer, IceServerKind, IceServerTransport};
-use siprtc_core::media::{IceMode, MediaEngine, MediaPeer, PeerConfig};
+use siprtc_core::media::{IceMode, MediaEngine, MediaPeer, PeerConfig, PeerVideo};
 use siprtc_core::{Error, Fault, Result};
-use siprtc_rtp::Reports;
+use siprtc_rtp::{PayloadTypes, Reports};
 use siprtc_rtp::sdp::{self, Setup};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -63,7 +64,12 @@ impl MediaEngine for Engine {
         let ssrc = rand::random();
         let now = tokio::time::Instant::now().into_std();
         let cname = format!("{:032x}", rand::random::<u128>());
-        let reports = Arc::new(Mutex::new(Reports::new(now, SystemTime::now(), ssrc, cname)));
+        let reports = Reports::new(now, SystemTime::now(), ssrc, cname.clone());
+        let reports = Arc::new(Mutex::new(reports));
+        let video = config.video.as_ref().map(|video| open_video(video, now, &cname));
+        let codecs = config.video.as_ref().map_or(&[][..], |video| &video.codecs);
+        let video_ssrc = video.as_ref().map_or(0, |video| video.ssrc);
+        let video_line = Video::new(codecs, (video_ssrc, &cname));
         let relay = config.ice.servers.iter().any(|server| server.kind.is_turn());
         let relay = relay && config.ice.paths.is_none();
         let shared = Arc::new(Shared::new(
@@ -94,9 +100,10 @@ impl MediaEngine for Engine {
             .with_configuration(configuration(&config.ice, shim.is_some()))
             .with_media_engine(codecs::registry().map_err(backend)?)
             .with_setting_engine(settings(config.ice.policy, role, shim.is_some()))
-            .with_interceptor_registry(
-                Registry::new().with(Slot::ReceiverReport, Tap::new(config.packets, reports)),
-            )
+            .with_interceptor_registry(Registry::new().with(
+                Slot::ReceiverReport,
+                Tap::new(config.packets, reports, video.clone()),
+            ))
             .with_runtime(Arc::new(PeerRuntime::new(
                 handle,
                 shim,
@@ -127,7 +134,7 @@ impl MediaEngine for Engine {
             .add_transceiver_from_track(track.clone(), Some(init))
             .await
             .map_err(backend)?;
-        let negotiation = Negotiation::new(formats, role);
+        let negotiation = Negotiation::new(formats, role, video_line);
         let _ = shared.connection.set(Arc::downgrade(&connection));
         Ok(Arc::new(Peer::new(
             connection,
@@ -137,8 +144,19 @@ impl MediaEngine for Engine {
             ssrc,
             negotiation,
             config.ice.gather_budget,
+            video,
         )))
     }
+}
+
+fn open_video(video: &PeerVideo, now: std::time::Instant, cname: &str) -> Arc<VideoTap> {
+    let ssrc = rand::random::<u32>() | 1;
+    Arc::new(VideoTap {
+        port: video.port.clone(),
+        reports: Mutex::new(Reports::new(now, SystemTime::now(), ssrc, cname.to_owned())),
+        ssrc,
+        payload_types: PayloadTypes::default(),
+    })
 }
 
 /// The path, where another does ICE.

@@ -10,6 +10,7 @@ mod sdp;
 mod shim;
 mod stats;
 mod tap;
+mod video;
 
 use siprtc_core::media::MediaEngine;
 use std::sync::Arc;

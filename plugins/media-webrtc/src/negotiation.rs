@@ -3,6 +3,7 @@
 
 use crate::sdp as shown;
 use crate::shim::Shim;
+use crate::video::Video;
 use rtc::shared::error::Error as LibraryError;
 use siprtc_core::media::{Direction, SdpKind};
 use siprtc_core::{Error, Fault, Result};
@@ -35,6 +36,7 @@ pub(crate) struct Negotiation {
     pub(crate) version: u64,
     /// The ICE generation for which gathering was waited for.
     pub(crate) gathered: Option<String>,
+    pub(crate) video: Video,
 }
 
 /// One description in two versions.
@@ -44,7 +46,7 @@ pub(crate) struct Created {
 }
 
 impl Negotiation {
-    pub(crate) fn new(ours: Vec<Format>, answers_as: Option<Setup>) -> Self {
+    pub(crate) fn new(ours: Vec<Format>, answers_as: Option<Setup>, video: Video) -> Self {
         Negotiation {
             wanted: Direction::SendRecv,
             remote_offer: None,
@@ -58,6 +60,7 @@ impl Negotiation {
             created: None,
             version: 0,
             gathered: None,
+            video,
         }
     }
 
@@ -65,6 +68,7 @@ impl Negotiation {
     pub(crate) fn created(&mut self, original: String, is_answer: bool, shim: Option<&Shim>) -> String {
         let given = self.given(&original, self.version + 1, is_answer);
         let given = shim.map_or(given.clone(), |shim| shim.ours(&given, None));
+        let given = self.with_video(&given, is_answer);
         self.created = Some(Created {
             original,
             given: given.clone(),
@@ -83,6 +87,26 @@ impl Negotiation {
         let given = sdp::with_version(&shown::from_library(original, &self.answer), version);
         self.role
             .map_or(given.clone(), |role| sdp::with_setup(&given, role))
+    }
+
+    /// The same with its video, which repeats the audio's transport.
+    pub(crate) fn with_video(&mut self, given: &str, is_answer: bool) -> String {
+        if is_answer {
+            return self.video.answer(given);
+        }
+        let audio = format::offer(&self.ours, &self.current);
+        let taken: Vec<u8> = audio.iter().map(|format| format.payload_type).collect();
+        self.video.offer(given, &taken)
+    }
+
+    /// How many m-lines the library's own last description has.
+    pub(crate) fn lines(&self) -> usize {
+        let original = self.created.as_ref().map(|created| created.original.as_str());
+        original
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| line.starts_with("m="))
+            .count()
     }
 
     /// The library's own version of a description that we gave out.
@@ -159,6 +183,7 @@ impl Negotiation {
             .get_or_insert(sdp::setup(sdp).unwrap_or(Setup::Active).reversed());
         self.remote_fingerprints = sdp::fingerprints(sdp);
         self.current = common;
+        self.video.was_answered(sdp);
     }
 
     /// In use, under the peer's numbers.

@@ -6,16 +6,19 @@ use crate::negotiation::{self, Negotiation, failed};
 use crate::sdp as shown;
 use crate::shim::Shim;
 use crate::stats;
+use crate::tap::VideoTap;
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use rtc::rtp;
 use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use siprtc_core::ice::{Candidate, CandidatePair};
-use siprtc_core::media::{Direction, MediaPeer, RtpPacket, SdpKind, TransportStats};
+use siprtc_core::media::{
+    Direction, Feedback, FeedbackKinds, MediaPeer, RtpPacket, SdpKind, TransportStats, VideoCodec,
+};
 use siprtc_core::{Error, Fault, Result};
-use siprtc_rtp::{Format, format, sdp};
+use siprtc_rtp::{PayloadTypes, Reports, format, sdp};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -37,8 +40,11 @@ pub(crate) struct Peer {
     gather_budget: Duration,
     negotiation: tokio::sync::Mutex<Negotiation>,
     shown_payload_type: u8,
-    /// One bit for each payload type that may be sent.
-    payload_types: [AtomicU64; 2],
+    /// What may be sent.
+    payload_types: PayloadTypes,
+    video: Option<Arc<VideoTap>>,
+    /// What can be told about the peer's video.
+    feedback: Mutex<FeedbackKinds>,
 }
 
 impl Peer {
@@ -50,6 +56,7 @@ impl Peer {
         ssrc: u32,
         negotiation: Negotiation,
         gather_budget: Duration,
+        video: Option<Arc<VideoTap>>,
     ) -> Self {
         Peer {
             connection,
@@ -60,7 +67,9 @@ impl Peer {
             gather_budget: gather_budget.max(MIN_GATHER_BUDGET),
             negotiation: tokio::sync::Mutex::new(negotiation),
             shown_payload_type: codecs::shown().payload_type,
-            payload_types: Default::default(),
+            payload_types: PayloadTypes::default(),
+            video,
+            feedback: Mutex::default(),
         }
     }
 
@@ -134,29 +143,60 @@ impl Peer {
         state.gathered = generation;
     }
 
-    /// These formats are in use from now on.
-    fn use_formats(&self, formats: &[Format]) {
-        let bits = formats
-            .iter()
-            .fold(0_u128, |bits, format| bits | 1 << (format.payload_type & 0x7f));
-        self.payload_types[0].store(bits as u64, Ordering::Release);
-        self.payload_types[1].store((bits >> 64) as u64, Ordering::Release);
+    /// What was negotiated is in use from now on.
+    fn use_formats(&self, state: &Negotiation) {
+        let formats = state.current();
+        self.payload_types
+            .set(formats.iter().map(|format| format.payload_type));
         self.shared
             .reports
             .lock()
             .set_clock_rates(format::clock_rates(formats));
+        if let Some(video) = &self.video {
+            let types = || state.video.current().iter().map(|format| format.payload_type);
+            video.payload_types.set(types());
+            let clock = VideoCodec::CLOCK_RATE;
+            video
+                .reports
+                .lock()
+                .set_clock_rates(types().map(|payload_type| (payload_type, clock)));
+            *self.feedback.lock() = state.video.feedback();
+        }
     }
 
     /// A packet as the library takes it, if it may be sent.
     fn dress(&self, packet: RtpPacket) -> Result<rtp::Packet> {
+        self.check_sends(&self.payload_types, packet.payload_type)?;
+        Ok(self.dressed(packet))
+    }
+
+    fn check_sends(&self, allowed: &PayloadTypes, payload_type: u8) -> Result<()> {
         self.check_open(SEND)?;
         if !self.shared.is_connected() {
             return Err(misuse(SEND, "the path is not up").advice("wait for MediaEvent::Connected"));
         }
-        if !self.may_send(packet.payload_type) {
-            let message = format!("payload type {} was not negotiated", packet.payload_type);
-            return Err(misuse(SEND, message).advice("send what NegotiatedAudio says"));
+        if !allowed.has(payload_type) {
+            let message = format!("payload type {payload_type} was not negotiated");
+            return Err(misuse(SEND, message).advice("send what was negotiated"));
         }
+        Ok(())
+    }
+
+    fn video(&self, operation: &'static str) -> Result<&VideoTap> {
+        self.video.as_deref().ok_or_else(|| {
+            misuse(operation, "the peer was made without video").advice("give it PeerConfig::video")
+        })
+    }
+
+    /// Sends it if the library takes it at once: it waits only where its driver's queue is full.
+    fn write_now(&self, packet: rtp::Packet) -> Result<()> {
+        match self.track.write_rtp(packet).now_or_never() {
+            Some(sent) => sent.map_err(|error| failed(Fault::Backend, SEND, error)),
+            None => Err(full(SEND)),
+        }
+    }
+
+    fn dressed(&self, packet: RtpPacket) -> rtp::Packet {
         let header = rtp::header::Header {
             version: 2,
             marker: packet.marker,
@@ -168,15 +208,30 @@ impl Peer {
             ssrc: self.ssrc,
             ..Default::default()
         };
-        Ok(rtp::Packet {
+        rtp::Packet {
             header,
             payload: packet.payload,
-        })
+        }
     }
+}
 
-    fn may_send(&self, payload_type: u8) -> bool {
-        let half = &self.payload_types[usize::from(payload_type & 0x40 != 0)];
-        payload_type < 128 && half.load(Ordering::Acquire) >> (payload_type & 0x3f) & 1 == 1
+fn full(operation: &'static str) -> Error {
+    Error::new(Fault::Backend, operation, "the connection's queue is full").backend(crate::NAME)
+}
+
+/// The numbers of one stream.
+fn numbers(reports: &Reports) -> TransportStats {
+    let (sent, received, remote) = (reports.sent(), reports.received(), reports.remote());
+    TransportStats {
+        packets_sent: sent.packets,
+        bytes_sent: sent.bytes,
+        packets_received: received.packets,
+        bytes_received: received.bytes,
+        // The library does not tell what it drops.
+        discarded: 0,
+        round_trip: remote.and_then(|view| view.round_trip),
+        remote_loss: remote.map(|view| view.loss),
+        remote_jitter: remote.and_then(|view| view.jitter),
     }
 }
 
@@ -239,13 +294,18 @@ impl MediaPeer for Peer {
         let is_answer = kind != SdpKind::Offer;
         if is_answer {
             state.answered(sdp::setup(sdp), kind);
-            self.use_formats(state.current());
         }
         let given = state.given(&local, state.version, is_answer);
-        Ok(match self.shim() {
+        let given = match self.shim() {
             Some(shim) => shim.ours(&given, candidates.as_deref()),
             None => given,
-        })
+        };
+        let given = state.with_video(&given, is_answer);
+        if is_answer {
+            state.video.answered(kind == SdpKind::Answer);
+            self.use_formats(&state);
+        }
+        Ok(given)
     }
 
     async fn set_remote(&self, kind: SdpKind, sdp: &str) -> Result<()> {
@@ -258,7 +318,12 @@ impl MediaPeer for Peer {
             // The library takes only a sendrecv transceiver for the sendrecv offer that it is shown.
             self.direct(OPERATION, Direction::SendRecv).await?;
         }
-        let shown = shown::for_library(sdp, codecs::shown());
+        let lines = state.lines();
+        let hidden = match is_offer {
+            true => state.video.hide_offer(sdp),
+            false => state.video.hide_answer(sdp, lines),
+        };
+        let shown = shown::for_library(&hidden, codecs::shown());
         match self.shim() {
             Some(shim) => {
                 self.apply_remote(kind, Shim::theirs(&shown)).await?;
@@ -270,7 +335,7 @@ impl MediaPeer for Peer {
             state.offered(sdp, common);
         } else {
             state.was_answered(sdp, common);
-            self.use_formats(state.current());
+            self.use_formats(&state);
         }
         Ok(())
     }
@@ -282,6 +347,7 @@ impl MediaPeer for Peer {
         if let Some(shim) = self.shim() {
             shim.path.rollback();
         }
+        state.video.rollback();
         let rollback = RTCSessionDescription::rollback(None)
             .map_err(|error| failed(Fault::Backend, OPERATION, error))?;
         let result = if state.remote_offer.take().is_some() {
@@ -341,13 +407,32 @@ impl MediaPeer for Peer {
     }
 
     fn send_now(&self, packet: RtpPacket) -> Result<()> {
-        let packet = self.dress(packet)?;
-        // The library waits only where its driver's queue is full.
-        match self.track.write_rtp(packet).now_or_never() {
-            Some(sent) => sent.map_err(|error| failed(Fault::Backend, SEND, error)),
-            None => {
-                Err(Error::new(Fault::Backend, SEND, "the connection's queue is full").backend(crate::NAME))
-            }
+        self.write_now(self.dress(packet)?)
+    }
+
+    async fn set_video(&self, direction: Option<Direction>) -> Result<()> {
+        self.check_open("set video")?;
+        self.negotiation.lock().await.video.set_wanted(direction)
+    }
+
+    fn send_video(&self, packet: RtpPacket) -> Result<()> {
+        let video = self.video(SEND)?;
+        self.check_sends(&video.payload_types, packet.payload_type)?;
+        // The library knows one stream, audio's; the tap tells them apart by the payload type.
+        self.write_now(self.dressed(packet))
+    }
+
+    fn send_feedback(&self, feedback: Feedback) -> Result<()> {
+        const OPERATION: &str = "send feedback";
+        self.check_open(OPERATION)?;
+        let kinds = *self.feedback.lock();
+        let told = self.video(OPERATION)?.reports.lock().feedback(&feedback, kinds);
+        let Some(told) = told.filter(|_| self.shared.is_connected()) else {
+            return Ok(());
+        };
+        match self.track.write_rtcp(told).now_or_never() {
+            Some(sent) => sent.map_err(|error| failed(Fault::Backend, OPERATION, error)),
+            None => Err(full(OPERATION)),
         }
     }
 
@@ -356,19 +441,15 @@ impl MediaPeer for Peer {
             Some(shim) => shim.path.stats().round_trip,
             None => stats::ice_round_trip(&stats::report(&*self.connection).await),
         };
-        let reports = self.shared.reports.lock();
-        let (sent, received, remote) = (reports.sent(), reports.received(), reports.remote());
+        let told = numbers(&self.shared.reports.lock());
         TransportStats {
-            packets_sent: sent.packets,
-            bytes_sent: sent.bytes,
-            packets_received: received.packets,
-            bytes_received: received.bytes,
-            // The library does not tell what it drops.
-            discarded: 0,
-            round_trip: remote.and_then(|view| view.round_trip).or(ice_round_trip),
-            remote_loss: remote.map(|view| view.loss),
-            remote_jitter: remote.and_then(|view| view.jitter),
+            round_trip: told.round_trip.or(ice_round_trip),
+            ..told
         }
+    }
+
+    async fn video_stats(&self) -> Option<TransportStats> {
+        self.video.as_ref().map(|video| numbers(&video.reports.lock()))
     }
 
     async fn selected_pair(&self) -> Option<CandidatePair> {

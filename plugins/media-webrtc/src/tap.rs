@@ -9,27 +9,49 @@ use rtc::interceptor::{AttributedPacket, Interceptor, Packet, StreamInfo, Tagged
 use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
-use siprtc_core::media::{PacketSink, RtpPacket};
-use siprtc_rtp::Reports;
+use siprtc_core::media::{PacketSink, RtpPacket, VideoPort};
+use siprtc_rtp::{PayloadTypes, Reports, feedback};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Video's part of the packets, which share their transport with audio's.
+pub(crate) struct VideoTap {
+    pub(crate) port: Arc<dyn VideoPort>,
+    pub(crate) reports: Mutex<Reports>,
+    /// Of our stream.
+    pub(crate) ssrc: u32,
+    pub(crate) payload_types: PayloadTypes,
+}
 
 /// Takes inbound RTP and RTCP, watches outbound RTP, and writes our reports.
 pub(crate) struct Tap {
     packets: Arc<dyn PacketSink>,
     reports: Arc<Mutex<Reports>>,
+    video: Option<Arc<VideoTap>>,
     /// Emptied by the chain after each call, so that it holds a packet or two.
     writes: VecDeque<TaggedPacket>,
 }
 
 impl Tap {
-    pub(crate) fn new(packets: Arc<dyn PacketSink>, reports: Arc<Mutex<Reports>>) -> Self {
+    pub(crate) fn new(
+        packets: Arc<dyn PacketSink>,
+        reports: Arc<Mutex<Reports>>,
+        video: Option<Arc<VideoTap>>,
+    ) -> Self {
         Tap {
             packets,
             reports,
+            video,
             writes: VecDeque::new(),
         }
+    }
+
+    /// RFC 9143 section 9.2: in one transport, the payload type tells the section.
+    fn video_of(&self, payload_type: u8) -> Option<&VideoTap> {
+        self.video
+            .as_deref()
+            .filter(|video| video.payload_types.has(payload_type))
     }
 }
 
@@ -44,23 +66,37 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
         match message.message.packet {
             Packet::Rtp(packet) => {
                 let header = packet.header;
-                self.reports.lock().rtp_received(
+                let video = self.video_of(header.payload_type);
+                let reports = video.map_or(&*self.reports, |video| &video.reports);
+                reports.lock().rtp_received(
                     message.now,
                     header.ssrc,
                     header.payload_type,
                     (header.sequence_number, header.timestamp),
                     packet.payload.len(),
                 );
-                self.packets.push(RtpPacket {
+                let packet = RtpPacket {
                     payload_type: header.payload_type,
                     marker: header.marker,
                     sequence: header.sequence_number,
                     timestamp: header.timestamp,
                     ssrc: header.ssrc,
                     payload: packet.payload,
-                });
+                };
+                match video {
+                    Some(video) => video.port.push(packet),
+                    None => self.packets.push(packet),
+                }
             }
-            Packet::Rtcp(packets) => self.reports.lock().rtcp_received(message.now, &packets),
+            Packet::Rtcp(packets) => {
+                self.reports.lock().rtcp_received(message.now, &packets);
+                if let Some(video) = &self.video {
+                    video.reports.lock().rtcp_received(message.now, &packets);
+                    for told in feedback::read(&packets, video.ssrc) {
+                        video.port.feedback(told);
+                    }
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -76,7 +112,12 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
             if let Some(payload_type) = header.csrc.pop() {
                 header.payload_type = (payload_type & 0x7f) as u8;
             }
-            self.reports.lock().rtp_sent(
+            let video = self.video_of(header.payload_type);
+            if let Some(video) = video {
+                header.ssrc = video.ssrc;
+            }
+            let reports = video.map_or(&*self.reports, |video| &video.reports);
+            reports.lock().rtp_sent(
                 message.now,
                 header.payload_type,
                 header.timestamp,
@@ -92,7 +133,12 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
-        if let Some(report) = self.reports.lock().handle_timeout(now) {
+        let audio = self.reports.lock().handle_timeout(now);
+        let video = self
+            .video
+            .as_ref()
+            .and_then(|video| video.reports.lock().handle_timeout(now));
+        for report in audio.into_iter().chain(video) {
             self.writes.push_back(TaggedPacket {
                 now,
                 transport: TransportContext::default(),
@@ -103,7 +149,12 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
-        self.reports.lock().poll_timeout()
+        let audio = self.reports.lock().poll_timeout();
+        let video = self
+            .video
+            .as_ref()
+            .and_then(|video| video.reports.lock().poll_timeout());
+        audio.into_iter().chain(video).min()
     }
 }
 
@@ -134,7 +185,7 @@ mod tests {
         let now = tokio::time::Instant::now().into_std();
         let seen = Arc::new(Seen::default());
         let reports = Arc::new(Mutex::new(Reports::new(now, UNIX_EPOCH, 7, "us".to_owned())));
-        (Tap::new(seen.clone(), reports), seen, now)
+        (Tap::new(seen.clone(), reports, None), seen, now)
     }
 
     fn rtp(now: Instant, ssrc: u32, payload_type: u8, csrc: Vec<u32>) -> TaggedPacket {

@@ -275,6 +275,7 @@ async fn an_address_that_is_not_ours_is_an_error_that_names_it() {
         codecs: siprtc_core::media::Codec::ALL.to_vec(),
         remote_offer: None,
         heard: None,
+        video: None,
         packets: Arc::new(Nowhere),
         events: Arc::new(|_| {}),
     };

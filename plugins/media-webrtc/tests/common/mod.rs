@@ -8,7 +8,10 @@
 
 use bytes::Bytes;
 use siprtc_core::ice::{IceConfig, IcePolicy, IceServer};
-use siprtc_core::media::{Codec, MediaEvent, MediaPeer, PacketSink, PeerConfig, RtpPacket, SdpKind};
+use siprtc_core::media::{
+    Codec, Feedback, MediaEvent, MediaPeer, PacketSink, PeerConfig, PeerVideo, RtpPacket, SdpKind,
+    VideoCodec, VideoPort,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -24,6 +27,18 @@ impl PacketSink for Packets {
     }
 }
 
+struct Video(UnboundedSender<RtpPacket>, UnboundedSender<Feedback>);
+
+impl VideoPort for Video {
+    fn push(&self, packet: RtpPacket) {
+        let _ = self.0.send(packet);
+    }
+
+    fn feedback(&self, feedback: Feedback) {
+        let _ = self.1.send(feedback);
+    }
+}
+
 /// What an end is made of.
 #[derive(Clone)]
 pub struct Setup {
@@ -32,6 +47,7 @@ pub struct Setup {
     pub policy: IcePolicy,
     pub budget: Duration,
     pub offer: Option<String>,
+    pub video: Option<Vec<VideoCodec>>,
 }
 
 impl Default for Setup {
@@ -42,6 +58,7 @@ impl Default for Setup {
             policy: IcePolicy::All,
             budget: Duration::from_secs(2),
             offer: None,
+            video: None,
         }
     }
 }
@@ -58,6 +75,8 @@ pub struct End {
     pub peer: Arc<dyn MediaPeer>,
     pub packets: UnboundedReceiver<RtpPacket>,
     pub events: UnboundedReceiver<MediaEvent>,
+    pub video: UnboundedReceiver<RtpPacket>,
+    pub feedback: UnboundedReceiver<Feedback>,
     pub sequence: u16,
 }
 
@@ -65,6 +84,8 @@ impl End {
     pub async fn new(setup: Setup) -> End {
         let (packet_sender, packets) = unbounded_channel();
         let (event_sender, events) = unbounded_channel();
+        let (video_sender, video) = unbounded_channel();
+        let (feedback_sender, feedback) = unbounded_channel();
         let config = PeerConfig {
             ice: IceConfig {
                 bind: vec!["127.0.0.1:0".parse().unwrap()],
@@ -76,6 +97,10 @@ impl End {
             codecs: setup.codecs,
             remote_offer: setup.offer,
             heard: None,
+            video: setup.video.map(|codecs| PeerVideo {
+                codecs,
+                port: Arc::new(Video(video_sender, feedback_sender)),
+            }),
             packets: Arc::new(Packets(packet_sender)),
             events: Arc::new(move |event| {
                 let _ = event_sender.send(event);
@@ -86,6 +111,8 @@ impl End {
             peer,
             packets,
             events,
+            video,
+            feedback,
             sequence: 1000,
         }
     }
@@ -146,6 +173,24 @@ impl End {
         self.peer.send(sent.clone()).await.unwrap();
         let got = other.received().await;
         assert_eq!(RtpPacket { ssrc: 0, ..got }, sent);
+    }
+
+    /// Sends one video packet and waits until the other end has it.
+    pub async fn shows(&mut self, other: &mut End, payload_type: u8) {
+        let sent = self.packet(payload_type);
+        self.peer.send_video(sent.clone()).unwrap();
+        let got = tokio::time::timeout(PATIENCE, other.video.recv())
+            .await
+            .expect("no video came")
+            .expect("port gone");
+        assert_eq!(RtpPacket { ssrc: 0, ..got }, sent);
+    }
+
+    pub async fn told(&mut self) -> Feedback {
+        tokio::time::timeout(PATIENCE, self.feedback.recv())
+            .await
+            .expect("no feedback came")
+            .expect("port gone")
     }
 
     pub async fn received(&mut self) -> RtpPacket {
