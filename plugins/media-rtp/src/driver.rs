@@ -3,7 +3,7 @@
 use crate::transport::{Output, Port, Transport};
 use parking_lot::Mutex;
 use siprtc_core::ice::{IcePath, IceState, PathEvent};
-use siprtc_core::media::{MediaEvent, MediaEventSink, PacketSink};
+use siprtc_core::media::{MediaEvent, MediaEventSink, PacketSink, VideoPort};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -22,7 +22,13 @@ const IDLE: Duration = Duration::from_secs(3_600);
 /// Path events that wait for the task; a path says no more of importance.
 const MOST_EVENTS: usize = 64;
 
-/// What a peer and its task share.
+/// Who takes what comes.
+pub(crate) enum Ear {
+    Audio(Arc<dyn PacketSink>),
+    Video(Arc<dyn VideoPort>),
+}
+
+/// What a peer and its task share, for one m-line.
 pub(crate) struct Shared {
     pub(crate) rtp: Arc<dyn IcePath>,
     /// For a peer that does not multiplex.
@@ -34,7 +40,7 @@ pub(crate) struct Shared {
     is_closed: AtomicBool,
     is_connected: AtomicBool,
     events: Arc<dyn MediaEventSink>,
-    packets: Arc<dyn PacketSink>,
+    ear: Ear,
     inbox: Arc<Inbox>,
     /// Held while outputs are carried out, so that they stay in order.
     performing: Mutex<Vec<Output>>,
@@ -66,7 +72,7 @@ impl Shared {
         transport: Transport,
         inbox: Arc<Inbox>,
         events: Arc<dyn MediaEventSink>,
-        packets: Arc<dyn PacketSink>,
+        ear: Ear,
     ) -> Self {
         Shared {
             rtp,
@@ -77,7 +83,7 @@ impl Shared {
             is_closed: AtomicBool::new(false),
             is_connected: AtomicBool::new(false),
             events,
-            packets,
+            ear,
             inbox,
             performing: Mutex::default(),
             wire: Mutex::default(),
@@ -121,7 +127,15 @@ impl Shared {
     fn perform(&self, output: Output) {
         match output {
             Output::Connected => self.emit(MediaEvent::Connected),
-            Output::Deliver(packet) => self.packets.push(packet),
+            Output::Deliver(packet) => match &self.ear {
+                Ear::Audio(sink) => sink.push(packet),
+                Ear::Video(port) => port.push(packet),
+            },
+            Output::Feedback(feedback) => {
+                if let Ear::Video(port) = &self.ear {
+                    port.feedback(feedback);
+                }
+            }
             Output::Failed(text) => self.emit(MediaEvent::Failed(text.to_owned())),
             Output::Move(port, to) => {
                 let told = *self.told.lock();

@@ -1,6 +1,6 @@
 //! A DTLS association for its keys (RFC 5764) over rtc-dtls, without I/O and clock.
 
-use crate::audio::Fingerprint;
+use crate::remote::Fingerprint;
 use crate::srtp::Keys;
 use bytes::BytesMut;
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};

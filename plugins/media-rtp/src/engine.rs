@@ -1,15 +1,16 @@
 //! Opening a peer.
 
-use crate::audio::Remote;
 use crate::config::RtpConfig;
-use crate::driver::{self, Inbox, Shared};
+use crate::driver::{self, Ear, Inbox, Shared};
 use crate::machine::{Machine, misuse};
 use crate::peer::Peer;
+use crate::remote::Remote;
 use crate::transport::Transport;
+use crate::video::VideoLine;
 use siprtc_core::ice::{IceConfig, IcePath, IceRole};
 use siprtc_core::media::{Codec, Dialect, IceMode, MediaEngine, MediaPeer, PeerConfig};
 use siprtc_core::{Error, Result};
-use siprtc_rtp::{Format, Reports, format, sdp};
+use siprtc_rtp::{Reports, format, sdp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -62,10 +63,23 @@ impl MediaEngine for Engine {
         let inbox = Arc::new(Inbox::default());
         let offer = config.remote_offer.as_deref();
         let heard = config.heard.as_deref();
-        let paths = open(&config.ice, (offer, heard), &formats, inbox.clone()).await?;
+        let mut machine = Machine::new(self.config.clone(), formats, rand::random());
+        if let Some(heard) = heard {
+            machine.hear(heard);
+        }
+        let offered = offer
+            .map(|offer| Remote::parse(OPERATION, offer, machine.ours()))
+            .transpose()?;
+        let heard = heard.and_then(|heard| Remote::parse(OPERATION, heard, machine.ours()).ok());
+        let controls = offer.is_none_or(sdp::is_lite);
+        let remotes = (offered.as_ref(), heard.as_ref());
+        let paths = open(&config.ice, remotes, controls, inbox.clone()).await?;
         let ssrc = rand::random();
         let cname = format!("{:032x}", rand::random::<u128>());
         let now = tokio::time::Instant::now().into_std();
+        let video = config
+            .video
+            .map(|video| VideoLine::new(&machine, &self.config, video, &config.ice, &cname));
         let reports = Reports::new(now, SystemTime::now(), ssrc, cname);
         let transport = Transport::new(ssrc, reports, self.config.latching);
         let shared = Arc::new(Shared::new(
@@ -73,38 +87,28 @@ impl MediaEngine for Engine {
             transport,
             inbox,
             config.events,
-            config.packets,
+            Ear::Audio(config.packets),
         ));
         handle.spawn(driver::run(shared.clone()));
-        let mut machine = Machine::new(self.config.clone(), formats, rand::random());
-        if let Some(heard) = heard {
-            machine.hear(heard);
-        }
-        Ok(Arc::new(Peer::new(shared, machine)))
+        Ok(Arc::new(Peer::new(shared, machine, video)))
     }
 }
 
 type Paths = (Arc<dyn IcePath>, Option<Arc<dyn IcePath>>);
 
 /// One path over all addresses where the offer has ICE; else two ports at the address that leads to the peer.
-async fn open(
+pub(crate) async fn open(
     ice: &IceConfig,
-    (offer, heard): (Option<&str>, Option<&str>),
-    formats: &[Format],
+    (offer, heard): (Option<&Remote>, Option<&Remote>),
+    controls: bool,
     inbox: Arc<Inbox>,
 ) -> Result<Paths> {
     let Some(paths) = &ice.paths else {
         return Err(misuse(OPERATION, "there is nobody who opens sockets")
             .advice("give IceConfig::paths: siprtc-nat-agent makes them"));
     };
-    let remote = offer
-        .map(|offer| Remote::parse(OPERATION, offer, formats))
-        .transpose()?;
     let events = Arc::new(move |event| inbox.push(event));
-    if let Some(remote) = remote
-        .as_ref()
-        .filter(|remote| remote.ice.is_some() && remote.mux)
-    {
+    if let Some(remote) = offer.filter(|remote| remote.ice.is_some() && remote.mux) {
         // RFC 8445 section 6.1.1: who offers controls, but a lite peer never does.
         let is_lite = remote.ice.as_ref().is_some_and(|(parameters, _)| parameters.lite);
         let role = if is_lite {
@@ -114,12 +118,11 @@ async fn open(
         };
         return Ok((paths.open(ice, role, events).await?, None));
     }
-    let role = match offer.is_none_or(sdp::is_lite) {
+    let role = match controls {
         true => IceRole::Controlling,
         false => IceRole::Controlled,
     };
-    let heard = heard.and_then(|heard| Remote::parse(OPERATION, heard, formats).ok());
-    let towards = remote.or(heard).and_then(|remote| remote.rtp);
+    let towards = offer.or(heard).and_then(|remote| remote.rtp);
     let config = IceConfig {
         bind: vec![leading_to(&ice.bind, towards)?],
         ..ice.clone()

@@ -1,16 +1,18 @@
 #![doc = include_str!("../README.md")]
 
-mod audio;
 mod config;
 mod crypto;
 mod driver;
 mod dtls;
 mod engine;
+mod formats;
 mod latch;
 mod machine;
 mod peer;
+mod remote;
 mod srtp;
 mod transport;
+mod video;
 
 pub use config::{Keying, RtpConfig};
 pub use crypto::Suite;

@@ -1,13 +1,13 @@
 //! Decides what our descriptions say and what two descriptions agree on (RFC 3264). No sockets, no clock.
 
-use crate::audio::{Fingerprint, MediaLine, Profile, Remote, incompatible};
 use crate::config::{Keying, RtpConfig};
 use crate::crypto::Crypto;
+use crate::formats::Formats;
+use crate::remote::{Fingerprint, MediaLine, Profile, Remote, incompatible};
 use siprtc_core::ice::{Candidate, IceParameters};
 use siprtc_core::media::Direction;
 use siprtc_core::{Error, Fault, Result};
 use siprtc_rtp::sdp::Setup;
-use siprtc_rtp::{Format, format};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -40,7 +40,7 @@ pub(crate) struct Agreement {
     pub(crate) ice: Option<(IceParameters, Vec<Candidate>)>,
     pub(crate) keys: Keys,
     /// Under the peer's numbers.
-    pub(crate) formats: Vec<Format>,
+    pub(crate) formats: Formats,
 }
 
 /// How our side of the line is spoken: settled with the first agreement, and kept (a change of it within a call is what
@@ -54,12 +54,22 @@ struct Manner {
     role: Option<Setup>,
 }
 
-/// See the module.
+/// One m-line of ours, from its head on.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    /// Which it is.
+    pub(crate) at: usize,
+    /// The `m=` line, and what has to stand right behind it.
+    pub(crate) head: String,
+    pub(crate) section: String,
+}
+
+/// See the module. One for each medium; the audio's writes the description as a whole.
 pub(crate) struct Machine {
     config: RtpConfig,
     pub(crate) wanted: Direction,
-    ours: Vec<Format>,
-    current: Vec<Format>,
+    ours: Formats,
+    current: Formats,
     session: u64,
     version: u64,
     /// Ours, one for each suite; they stay for the call, so that a re-offer starts no stream anew.
@@ -75,7 +85,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(config: RtpConfig, ours: Vec<Format>, session: u64) -> Self {
+    pub(crate) fn new(config: RtpConfig, ours: impl Into<Formats>, session: u64) -> Self {
+        let ours = ours.into();
         let cryptos = (1..)
             .zip(&config.suites)
             .map(|(tag, suite)| Crypto::fresh(tag, *suite))
@@ -83,8 +94,8 @@ impl Machine {
         Machine {
             config,
             wanted: Direction::SendRecv,
+            current: ours.none(),
             ours,
-            current: Vec::new(),
             // RFC 8866 section 5.2 wants digits; RFC 9429 section 5.2.1 63 bits.
             session: session >> 1,
             version: 0,
@@ -203,9 +214,36 @@ impl Machine {
         })
     }
 
+    /// The machine of another medium of the same call, which keys its m-line in the same way.
+    pub(crate) fn beside(&self, ours: impl Into<Formats>) -> Self {
+        Machine::new(self.config.clone(), ours, 0)
+    }
+
+    /// What is ours.
+    pub(crate) fn ours(&self) -> &Formats {
+        &self.ours
+    }
+
+    /// The pending remote offer, as it was read.
+    pub(crate) fn remote_offer(&self) -> Option<&Remote> {
+        self.offer.as_ref()
+    }
+
+    /// Which m-line of the call another medium has, or would have.
+    pub(crate) fn place_of(&self, medium: &str) -> usize {
+        let known = self.lines.iter().position(|line| line.media == medium);
+        known.unwrap_or(self.lines.len().max(1))
+    }
+
     /// Our offer, complete.
-    pub(crate) fn offer(&self, local: &Local) -> String {
-        let formats = format::offer(&self.ours, &self.current);
+    pub(crate) fn offer(&self, local: &Local, beside: Option<&Part>) -> String {
+        let part = self.offer_part(local, self.at);
+        self.assemble(local, &part, None, beside)
+    }
+
+    /// Our m-line of an offer.
+    pub(crate) fn offer_part(&self, local: &Local, at: usize) -> Part {
+        let formats = self.ours.offer(&self.current);
         let profile = self.profile();
         let manner = self.manner.as_ref();
         let mux = manner.map_or(self.config.rtcp_mux || self.wants_ice(), |manner| manner.mux);
@@ -217,32 +255,69 @@ impl Machine {
         // RFC 8842 section 5.2: an offer leaves the role open, or repeats what was settled: who changes it has a new association.
         let setup = manner.and_then(|manner| manner.role).unwrap_or(Setup::Actpass);
         let section = self.section(local, profile, &formats, self.wanted, mux, crypto, setup);
-        let line = format!("m=audio {} {profile}{}", port(local), numbers(&formats));
-        self.assemble(local, &line, &section, None)
+        Part {
+            at,
+            head: self.head(local, &profile.to_string(), &formats),
+            section,
+        }
+    }
+
+    /// The beginning of our m-line. The session's `c=` is the audio's.
+    fn head(&self, local: &Local, proto: &str, formats: &Formats) -> String {
+        let mut head = format!(
+            "m={} {} {proto}{}",
+            self.ours.medium(),
+            port(local),
+            formats.numbers()
+        );
+        if let (Formats::Video(_), Some(addr)) = (&self.ours, local.rtp) {
+            let _ = write!(head, "\r\nc=IN {} {}", family(addr), addr.ip());
+        }
+        head
     }
 
     fn is_opportunistic(&self) -> bool {
         self.config.keying == Keying::Opportunistic
     }
 
-    /// Our offer is out.
-    pub(crate) fn offered(&mut self) {
+    /// Our offer is out; with the other medium in this place.
+    pub(crate) fn offered(&mut self, beside: Option<(usize, &mut Machine)>) {
         self.version += 1;
-        let audio = MediaLine {
-            media: "audio".to_owned(),
+        let line = |media: &str| MediaLine {
+            media: media.to_owned(),
             proto: String::new(),
             formats: String::new(),
             mid: None,
         };
-        self.offered = Some(if self.lines.is_empty() {
-            vec![audio]
-        } else {
-            self.lines.clone()
-        });
+        let mut lines = self.lines.clone();
+        if lines.is_empty() {
+            lines.push(line(self.ours.medium()));
+        }
+        if let Some((at, other)) = beside {
+            if at >= lines.len() {
+                lines.push(line(other.ours.medium()));
+            }
+            other.offered = Some(lines.clone());
+        }
+        self.offered = Some(lines);
     }
 
     /// Our answer to the pending offer, complete, and what it agrees on.
-    pub(crate) fn answer(&self, operation: &'static str, local: &Local) -> Result<(String, Agreement)> {
+    pub(crate) fn answer(
+        &self,
+        operation: &'static str,
+        local: &Local,
+        beside: Option<&Part>,
+    ) -> Result<(String, Agreement)> {
+        let (part, agreement) = self.answer_part(operation, local)?;
+        Ok((
+            self.assemble(local, &part, self.offer.as_ref(), beside),
+            agreement,
+        ))
+    }
+
+    /// Our m-line of the answer to the pending offer, and what it agrees on.
+    pub(crate) fn answer_part(&self, operation: &'static str, local: &Local) -> Result<(Part, Agreement)> {
         let remote = self.offer.as_ref().ok_or_else(|| {
             misuse(operation, "there is no remote offer").advice("set the remote offer first")
         })?;
@@ -271,8 +346,11 @@ impl Machine {
             .get(remote.at)
             .map(|line| line.proto.as_str())
             .unwrap_or_default();
-        let line = format!("m=audio {} {proto}{}", port(local), numbers(&formats));
-        let sdp = self.assemble(&told, &line, &section, Some(remote));
+        let part = Part {
+            at: remote.at,
+            head: self.head(local, proto, &formats),
+            section,
+        };
         let agreement = Agreement {
             rtp: remote.rtp,
             rtcp: remote.rtcp.filter(|_| !mux),
@@ -280,7 +358,7 @@ impl Machine {
             keys,
             formats,
         };
-        Ok((sdp, agreement))
+        Ok((part, agreement))
     }
 
     /// Our answer is out.
@@ -302,9 +380,8 @@ impl Machine {
         self.at = remote.at;
     }
 
-    fn common(&self, operation: &'static str, remote: &Remote) -> Result<Vec<Format>> {
-        format::common(&self.ours, &remote.formats)
-            .ok_or_else(|| incompatible(operation, "no codec is common"))
+    fn common(&self, operation: &'static str, remote: &Remote) -> Result<Formats> {
+        (self.ours.common(&remote.formats)).ok_or_else(|| incompatible(operation, "no codec is common"))
     }
 
     fn profile(&self) -> Profile {
@@ -413,16 +490,13 @@ impl Machine {
         &self,
         local: &Local,
         profile: Profile,
-        formats: &[Format],
+        formats: &Formats,
         direction: Direction,
         mux: bool,
         crypto: &[Crypto],
         setup: Setup,
     ) -> String {
-        let mut out = String::new();
-        for format in formats {
-            let _ = write!(out, "{}", format.lines());
-        }
+        let mut out = formats.lines();
         for crypto in crypto {
             let _ = write!(out, "a=crypto:{crypto}\r\n");
         }
@@ -451,7 +525,7 @@ impl Machine {
             out.push_str("a=rtcp-fb:* trr-int 1000\r\n");
         }
         if let (Some(rtp), Some(rtcp)) = (local.rtp, local.rtcp) {
-            let family = if rtcp.is_ipv4() { "IP4" } else { "IP6" };
+            let family = family(rtcp);
             // With multiplexing the offer's line is for who does not know it (RFC 5761 section 5.1.3).
             let _ = match rtcp.ip() == rtp.ip() {
                 true => write!(out, "a=rtcp:{}\r\n", rtcp.port()),
@@ -463,50 +537,52 @@ impl Machine {
     }
 
     /// The whole: every m-line of the call, ours alive.
-    fn assemble(&self, local: &Local, line: &str, section: &str, offer: Option<&Remote>) -> String {
-        let (lines, at) = match offer {
-            Some(remote) => (remote.lines.as_slice(), remote.at),
-            None => (self.lines.as_slice(), self.at),
-        };
+    fn assemble(&self, local: &Local, own: &Part, offer: Option<&Remote>, beside: Option<&Part>) -> String {
+        let lines = offer.map_or(&self.lines, |remote| &remote.lines);
         let addr = local.rtp.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 9)));
-        let family = if addr.is_ipv4() { "IP4" } else { "IP6" };
+        let family = family(addr);
         let mut out = format!(
             "v=0\r\no=- {} {} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n",
             self.session,
             self.version + 1,
             ip = addr.ip(),
         );
-        if lines.is_empty() {
-            let _ = write!(out, "{line}\r\n{section}");
-        }
+        let alive = |at: usize| {
+            [Some(own), beside]
+                .into_iter()
+                .flatten()
+                .find(|part| part.at == at)
+        };
+        // What was never negotiated stands behind what was.
+        let fresh = lines.len()..lines.len() + 2;
         for (index, other) in lines.iter().enumerate() {
             let mid = other
                 .mid
                 .as_ref()
                 .map(|mid| format!("a=mid:{mid}\r\n"))
                 .unwrap_or_default();
-            let _ = match index == at {
-                true => write!(out, "{line}\r\n{mid}{section}"),
-                false => write!(
+            let _ = match alive(index) {
+                Some(part) => write!(out, "{}\r\n{mid}{}", part.head, part.section),
+                None => write!(
                     out,
                     "m={} 0 {} {}\r\n{mid}",
                     other.media, other.proto, other.formats
                 ),
             };
         }
+        for part in fresh.filter_map(alive) {
+            let _ = write!(out, "{}\r\n{}", part.head, part.section);
+        }
         out
     }
 }
 
-fn port(local: &Local) -> u16 {
-    local.rtp.map_or(9, |addr| addr.port())
+fn family(addr: SocketAddr) -> &'static str {
+    if addr.is_ipv4() { "IP4" } else { "IP6" }
 }
 
-fn numbers(formats: &[Format]) -> String {
-    formats
-        .iter()
-        .map(|format| format!(" {}", format.payload_type))
-        .collect()
+fn port(local: &Local) -> u16 {
+    local.rtp.map_or(9, |addr| addr.port())
 }
 
 pub(crate) fn misuse(operation: &'static str, message: impl Into<String>) -> Error {

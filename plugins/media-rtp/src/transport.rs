@@ -1,17 +1,18 @@
 //! What becomes of datagrams: decrypted, judged, counted, delivered. No sockets, no clock.
 
-use crate::audio::Fingerprint;
 use crate::dtls::{Dtls, Identity};
+use crate::formats::Formats;
 use crate::latch::{Latch, Verdict};
 use crate::machine::Keys as Agreed;
+use crate::remote::Fingerprint;
 use crate::srtp::{Keys, Protection};
 use bytes::{Bytes, BytesMut};
 use rtc_rtcp::goodbye::Goodbye;
 use rtc_rtp::Packet;
 use rtc_shared::error::Result;
 use rtc_shared::marshal::Unmarshal;
-use siprtc_core::media::RtpPacket;
-use siprtc_rtp::{Format, Reports, format};
+use siprtc_core::media::{Feedback, FeedbackKinds, RtpPacket};
+use siprtc_rtp::{Reports, feedback};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ pub(crate) enum Port {
 pub(crate) enum Output {
     Connected,
     Deliver(RtpPacket),
+    /// The peer says this of our stream.
+    Feedback(Feedback),
     Failed(&'static str),
     /// Datagrams from this port go there from now on.
     Move(Port, SocketAddr),
@@ -72,6 +75,8 @@ pub(crate) struct Transport {
     pub(crate) reports: Reports,
     /// One bit for each payload type that may be sent or received.
     payload_types: u128,
+    /// What can be told about the peer's stream, and is heard about ours.
+    feedback: FeedbackKinds,
     block: BytesMut,
     /// Datagrams that were dropped: malformed, forged, repeated, or a stranger's.
     pub(crate) dropped: u64,
@@ -93,6 +98,7 @@ impl Transport {
             is_connected: false,
             reports,
             payload_types: 0,
+            feedback: FeedbackKinds::default(),
             block: BytesMut::new(),
             dropped: 0,
             outputs: Vec::new(),
@@ -104,7 +110,7 @@ impl Transport {
         &mut self,
         now: Instant,
         keys: &Agreed,
-        formats: &[Format],
+        formats: &Formats,
         where_to: Option<(SocketAddr, Option<SocketAddr>)>,
         has_ice: bool,
         identity: Option<&Identity>,
@@ -114,10 +120,10 @@ impl Transport {
             self.mux = true;
             self.signalled = None;
         }
-        self.payload_types = formats
-            .iter()
-            .fold(0, |bits, format| bits | 1 << (format.payload_type & 0x7f));
-        self.reports.set_clock_rates(format::clock_rates(formats));
+        let numbers = formats.payload_types();
+        self.payload_types = numbers.iter().fold(0, |bits, number| bits | 1 << (number & 0x7f));
+        self.feedback = formats.feedback();
+        self.reports.set_clock_rates(formats.clock_rates());
         // A description that repeats itself, as when a call is held, moves nothing: a NAT may have been followed since.
         if let Some((rtp, rtcp)) = where_to
             && self.signalled != where_to
@@ -244,6 +250,15 @@ impl Transport {
         self.reports
             .rtp_sent(now, packet.payload_type, packet.timestamp, packet.payload.len());
         Ok(())
+    }
+
+    /// Tells the peer what we miss of its stream.
+    pub(crate) fn tell(&mut self, feedback: &Feedback) {
+        if self.is_connected
+            && let Some(packets) = self.reports.feedback(feedback, self.feedback)
+        {
+            self.send_rtcp(&packets);
+        }
     }
 
     /// A datagram came.
@@ -402,7 +417,13 @@ impl Transport {
             rtc_rtcp::packet::unmarshal(&mut plain.clone())
         }));
         match read {
-            Ok(Ok(packets)) => self.reports.rtcp_received(now, &packets),
+            Ok(Ok(packets)) => {
+                self.reports.rtcp_received(now, &packets);
+                if self.feedback != FeedbackKinds::default() {
+                    let told = feedback::read(&packets, self.ssrc);
+                    self.outputs.extend(told.into_iter().map(Output::Feedback));
+                }
+            }
             Ok(Err(error)) => return self.refuse(from, "RTCP", &error),
             Err(_) => {
                 self.dropped += 1;

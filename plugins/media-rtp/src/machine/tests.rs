@@ -1,6 +1,7 @@
 use super::*;
 use crate::crypto::Suite;
-use siprtc_core::media::Codec;
+use siprtc_core::media::{Codec, VideoCodec};
+use siprtc_rtp::{format, video};
 
 const OP: &str = "test";
 
@@ -34,10 +35,10 @@ fn negotiate(
     b: &mut Machine,
     places: (&Local, &Local),
 ) -> (String, String, Agreement, Agreement) {
-    let offer = a.offer(places.0);
-    a.offered();
+    let offer = a.offer(places.0, None);
+    a.offered(None);
     b.set_remote_offer(OP, &offer).unwrap();
-    let (answer, theirs) = b.answer(OP, places.1).unwrap();
+    let (answer, theirs) = b.answer(OP, places.1, None).unwrap();
     b.answered(&theirs);
     let ours = a.set_remote_answer(OP, &answer, true).unwrap();
     (offer, answer, ours, theirs)
@@ -48,7 +49,7 @@ fn a_plain_offer_reads_as_a_telephone_writes_it() {
     let mut machine = machine(Keying::None);
     machine.config.rtcp_mux = false;
     assert_eq!(
-        machine.offer(&local(4000)),
+        machine.offer(&local(4000), None),
         "v=0\r\no=- 3500 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
          m=audio 4000 RTP/AVP 0 9 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:9 G722/8000\r\n\
          a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=rtcp:4001\r\na=sendrecv\r\n"
@@ -100,7 +101,7 @@ fn who_does_not_multiplex_gets_two_ports() {
     assert_eq!(ours.rtcp, local(5000).rtcp);
     assert_eq!(theirs.rtcp, local(4000).rtcp);
     // And a re-offer does not ask again.
-    assert!(!a.offer(&local(4000)).contains("rtcp-mux"));
+    assert!(!a.offer(&local(4000), None).contains("rtcp-mux"));
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn an_answer_has_the_offers_lines_one_by_one() {
     let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n\
         m=video 6000 RTP/AVP 96\r\na=mid:v\r\nm=audio 4000 rtp/avp 8 0\r\na=mid:a\r\nm=image 7000 udptl t38\r\n";
     machine.set_remote_offer(OP, offer).unwrap();
-    let (answer, _) = machine.answer(OP, &local(5000)).unwrap();
+    let (answer, _) = machine.answer(OP, &local(5000), None).unwrap();
     let lines: Vec<&str> = answer.lines().filter(|line| line.starts_with("m=")).collect();
     assert_eq!(
         lines,
@@ -187,8 +188,8 @@ fn encryption_that_is_required_is_not_talked_away() {
     let mut strict = Machine::new(config, format::formats(&[Codec::Pcmu]), 1);
     let error = strict.set_remote_offer(OP, plain).unwrap_err();
     assert_eq!(error.fault(), Fault::PeerIncompatible);
-    strict.offer(&local(4000));
-    strict.offered();
+    strict.offer(&local(4000), None);
+    strict.offered(None);
     assert!(
         strict
             .set_remote_answer(OP, plain, true)
@@ -198,8 +199,8 @@ fn encryption_that_is_required_is_not_talked_away() {
     );
     // A peer that says SAVP owes a key, and one of ours.
     let mut secure = machine(Keying::Sdes);
-    secure.offer(&local(4000));
-    secure.offered();
+    secure.offer(&local(4000), None);
+    secure.offered(None);
     let savp = plain.replace("RTP/AVP", "RTP/SAVP");
     assert!(secure.set_remote_answer(OP, &savp, true).is_err());
     let foreign = format!(
@@ -215,8 +216,8 @@ fn who_cannot_encrypt_gets_plain_rtp_from_an_opportunist() {
     let plain =
         "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
     let mut opportunist = machine(Keying::Opportunistic);
-    assert!(opportunist.offer(&local(4000)).contains("a=crypto:1 "));
-    opportunist.offered();
+    assert!(opportunist.offer(&local(4000), None).contains("a=crypto:1 "));
+    opportunist.offered(None);
     let agreement = opportunist.set_remote_answer(OP, plain, true).unwrap();
     assert_eq!(agreement.keys, Keys::None);
 }
@@ -231,9 +232,81 @@ fn an_offer_with_handshake_and_key_is_answered_with_the_handshake() {
     let mut machine = machine(Keying::None);
     machine.set_remote_offer(OP, &offer).unwrap();
     assert!(machine.wants_dtls());
-    let (answer, agreement) = machine.answer(OP, &with_dtls(5000)).unwrap();
+    let (answer, agreement) = machine.answer(OP, &with_dtls(5000), None).unwrap();
     assert!(answer.contains("a=setup:active") && !answer.contains("a=crypto"));
     assert!(matches!(agreement.keys, Keys::Dtls { is_client: true, .. }));
+}
+
+fn video(of: &Machine, codecs: &[VideoCodec]) -> Machine {
+    of.beside(video::formats(codecs))
+}
+
+#[test]
+fn video_has_an_m_line_with_a_key_of_its_own_and_keeps_its_place() {
+    let (mut a, mut b) = (machine(Keying::Sdes), machine(Keying::None));
+    let (mut seen_by_a, mut seen_by_b) = (video(&a, &VideoCodec::ALL), video(&b, &[VideoCodec::H264]));
+    for turn in 0..3 {
+        let at = a.place_of("video");
+        assert_eq!(at, 1);
+        // The second time there is none, and the third time there is again.
+        let part = (turn != 1).then(|| seen_by_a.offer_part(&local(4002), at));
+        let offer = a.offer(&local(4000), part.as_ref());
+        a.offered(part.is_some().then_some((at, &mut seen_by_a)));
+        let keys: Vec<&str> = offer
+            .lines()
+            .filter(|line| line.starts_with("a=crypto:1"))
+            .collect();
+        b.set_remote_offer(OP, &offer).unwrap();
+        let heard = seen_by_b.set_remote_offer(OP, &offer);
+        assert_eq!(heard.is_ok(), turn != 1, "turn {turn}: {offer}");
+        let answered = heard
+            .ok()
+            .map(|()| seen_by_b.answer_part(OP, &local(5002)).unwrap());
+        let (answer, theirs) = b
+            .answer(OP, &local(5000), answered.as_ref().map(|(part, _)| part))
+            .unwrap();
+        b.answered(&theirs);
+        a.set_remote_answer(OP, &answer, true).unwrap();
+        assert_eq!(
+            (offer.matches("m=").count(), answer.matches("m=").count()),
+            (2, 2),
+            "{answer}"
+        );
+        let Some((_, agreement)) = answered else {
+            assert!(
+                offer.contains("m=video 0 ") && answer.contains("m=video 0 "),
+                "{offer}{answer}"
+            );
+            continue;
+        };
+        seen_by_b.answered(&agreement);
+        assert_ne!(keys[0], keys[1]);
+        assert_eq!(agreement.rtp.unwrap().port(), 4002);
+        let agreed = seen_by_a.set_remote_answer(OP, &answer, true).unwrap();
+        assert_eq!(agreed.rtp.unwrap().port(), 5002);
+        assert_eq!(agreed.formats.names(), "H264 H264");
+        assert!(matches!(agreed.keys, Keys::Sdes { .. }));
+    }
+}
+
+#[test]
+fn video_that_stands_first_is_answered_first() {
+    let mut machine = machine(Keying::None);
+    let mut seen = video(&machine, &[VideoCodec::Vp8]);
+    let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n\
+        m=video 4002 RTP/AVP 96\r\na=mid:v\r\na=rtpmap:96 VP8/90000\r\na=sendonly\r\nm=audio 4000 RTP/AVP 0\r\na=mid:a\r\n";
+    machine.set_remote_offer(OP, offer).unwrap();
+    seen.set_remote_offer(OP, offer).unwrap();
+    let (part, agreement) = seen.answer_part(OP, &local(5002)).unwrap();
+    let (answer, _) = machine.answer(OP, &local(5000), Some(&part)).unwrap();
+    let heads: Vec<&str> = answer.lines().filter(|line| line.starts_with("m=")).collect();
+    assert_eq!(heads, ["m=video 5002 RTP/AVP 96", "m=audio 5000 RTP/AVP 0"]);
+    assert!(
+        answer.contains("m=video 5002 RTP/AVP 96\r\nc=IN IP4 192.0.2.1\r\na=mid:v\r\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("a=recvonly"), "{answer}");
+    assert_eq!(agreement.formats.payload_types(), [96]);
 }
 
 #[test]
@@ -243,10 +316,10 @@ fn offers_are_taken_back_and_answers_without_an_offer_refused() {
     let error = machine.set_remote_answer(OP, "v=0\r\n", true).unwrap_err();
     assert_eq!(error.fault(), Fault::ApiMisuse);
     assert_eq!(
-        machine.answer(OP, &local(1)).unwrap_err().fault(),
+        machine.answer(OP, &local(1), None).unwrap_err().fault(),
         Fault::ApiMisuse
     );
-    machine.offered();
+    machine.offered(None);
     assert!(machine.rollback());
 }
 
@@ -280,7 +353,7 @@ fn an_offer_is_keyed_as_the_peer_answered_another_engine() {
         } else {
             local(5000)
         };
-        let offer = machine.offer(&local);
+        let offer = machine.offer(&local, None);
         let line = offer.lines().find(|line| line.starts_with("m=audio")).unwrap();
         assert!(line.contains(profile), "{line} after {heard}");
     }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::audio::Fingerprint;
 use crate::crypto::{Crypto, Suite};
+use crate::remote::Fingerprint;
 use siprtc_core::media::Codec;
 use std::time::UNIX_EPOCH;
 
@@ -14,6 +14,7 @@ struct End {
     here: SocketAddr,
     identity: Identity,
     heard: Vec<RtpPacket>,
+    told: Vec<Feedback>,
     connected: bool,
     failed: Option<&'static str>,
     moved: Vec<(Port, SocketAddr)>,
@@ -28,6 +29,7 @@ impl End {
             here,
             identity: Identity::fresh().unwrap(),
             heard: Vec::new(),
+            told: Vec::new(),
             connected: false,
             failed: None,
             moved: Vec::new(),
@@ -48,7 +50,7 @@ impl End {
     }
 
     fn agree(&mut self, now: Instant, keys: &Agreed, there: SocketAddr, rtcp: Option<SocketAddr>) {
-        let formats = format::formats(&[Codec::Pcmu]);
+        let formats = siprtc_rtp::format::formats(&[Codec::Pcmu]).into();
         self.transport
             .agree(
                 now,
@@ -70,6 +72,7 @@ impl End {
             match output {
                 Output::Connected => self.connected = true,
                 Output::Deliver(packet) => self.heard.push(packet),
+                Output::Feedback(feedback) => self.told.push(feedback),
                 Output::Failed(text) => self.failed = Some(text),
                 Output::Move(port, to) => self.moved.push((port, to)),
                 Output::Send(port, data) => self.sent.push((port, data)),
@@ -395,5 +398,44 @@ proptest::proptest! {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn what_is_told_of_video_arrives_at_its_sender() {
+    let formats: Formats = siprtc_rtp::video::formats(&[siprtc_core::media::VideoCodec::Vp8]).into();
+    let Pair { mut a, mut b, now } = Pair::new().agree(&Agreed::None, &Agreed::None);
+    let (here, there) = (a.here, b.here);
+    for (end, there) in [(&mut a, there), (&mut b, here)] {
+        let to = Some((there, None));
+        (end.transport)
+            .agree(now, &Agreed::None, &formats, to, false, None)
+            .unwrap();
+        end.drain();
+    }
+    let packet = RtpPacket {
+        payload_type: 96,
+        marker: true,
+        sequence: 1,
+        timestamp: 2,
+        ssrc: 0,
+        payload: Bytes::from_static(b"picture"),
+    };
+    b.transport.tell(&Feedback::KeyFrame);
+    b.drain();
+    assert!(
+        b.sent.is_empty(),
+        "before the first packet there is nobody to tell it"
+    );
+    let mut wire = Vec::new();
+    a.transport.protect(now, &packet, &mut wire).unwrap();
+    b.take(now, Port::Rtp, a.here, &wire);
+    assert_eq!(b.heard.len(), 1);
+    for feedback in [Feedback::KeyFrame, Feedback::Lost(vec![1, 9])] {
+        b.transport.tell(&feedback);
+        b.drain();
+        let (_, told) = b.sent.pop().unwrap();
+        a.take(now, Port::Rtp, b.here, &told);
+        assert_eq!(a.told.pop(), Some(feedback));
     }
 }

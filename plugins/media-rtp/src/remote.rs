@@ -1,11 +1,11 @@
-//! The peer's description: which m-line carries the audio, and everything that its transport needs.
+//! The peer's description: which m-line carries a medium, and everything that its transport needs.
 
 use crate::crypto::Crypto;
+use crate::formats::Formats;
 use siprtc_core::ice::{Candidate, IceParameters};
 use siprtc_core::media::Direction;
 use siprtc_core::{Error, Fault, Result};
 use siprtc_rtp::sdp::{self, Setup};
-use siprtc_rtp::{Format, format};
 use std::net::{IpAddr, SocketAddr};
 
 /// m-lines that are read; more are the peer's fault.
@@ -99,7 +99,7 @@ pub(crate) struct MediaLine {
 pub(crate) struct Remote {
     /// Every m-line, in order: an answer has them all (RFC 3264 section 6).
     pub(crate) lines: Vec<MediaLine>,
-    /// Which of them is the audio.
+    /// Which of them is the one that this is about.
     pub(crate) at: usize,
     pub(crate) profile: Profile,
     /// Where it wants RTP; `None` while it holds the way RFC 2543 did (`c=0.0.0.0`).
@@ -107,7 +107,7 @@ pub(crate) struct Remote {
     /// Where it wants RTCP, if that has a port of its own.
     pub(crate) rtcp: Option<SocketAddr>,
     pub(crate) mux: bool,
-    pub(crate) formats: Vec<Format>,
+    pub(crate) formats: Formats,
     pub(crate) direction: Direction,
     pub(crate) cryptos: Vec<Crypto>,
     pub(crate) fingerprints: Vec<Fingerprint>,
@@ -116,9 +116,9 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    /// The first audio m-line that we can carry: one with encryption before one without (some telephones offer both), and
+    /// The first m-line of the medium of `ours` that we can carry: one with encryption before one without (some telephones offer both), and
     /// one that has a format of `ours` before one that has none.
-    pub(crate) fn parse(operation: &'static str, text: &str, ours: &[Format]) -> Result<Self> {
+    pub(crate) fn parse(operation: &'static str, text: &str, ours: &Formats) -> Result<Self> {
         if text.len() > MOST_OCTETS {
             return Err(misbehaves(
                 operation,
@@ -151,8 +151,12 @@ impl Remote {
         }
         best.ok_or_else(|| {
             refusal.unwrap_or_else(|| {
-                incompatible(operation, "the peer's SDP has no audio that is not rejected")
-                    .advice("it wants another medium, or refuses ours: see its SDP in the log")
+                let medium = ours.medium();
+                incompatible(
+                    operation,
+                    format!("the peer's SDP has no {medium} that is not rejected"),
+                )
+                .advice("it wants another medium, or refuses ours: see its SDP in the log")
             })
         })
     }
@@ -168,12 +172,12 @@ impl Remote {
         section: &[&str],
         at: usize,
         lines: &[MediaLine],
-        ours: &[Format],
+        ours: &Formats,
     ) -> Result<Option<Self>> {
         let head = section.first().copied().unwrap_or_default();
         let mut words = head.split_ascii_whitespace();
         let (media, port, proto) = (words.next(), words.next(), words.next());
-        if media != Some("m=audio") {
+        if media.and_then(|media| media.strip_prefix("m=")) != Some(ours.medium()) {
             return Ok(None);
         }
         let port = port.and_then(|port| port.split('/').next()).unwrap_or_default();
@@ -187,7 +191,7 @@ impl Remote {
             let proto = proto.unwrap_or_default();
             return Err(incompatible(
                 operation,
-                format!("the peer's audio goes over {proto}, which is no RTP"),
+                format!("the peer's {} goes over {proto}, which is no RTP", ours.medium()),
             )
             .advice("RTP/AVP, RTP/AVPF, RTP/SAVP, RTP/SAVPF and UDP/TLS/RTP/SAVP(F) are known here"));
         };
@@ -197,8 +201,8 @@ impl Remote {
             .chain(section)
             .flat_map(|line| [*line, "\r\n"])
             .collect();
-        let formats = sdp::formats(&text);
-        if format::common(ours, &formats).is_none() {
+        let formats = ours.read(&text);
+        if ours.common(&formats).is_none() {
             return Err(no_codec(operation, ours, &formats));
         }
         let host = connection(section).or_else(|| connection(session));
@@ -216,6 +220,8 @@ impl Remote {
                     .advice("calls are between two"),
             );
         }
+        // The readers of ICE, roles and directions know the first audio section.
+        let text = text.replacen("m=video ", "m=audio ", 1);
         let ice = Some(sdp::ice(&text)).filter(|(ours, _)| !ours.ufrag.is_empty() && !ours.pwd.is_empty());
         let rtp = Some(SocketAddr::new(ip, port)).filter(|_| !ip.is_unspecified());
         let values = |prefix: &'static str| {
@@ -306,15 +312,11 @@ fn media_line(section: &[&str]) -> MediaLine {
     }
 }
 
-fn no_codec(operation: &'static str, ours: &[Format], theirs: &[Format]) -> Error {
-    let names = |formats: &[Format]| {
-        let names: Vec<&str> = formats.iter().map(|format| format.encoding.as_str()).collect();
-        names.join(" ")
-    };
+fn no_codec(operation: &'static str, ours: &Formats, theirs: &Formats) -> Error {
     let message = format!(
         "no codec is common: we have {}, the peer has {}",
-        names(ours),
-        names(theirs)
+        ours.names(),
+        theirs.names()
     );
     incompatible(operation, message).advice("add one of the peer's codecs to media.codecs")
 }
@@ -332,12 +334,32 @@ fn misbehaves(operation: &'static str, message: impl Into<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use siprtc_core::media::Codec;
+    use siprtc_core::media::{Codec, VideoCodec};
+    use siprtc_rtp::{format, video};
 
     fn parse(lines: &str) -> Result<Remote> {
         let text =
             format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{lines}");
-        Remote::parse("test", &text, &format::formats(&Codec::ALL))
+        Remote::parse("test", &text, &format::formats(&Codec::ALL).into())
+    }
+
+    #[test]
+    fn the_video_has_a_transport_of_its_own() {
+        let ours = video::formats(&[VideoCodec::H264]).into();
+        let text = "v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 0\r\na=sendonly\r\n\
+            m=video 0 RTP/AVP 97\r\nm=video 4002 RTP/AVP 97\r\nc=IN IP4 192.0.2.2\r\na=rtpmap:97 H264/90000\r\na=recvonly\r\n";
+        let remote = Remote::parse("test", text, &ours).unwrap();
+        assert_eq!(
+            (remote.at, remote.rtp),
+            (2, Some("192.0.2.2:4002".parse().unwrap()))
+        );
+        assert_eq!(remote.direction, Direction::RecvOnly);
+        let other = video::formats(&[VideoCodec::Vp8]).into();
+        let error = Remote::parse("test", text, &other).unwrap_err();
+        assert!(
+            error.to_string().contains("we have VP8, the peer has H264"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -365,7 +387,7 @@ mod tests {
                 .unwrap();
         assert_eq!(remote.rtp, Some("192.0.2.1:4000".parse().unwrap()));
         assert_eq!(remote.rtcp, Some("192.0.2.1:4001".parse().unwrap()));
-        assert_eq!(remote.formats.len(), 3);
+        assert_eq!(remote.formats.payload_types(), [0, 8, 101]);
         assert!(!remote.mux && remote.cryptos.is_empty() && remote.ice.is_none());
         assert_eq!(remote.direction, Direction::SendRecv);
     }
@@ -446,7 +468,7 @@ mod tests {
         #[test]
         fn nothing_that_is_written_makes_it_panic(text in ".{0,400}") {
             let _ = parse(&text);
-            let _ = Remote::parse("test", &text, &[]);
+            let _ = Remote::parse("test", &text, &video::formats(&VideoCodec::ALL).into());
         }
 
         #[test]
