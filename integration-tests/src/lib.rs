@@ -4,6 +4,7 @@ pub mod asterisk;
 pub mod baresip;
 pub mod certificates;
 pub mod dialogs;
+pub mod film;
 pub mod folder;
 pub mod internet;
 pub mod lab;

@@ -4,6 +4,7 @@
 use serde_json::Value;
 use siprtc_integration_tests::asterisk::Asterisk;
 use siprtc_integration_tests::baresip::{Baresip, Mode};
+use siprtc_integration_tests::film;
 use siprtc_integration_tests::lab::{Lab, Phone};
 use siprtc_integration_tests::netns::Namespace;
 use siprtc_integration_tests::program::{Outcome, SOON, Siprtc};
@@ -266,6 +267,48 @@ fn digits_go_to_asterisk_and_back_over_plain_rtp_and_webrtc() {
             .filter_map(|line| line["digit"].as_str());
         assert_eq!(back.collect::<String>(), digits);
     }
+}
+
+/// Calls the echo with films of several codecs, and sees them come back; what was recorded is decoded by ffmpeg.
+fn sees_itself(user: &'static str, films: &[(&str, &str, &str)]) {
+    let world = World::new(&format!("video-{user}"));
+    let calls: Vec<(Siprtc, String, PathBuf, PathBuf)> = (films.iter())
+        .map(|(codec, encoder, ending)| {
+            let shown = world.lab.folder.join(format!("{codec}-shown.{ending}"));
+            let seen = world.lab.folder.join(format!("{codec}-seen.{ending}"));
+            film::shoot(&shown, encoder, 4);
+            let [show, record] = [&shown, &seen].map(|path| path.to_str().expect("text").to_owned());
+            let arguments = ["--show", &show, "--record-video", &record, "--tone", "440"];
+            let call = world.dial(&Phone::of(user).at(OURS), "600", &arguments);
+            (call, (*codec).to_owned(), shown, seen)
+        })
+        .collect();
+    for (call, codec, shown, seen) in calls {
+        let outcome = call.finish(CALL);
+        outcome.exits_with(0);
+        let agreed = outcome.event("negotiated_video");
+        assert_eq!(agreed["codec"], codec, "{agreed:#}");
+        outcome.event("first_frame");
+        // The first ones may go before the echo is there.
+        film::assert_seen(&shown, &seen, 3 * film::RATE);
+    }
+    world.asterisk.is_idle(SOON);
+}
+
+#[test]
+fn plain_video_comes_back_from_asterisk_as_it_was_shown() {
+    let films = [
+        ("VP8", "libvpx", "ivf"),
+        ("H264", "libx264", "h264"),
+        ("VP9", "libvpx-vp9", "ivf"),
+    ];
+    sees_itself("eyes", &films);
+}
+
+#[test]
+fn webrtc_video_comes_back_from_asterisk_as_it_was_shown() {
+    let films = [("VP8", "libvpx", "ivf"), ("H264", "libx264", "h264")];
+    sees_itself("webeyes", &films);
 }
 
 /// Each holds its echo and takes it up again.

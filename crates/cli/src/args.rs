@@ -2,7 +2,7 @@
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use siprtc::gateway::MediaPlan;
-use siprtc::media_session::{Sink, Source};
+use siprtc::media_session::{Sink, Source, VideoPlan, VideoSink, VideoSource};
 use siprtc::{Config, Layers};
 use siprtc_core::Result;
 use siprtc_core::media::Direction;
@@ -69,6 +69,15 @@ pub(crate) struct MediaArgs {
     /// Where to record what is heard, as WAV
     #[arg(long, value_name = "WAV")]
     pub(crate) record: Option<PathBuf>,
+    /// A video to show: IVF with VP8 or VP9, or an H.264 byte stream of 30 pictures a second
+    #[arg(long, value_name = "FILE")]
+    show: Option<PathBuf>,
+    /// Begin the video anew when it is over
+    #[arg(long, requires = "show")]
+    repeat_show: bool,
+    /// Where to record what is seen: IVF for VP8 and VP9, a byte stream for H.264
+    #[arg(long, value_name = "FILE")]
+    record_video: Option<PathBuf>,
 }
 
 impl MediaArgs {
@@ -92,12 +101,39 @@ impl MediaArgs {
             source,
             sink,
             direction: Direction::SendRecv,
+            video: self.video(),
         }
+    }
+
+    fn video(&self) -> Option<VideoPlan> {
+        if self.show.is_none() && self.record_video.is_none() {
+            return None;
+        }
+        let (source, direction) = match self.show.clone() {
+            Some(path) => {
+                let repeat = self.repeat_show;
+                (VideoSource::File { path, repeat }, Direction::SendRecv)
+            }
+            None => (VideoSource::None, Direction::RecvOnly),
+        };
+        let sink = match self.record_video.clone() {
+            Some(path) => VideoSink::File { path },
+            None => VideoSink::Null,
+        };
+        Some(VideoPlan {
+            direction,
+            ..VideoPlan::new(source, sink)
+        })
     }
 
     /// Whether the call is over when the file is.
     pub(crate) fn ends(&self) -> bool {
         self.play.is_some() && !self.repeat
+    }
+
+    /// Whether the call is over when the video is: nothing else says when.
+    pub(crate) fn ends_with_video(&self) -> bool {
+        self.play.is_none() && self.show.is_some() && !self.repeat_show
     }
 }
 

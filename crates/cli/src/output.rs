@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use siprtc::CallReport;
 use siprtc::gateway::{CallEventKind, Ending, Side};
-use siprtc::media_session::SessionStats;
+use siprtc::media_session::{SessionStats, VideoStats};
 use siprtc_core::Error;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -189,6 +189,20 @@ fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
                 json!({ "codec": codec, "direction": audio.direction.to_string() }),
             )
         }
+        CallEventKind::NegotiatedVideo(Some(video)) => {
+            let codec = video.codec.to_string();
+            (
+                "negotiated_video",
+                codec.clone(),
+                json!({ "codec": codec, "direction": video.direction.to_string() }),
+            )
+        }
+        CallEventKind::NegotiatedVideo(None) => (
+            "negotiated_video",
+            "no more video".to_owned(),
+            json!({ "codec": null }),
+        ),
+        CallEventKind::FirstFrame => ("first_frame", "the peer's video is here".to_owned(), json!({})),
         CallEventKind::Progress { status, early_media } => (
             "progress",
             format!("ringing ({status})"),
@@ -215,6 +229,7 @@ fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
             json!({ "sentence": error.to_string() }),
         ),
         CallEventKind::SourceEnded => ("source_ended", "played to the end".to_owned(), json!({})),
+        CallEventKind::VideoSourceEnded => ("video_ended", "shown to the end".to_owned(), json!({})),
         CallEventKind::SourceFailed(error) => (
             "source_failed",
             error.to_string(),
@@ -261,6 +276,25 @@ fn stats_json(stats: &SessionStats) -> Value {
         "mos": stats.mos,
         "r_factor": stats.r_factor,
         "recorded_s": stats.recorded.as_secs_f64(),
+        "video": stats.video.as_ref().map(video_json),
+    })
+}
+
+fn video_json(video: &VideoStats) -> Value {
+    json!({
+        "codec": video.codec.map(|codec| codec.to_string()),
+        "packets_sent": video.transport.packets_sent,
+        "packets_received": video.transport.packets_received,
+        "packets_lost": video.packets_lost,
+        "packets_recovered": video.packets_recovered,
+        "packets_resent": video.packets_resent,
+        "frames_sent": video.frames_sent,
+        "frames_received": video.frames_received,
+        "frames_dropped": video.frames_dropped,
+        "key_frames_received": video.key_frames_received,
+        "key_frames_wanted": video.key_frames_wanted,
+        "key_frames_asked": video.key_frames_asked,
+        "unsent": video.unsent,
     })
 }
 

@@ -6,12 +6,12 @@ use crate::messages::{MediaPlan, Trickle};
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use siprtc_core::ice::PairEnd;
-use siprtc_core::media::{Codec, Dialect, Direction, MediaEngine, NegotiatedAudio, SdpKind};
+use siprtc_core::media::{Codec, Dialect, Direction, MediaEngine, NegotiatedVideo, SdpKind};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::MeasureInvite;
 use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
 use siprtc_sdp_translator::{
-    AnswerToSip, AnswerToWebrtc, Answerer, Negotiate, SdpTranslator, SipForm, ToSip, ToWebrtc,
+    AnswerToSip, AnswerToWebrtc, Answerer, Negotiate, Negotiated, SdpTranslator, SipForm, ToSip, ToWebrtc,
     Trickle as SdpTrickle, check_answer, check_classic_answer, check_classic_offer, needs,
     says_end_of_candidates, says_trickle,
 };
@@ -30,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) held: bool,
     /// While it is held its source is sent on.
     pub(crate) plays_on: bool,
+    /// What is agreed on about video.
+    pub(crate) video: Option<NegotiatedVideo>,
     /// Our end of the pair that carries the media.
     pub(crate) local: Option<PairEnd>,
     pub(crate) timer: Option<SpawnHandle>,
@@ -54,6 +56,7 @@ impl Entry {
             heard: None,
             held: false,
             plays_on: false,
+            video: None,
             local: None,
             timer: None,
             span,
@@ -70,17 +73,22 @@ impl Entry {
 }
 
 /// What is sent of what was agreed: nothing by one who holds the call quietly, which "sendonly" allows.
-fn begin(audio: NegotiatedAudio, quiet: bool) -> Begin {
-    let direction = Direction::from_parts(audio.direction.sends() && !quiet, audio.direction.receives());
-    Begin {
-        audio: NegotiatedAudio { direction, ..audio },
+fn begin(agreed: Negotiated, quiet: bool) -> Begin {
+    let narrowed = |agreed: &mut Direction| {
+        *agreed = Direction::from_parts(agreed.sends() && !quiet, agreed.receives());
+    };
+    let Negotiated { mut audio, mut video } = agreed;
+    narrowed(&mut audio.direction);
+    if let Some(video) = &mut video {
+        narrowed(&mut video.direction);
     }
+    Begin { audio, video }
 }
 
 /// What a step brings back.
 pub(crate) struct Done {
     pub(crate) step: Step,
-    pub(crate) audio: Option<NegotiatedAudio>,
+    pub(crate) agreed: Option<Negotiated>,
     /// The offer that came in is for the classic engine.
     pub(crate) is_classic: bool,
 }
@@ -89,7 +97,7 @@ impl From<Step> for Done {
     fn from(step: Step) -> Self {
         Done {
             step,
-            audio: None,
+            agreed: None,
             is_classic: false,
         }
     }
@@ -242,7 +250,7 @@ pub(crate) async fn make_answer(
         }
         Dialect::WebRtc => answer_for_wire(&translator, &offer, sdp, policy).await?,
     };
-    let audio = ask(
+    let agreed = ask(
         &translator,
         Negotiate {
             local: wire.clone(),
@@ -251,10 +259,10 @@ pub(crate) async fn make_answer(
         },
     )
     .await?;
-    ask(&session, begin(audio, quiet)).await?;
+    ask(&session, begin(agreed, quiet)).await?;
     Ok(Done {
         step: Step::AnswerMade(wire),
-        audio: Some(audio),
+        agreed: Some(agreed),
         is_classic: false,
     })
 }
@@ -307,7 +315,7 @@ pub(crate) async fn apply_answer(
         }
     };
     // Before setRemoteDescription: an answer without audio in common must not leave a half-set peer behind.
-    let audio = ask(
+    let agreed = ask(
         &translator,
         Negotiate {
             local: offer,
@@ -324,10 +332,10 @@ pub(crate) async fn apply_answer(
         },
     )
     .await?;
-    ask(&session, begin(audio, quiet)).await?;
+    ask(&session, begin(agreed, quiet)).await?;
     Ok(Done {
         step: Step::AnswerApplied,
-        audio: Some(audio),
+        agreed: Some(agreed),
         is_classic: false,
     })
 }

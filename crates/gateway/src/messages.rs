@@ -3,11 +3,11 @@
 use crate::machine;
 use actix::prelude::*;
 use siprtc_core::ice::{CandidatePair, IceState};
-use siprtc_core::media::{Codec, Direction, MediaEngine, NegotiatedAudio};
+use siprtc_core::media::{Codec, Direction, MediaEngine, NegotiatedAudio, NegotiatedVideo, VideoCodec};
 use siprtc_core::sip::{DigestAlgorithm, DigestSecret, NameAddr, SipUri, TimerConfig, Uri};
 use siprtc_core::{CallId, Error};
 use siprtc_dialog_manager::{SessionTimer, Side};
-use siprtc_media_session::{Carriage, PartedBy, SessionStats, Sink, Source};
+use siprtc_media_session::{Carriage, PartedBy, SessionStats, Sink, Source, VideoPlan};
 use siprtc_nat_agent::{NatConfig, NatEvent};
 use siprtc_registrar_client::{Backoff, RegistrationEvent};
 use std::sync::Arc;
@@ -96,6 +96,8 @@ pub struct GatewayConfig {
     pub runtime: tokio::runtime::Handle,
     /// Codecs to offer and to accept, best first.
     pub codecs: Vec<Codec>,
+    /// Of video, for a plan that names none.
+    pub video_codecs: Vec<VideoCodec>,
     /// Packet time in milliseconds.
     pub ptime: u32,
     /// Interfaces, servers and budgets.
@@ -138,6 +140,8 @@ pub struct MediaPlan {
     pub sink: Sink,
     /// Which way audio shall flow, from our side.
     pub direction: Direction,
+    /// Video beside it. `None`: none is offered, and the peer's is declined.
+    pub video: Option<VideoPlan>,
 }
 
 impl Default for MediaPlan {
@@ -147,6 +151,7 @@ impl Default for MediaPlan {
             source: Source::Silence,
             sink: Sink::Null,
             direction: Direction::SendRecv,
+            video: None,
         }
     }
 }
@@ -297,6 +302,8 @@ pub enum CallEventKind {
     Ended(Ending),
     /// A call that nobody answered is over.
     Failed(Ending),
+    /// The first whole frame of the peer's video came.
+    FirstFrame,
     /// The first packet came (`inbound`) or went.
     FirstPacket {
         /// Came.
@@ -323,6 +330,8 @@ pub enum CallEventKind {
     },
     /// Both sides agreed on this audio.
     Negotiated(NegotiatedAudio),
+    /// And on this video; told when it changes. `None`: there is none any more.
+    NegotiatedVideo(Option<NegotiatedVideo>),
     /// The bridge to another call is gone; this call goes on, unless the bridge was made to hang it up.
     Parted(PartedBy),
     /// It rings there, or early media comes.
@@ -352,4 +361,6 @@ pub enum CallEventKind {
     SourceEnded,
     /// The source failed; silence is sent.
     SourceFailed(Arc<Error>),
+    /// The video played to its end.
+    VideoSourceEnded,
 }

@@ -192,7 +192,7 @@ impl Handler<Begin> for MediaSession {
 
     fn handle(&mut self, message: Begin, ctx: &mut Self::Context) -> Self::Result {
         self.ask(ctx, Request::Begin, move |work| {
-            Box::pin(work.begin(message.audio))
+            Box::pin(work.begin(message.audio, message.video))
         })
     }
 }

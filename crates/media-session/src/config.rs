@@ -1,5 +1,6 @@
 //! What a session begins with: the engine, the network, and where audio comes from and goes to.
 
+use crate::VideoPlan;
 use crate::stage::Chain;
 use siprtc_core::CallId;
 use siprtc_core::ice::IceConfig;
@@ -28,6 +29,8 @@ pub struct SessionConfig {
     pub direction: Direction,
     /// Packet time in milliseconds, until a negotiation says otherwise.
     pub ptime: u32,
+    /// Video beside the audio; `None` declines what the peer offers of it.
+    pub video: Option<VideoPlan>,
     /// What the peer answered to another engine's offer, see [`PeerConfig`](siprtc_core::media::PeerConfig).
     pub heard: Option<String>,
 }

@@ -32,6 +32,7 @@ mod source;
 mod stage;
 mod stats;
 mod tracks;
+mod video;
 #[cfg(feature = "voice-processing")]
 mod voice;
 mod wav;
@@ -51,5 +52,6 @@ pub use messages::{
 pub use mixer::{LegId, LegStats, Mixer, MixerConfig};
 pub use recording::Sides;
 pub use stage::{Chain, Gain, GainControl, Level, LevelMeter, SilenceDetector, Stage, StageSwitch};
+pub use video::{FrameSink, FrameSource, VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats};
 #[cfg(feature = "voice-processing")]
 pub use voice::{MicrophoneStage, SpeakerStage, VoiceProcessing};

@@ -1,9 +1,11 @@
 //! What a session is told, and what it tells.
 
-use crate::{BridgeEnd, Carriage, PartedBy, Seat, Sides};
+use crate::{BridgeEnd, Carriage, PartedBy, Seat, Sides, VideoStats};
 use actix::Message;
 use siprtc_core::ice::{Candidate, CandidatePair};
-use siprtc_core::media::{Codec, Direction, MediaEvent, NegotiatedAudio, SdpKind, TransportStats};
+use siprtc_core::media::{
+    Codec, Direction, MediaEvent, NegotiatedAudio, NegotiatedVideo, SdpKind, TransportStats,
+};
 use siprtc_core::{CallId, Error, Result};
 use std::fmt;
 use std::path::PathBuf;
@@ -62,6 +64,8 @@ pub struct AnswerOffer {
 pub struct Begin {
     /// What the m-line agreed on.
     pub audio: NegotiatedAudio,
+    /// And video's; `None`: there is no video, or no more.
+    pub video: Option<NegotiatedVideo>,
 }
 
 /// Sends digits as RFC 4733 events, one after the other; returns once they are queued.
@@ -198,6 +202,8 @@ pub enum SessionEventKind {
         /// How long it sounded.
         duration: Duration,
     },
+    /// The first whole frame of the peer's video was there.
+    FirstFrameReceived,
     /// The first RTP packet arrived.
     FirstPacketReceived,
     /// The first RTP packet was taken by the engine.
@@ -223,11 +229,13 @@ pub enum SessionEventKind {
     },
     /// The WAV file was played to its end; silence follows.
     SourceEnded,
-    /// The source failed in the middle; silence follows.
+    /// The source failed in the middle; silence follows, or no more video.
     SourceFailed {
         /// Why.
         error: Arc<Error>,
     },
+    /// The video file was played to its end, or the application has no more frames.
+    VideoSourceEnded,
 }
 
 /// A session's numbers.
@@ -267,4 +275,6 @@ pub struct SessionStats {
     pub unreadable: u64,
     /// Round-trip time, when known.
     pub round_trip: Option<Duration>,
+    /// Of video, once it began.
+    pub video: Option<VideoStats>,
 }

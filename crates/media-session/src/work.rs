@@ -4,16 +4,19 @@ use crate::config::{SessionConfig, Sink};
 use crate::dtmf;
 use crate::emodel;
 use crate::events::Events;
+use crate::join::VideoNumbers;
 use crate::pump::{Ends, Pumps};
 use crate::queue::PacketQueue;
 use crate::receive::Received;
 use crate::recording::Recording;
 use crate::source::Feed;
+use crate::video::{VideoEnds, VideoPumps, VideoQueue, names_a_file};
 use crate::{BridgeEnd, Processing, Seat, SessionStats, Source};
 use parking_lot::Mutex;
 use siprtc_core::ice::Candidate;
 use siprtc_core::media::{
-    Direction, MediaEventSink, MediaPeer, NegotiatedAudio, PacketSink, PeerConfig, SdpKind, TransportStats,
+    Direction, MediaEventSink, MediaPeer, NegotiatedAudio, NegotiatedVideo, PacketSink, PeerConfig,
+    PeerVideo, SdpKind, TransportStats, VideoPort,
 };
 use siprtc_core::{Error, Fault, Result};
 use std::path::Path;
@@ -38,6 +41,14 @@ pub(crate) struct Work {
     peer: Option<Arc<dyn MediaPeer>>,
     pumps: Option<Pumps>,
     audio: Option<NegotiatedAudio>,
+    video_queue: Arc<VideoQueue>,
+    video_numbers: Arc<VideoNumbers>,
+    video_pumps: Option<VideoPumps>,
+    video: Option<NegotiatedVideo>,
+    /// Which way audio was wanted from the beginning.
+    wanted: Direction,
+    /// Hold was asked for: nothing is wanted of the peer.
+    is_held: bool,
     /// A bridge to another session, and whether our audio has entered it.
     joined: Option<(BridgeEnd, bool)>,
     seat: Option<Arc<Seat>>,
@@ -51,6 +62,7 @@ impl Work {
     pub(crate) fn new(config: SessionConfig, events: Arc<Events>) -> Self {
         let queue = Arc::new(PacketQueue::new(Arc::clone(&events)));
         Work {
+            wanted: config.direction,
             config,
             events,
             queue,
@@ -58,6 +70,11 @@ impl Work {
             peer: None,
             pumps: None,
             audio: None,
+            video_queue: Arc::default(),
+            video_numbers: Arc::new(VideoNumbers::starting_at(rand::random(), rand::random())),
+            video_pumps: None,
+            video: None,
+            is_held: false,
             joined: None,
             seat: None,
             recording: None,
@@ -72,7 +89,7 @@ impl Work {
 
     pub(crate) async fn create_offer(&mut self) -> Result<String> {
         let peer = self.peer(None).await?;
-        step("set direction", peer.set_direction(self.config.direction)).await?;
+        self.direct(&*peer).await?;
         let offer = step("create offer", peer.create_offer()).await?;
         step("set local offer", peer.set_local(SdpKind::Offer, &offer)).await
     }
@@ -95,9 +112,19 @@ impl Work {
 
     async fn answer(&self, peer: &dyn MediaPeer) -> Result<String> {
         // Said before every answer: an engine left alone may answer a hold with "sendrecv" (RFC 3264 section 6.1).
-        step("set direction", peer.set_direction(self.config.direction)).await?;
+        self.direct(peer).await?;
         let answer = step("create answer", peer.create_answer()).await?;
         step("set local answer", peer.set_local(SdpKind::Answer, &answer)).await
+    }
+
+    async fn direct(&self, peer: &dyn MediaPeer) -> Result<()> {
+        step("set direction", peer.set_direction(self.config.direction)).await?;
+        let Some(plan) = &self.config.video else {
+            return Ok(());
+        };
+        let receives = plan.direction.receives() && !self.is_held;
+        let direction = Direction::from_parts(plan.direction.sends(), receives);
+        step("set video", peer.set_video(Some(direction))).await
     }
 
     /// One that the engine refuses does not keep the others out.
@@ -110,7 +137,11 @@ impl Work {
         result
     }
 
-    pub(crate) async fn begin(&mut self, audio: NegotiatedAudio) -> Result<()> {
+    pub(crate) async fn begin(
+        &mut self,
+        audio: NegotiatedAudio,
+        video: Option<NegotiatedVideo>,
+    ) -> Result<()> {
         match &self.pumps {
             Some(pumps) => pumps.change(audio),
             None => {
@@ -127,11 +158,35 @@ impl Work {
             }
         }
         self.audio = Some(audio);
+        self.begin_video(video)?;
         self.connect();
         tracing::info!(
             call_id = %self.events.call, session = %self.events.session,
             codec = %audio.codec, direction = %audio.direction, ptime = audio.ptime, "audio"
         );
+        Ok(())
+    }
+
+    fn begin_video(&mut self, video: Option<NegotiatedVideo>) -> Result<()> {
+        self.video = video;
+        if let Some(pumps) = &self.video_pumps {
+            pumps.change(video);
+        } else if let (Some(video), Some(plan)) = (video, &self.config.video) {
+            let ends = VideoEnds {
+                peer: self.existing_peer()?,
+                plan: plan.clone(),
+                queue: Arc::clone(&self.video_queue),
+                numbers: Arc::clone(&self.video_numbers),
+                events: Arc::clone(&self.events),
+            };
+            self.video_pumps = Some(VideoPumps::start(ends, video));
+        }
+        if let Some(video) = video {
+            tracing::info!(
+                call_id = %self.events.call, session = %self.events.session,
+                codec = %video.codec, direction = %video.direction, "video"
+            );
+        }
         Ok(())
     }
 
@@ -171,6 +226,7 @@ impl Work {
         if let Some(peer) = &self.peer {
             step("set direction", peer.set_direction(direction)).await?;
         }
+        self.is_held = self.wanted.receives() && !direction.receives();
         self.config.direction = direction;
         Ok(())
     }
@@ -213,6 +269,12 @@ impl Work {
             round_trip: transport.round_trip,
             ..SessionStats::default()
         };
+        if let (Some(pumps), Some(peer)) = (&self.video_pumps, &self.peer) {
+            stats.video = Some(crate::VideoStats {
+                transport: peer.video_stats().await.unwrap_or_default(),
+                ..pumps.stats()
+            });
+        }
         if let Some(audio) = self.audio {
             let delay = received.buffer_delay
                 + transport.round_trip.unwrap_or_default() / 2
@@ -232,6 +294,9 @@ impl Work {
             pumps.stop().await;
         }
         let stats = self.snapshot().await;
+        if let Some(pumps) = self.video_pumps.take() {
+            pumps.stop().await;
+        }
         if let Some(peer) = &self.peer
             && !std::mem::replace(&mut self.closed, true)
             && timeout(CLOSE, peer.close()).await.is_err()
@@ -254,17 +319,39 @@ impl Work {
             return Ok(Arc::clone(peer));
         }
         self.check_files().await?;
+        let video = self.check_video().await?;
         let config = PeerConfig {
             ice: self.config.ice.clone(),
             codecs: self.config.codecs.clone(),
             remote_offer: remote_offer.map(str::to_owned),
             heard: self.config.heard.clone(),
             packets: Arc::clone(&self.queue) as Arc<dyn PacketSink>,
+            video,
             events: Arc::clone(&self.events) as Arc<dyn MediaEventSink>,
         };
         let peer = step("create media peer", self.config.engine.create_peer(config)).await?;
         self.peer = Some(Arc::clone(&peer));
         Ok(peer)
+    }
+
+    /// The same for video, and the codecs that its source has.
+    async fn check_video(&self) -> Result<Option<PeerVideo>> {
+        let Some(plan) = self.config.video.clone() else {
+            return Ok(None);
+        };
+        let checked = spawn_blocking(move || {
+            if let Some(path) = names_a_file(&plan.sink) {
+                check_folder(path)?;
+            }
+            plan.usable_codecs()
+        });
+        let codecs = checked.await.map_err(|error| {
+            Error::new(Fault::Backend, "check video files", "the checking thread ended").caused_by(error)
+        })??;
+        Ok(Some(PeerVideo {
+            codecs,
+            port: Arc::clone(&self.video_queue) as Arc<dyn VideoPort>,
+        }))
     }
 
     /// A file that cannot be played, or recorded to, is said before anybody's phone rings.
@@ -301,8 +388,7 @@ fn check_folder(path: &Path) -> Result<()> {
         path.display(),
         folder.display()
     );
-    Err(Error::new(Fault::ConfigInvalid, "record audio", what)
-        .advice("create the folder, and name a file in it"))
+    Err(Error::new(Fault::ConfigInvalid, "record", what).advice("create the folder, and name a file in it"))
 }
 
 async fn step<T>(operation: &'static str, future: impl Future<Output = Result<T>>) -> Result<T> {

@@ -128,12 +128,20 @@ async fn a_packet_that_passes_through_costs_no_allocation() {
             sink: Sink::Null,
             direction: Direction::SendRecv,
             ptime: 20,
+            video: None,
             heard: None,
         };
         let session = MediaSession::new(config, Nobody.start().recipient()).start();
         let sdp = "v=0\r\n".to_owned();
         session.send(AnswerOffer { sdp }).await.unwrap().unwrap();
-        session.send(Begin { audio: agreed }).await.unwrap().unwrap();
+        session
+            .send(Begin {
+                audio: agreed,
+                video: None,
+            })
+            .await
+            .unwrap()
+            .unwrap();
         sessions.push(session);
     }
     let (bridge, [one, other]) = Bridge::between([CallId::fresh(), CallId::fresh()], BridgeConfig::default());

@@ -217,8 +217,18 @@ async fn a_codec_that_changes_in_the_middle_changes_how_packets_go() {
     let bridge = join(&one, &other, BridgeConfig::default()).await;
     sleep(Duration::from_secs(2)).await;
     let renegotiate = async |leg: &Leg, audio: NegotiatedAudio| {
-        leg.peer.session.send(Begin { audio }).await.unwrap().unwrap();
-        leg.own.session.send(Begin { audio }).await.unwrap().unwrap();
+        leg.peer
+            .session
+            .send(Begin { audio, video: None })
+            .await
+            .unwrap()
+            .unwrap();
+        leg.own
+            .session
+            .send(Begin { audio, video: None })
+            .await
+            .unwrap()
+            .unwrap();
     };
     for (leg, audio, carriage) in [
         (&one, audio(Codec::Opus), Carriage::Transcoded),
@@ -237,7 +247,10 @@ async fn a_codec_that_changes_in_the_middle_changes_how_packets_go() {
     other
         .own
         .session
-        .send(Begin { audio: held })
+        .send(Begin {
+            audio: held,
+            video: None,
+        })
         .await
         .unwrap()
         .unwrap();
@@ -248,7 +261,10 @@ async fn a_codec_that_changes_in_the_middle_changes_how_packets_go() {
     other
         .own
         .session
-        .send(Begin { audio: pcmu })
+        .send(Begin {
+            audio: pcmu,
+            video: None,
+        })
         .await
         .unwrap()
         .unwrap();

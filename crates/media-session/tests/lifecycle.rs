@@ -59,6 +59,7 @@ async fn a_session_refuses_what_its_state_does_not_allow() {
         .session
         .send(Begin {
             audio: audio(Codec::Pcmu),
+            video: None,
         })
         .await
         .unwrap();

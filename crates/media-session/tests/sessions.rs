@@ -260,12 +260,21 @@ async fn digits_are_refused_when_the_peer_does_not_take_them_or_we_do_not_send()
         direction: Direction::RecvOnly,
         ..audio(Codec::Pcmu)
     };
-    alice.session.send(Begin { audio: held }).await.unwrap().unwrap();
+    alice
+        .session
+        .send(Begin {
+            audio: held,
+            video: None,
+        })
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(fault("1").await, Fault::ApiMisuse);
     alice
         .session
         .send(Begin {
             audio: audio(Codec::Pcmu),
+            video: None,
         })
         .await
         .unwrap()
@@ -386,7 +395,15 @@ async fn a_peer_that_vanishes_is_told_once_per_silence() {
         direction: Direction::SendOnly,
         ..audio(Codec::Pcmu)
     };
-    alice.session.send(Begin { audio: held }).await.unwrap().unwrap();
+    alice
+        .session
+        .send(Begin {
+            audio: held,
+            video: None,
+        })
+        .await
+        .unwrap()
+        .unwrap();
     let before = silences(&alice);
     sleep(Duration::from_secs(60)).await;
     assert_eq!(silences(&alice), before);
@@ -459,7 +476,10 @@ async fn the_codec_may_change_in_the_middle_of_a_call() {
     for codec in [Codec::Opus, Codec::Pcmu, Codec::G722, Codec::Opus] {
         for end in [&bob, &alice] {
             end.session
-                .send(Begin { audio: audio(codec) })
+                .send(Begin {
+                    audio: audio(codec),
+                    video: None,
+                })
                 .await
                 .unwrap()
                 .unwrap();

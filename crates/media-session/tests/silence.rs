@@ -115,7 +115,10 @@ async fn the_packet_time_changes_in_mid_call() {
             };
             alice
                 .session
-                .send(Begin { audio: changed })
+                .send(Begin {
+                    audio: changed,
+                    video: None,
+                })
                 .await
                 .unwrap()
                 .unwrap();

@@ -1,9 +1,8 @@
 //! The actor: the pure functions behind a mailbox, with the changes in the log.
 
-use crate::{AnswerToSip, AnswerToWebrtc, Negotiate, ToSip, ToWebrtc, Translation};
+use crate::{AnswerToSip, AnswerToWebrtc, Negotiate, Negotiated, ToSip, ToWebrtc, Translation};
 use actix::{Actor, Context, Handler};
 use siprtc_core::Result;
-use siprtc_core::media::NegotiatedAudio;
 
 /// Translates for whoever asks. It keeps nothing between two messages, so that one serves every call and a new one
 /// may take its place at any time.
@@ -63,7 +62,7 @@ impl Handler<AnswerToWebrtc> for SdpTranslator {
 }
 
 impl Handler<Negotiate> for SdpTranslator {
-    type Result = Result<NegotiatedAudio>;
+    type Result = Result<Negotiated>;
 
     fn handle(&mut self, message: Negotiate, _: &mut Self::Context) -> Self::Result {
         let Negotiate {
@@ -71,10 +70,12 @@ impl Handler<Negotiate> for SdpTranslator {
             remote,
             answerer,
         } = message;
-        match answerer {
+        let audio = match answerer {
             Some(answerer) => crate::negotiated_audio_as(&local, &remote, answerer),
             None => crate::negotiated_audio(&local, &remote),
-        }
+        }?;
+        let video = crate::negotiated_video(&local, &remote, answerer)?;
+        Ok(Negotiated { audio, video })
     }
 }
 

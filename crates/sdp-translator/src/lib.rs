@@ -13,6 +13,7 @@ mod hold;
 mod lint;
 mod needs;
 mod negotiate;
+mod negotiate_video;
 mod profile;
 mod repair;
 mod rule;
@@ -26,7 +27,7 @@ mod work;
 
 use actix::Message;
 use siprtc_core::Result;
-use siprtc_core::media::NegotiatedAudio;
+use siprtc_core::media::{NegotiatedAudio, NegotiatedVideo};
 
 pub use actor::SdpTranslator;
 pub use answer::{LocalMedia, LocalSession, LocalTransport, answer};
@@ -42,6 +43,7 @@ pub use hold::says_hold;
 pub use lint::{Check, Finding, MAX_FINDINGS, Severity, lint, lint_answer};
 pub use needs::{Carried, Needs, RtpProfile, needs};
 pub use negotiate::{Answerer, negotiated_audio, negotiated_audio_as};
+pub use negotiate_video::negotiated_video;
 pub use profile::{
     Fact, HashNames, Hold, IceSupport, Keying, MAX_PROFILE, MdnsSupport, PeerProfile, Support,
 };
@@ -135,9 +137,18 @@ pub struct AnswerToWebrtc {
     pub answer: String,
 }
 
-/// [`negotiated_audio`] or [`negotiated_audio_as`] as a message.
+/// What two descriptions agree on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Negotiated {
+    /// Without audio there is no call.
+    pub audio: NegotiatedAudio,
+    /// Video, if both have it.
+    pub video: Option<NegotiatedVideo>,
+}
+
+/// [`negotiated_audio`] or [`negotiated_audio_as`], and [`negotiated_video`], as a message.
 #[derive(Clone, Debug, Message)]
-#[rtype(result = "Result<NegotiatedAudio>")]
+#[rtype(result = "Result<Negotiated>")]
 pub struct Negotiate {
     /// Our description.
     pub local: String,

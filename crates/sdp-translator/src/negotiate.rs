@@ -107,7 +107,12 @@ fn codec_of(encoding: &Encoding<'_>) -> Option<Codec> {
 
 /// Only an offer says `actpass`, and ours always do. Without any role, the shorter list has been narrowed by the
 /// other.
-fn local_is_answer(local: &Sdp<'_>, ours: &Section<'_>, remote: &Sdp<'_>, theirs: &Section<'_>) -> bool {
+pub(crate) fn local_is_answer(
+    local: &Sdp<'_>,
+    ours: &Section<'_>,
+    remote: &Sdp<'_>,
+    theirs: &Section<'_>,
+) -> bool {
     match (local.attribute(ours, "setup"), remote.attribute(theirs, "setup")) {
         (Some("actpass"), _) => false,
         (_, Some("actpass")) => true,
@@ -137,7 +142,12 @@ fn telephone_event(ours: &[Encoding<'_>], theirs: &[Encoding<'_>], codec: Codec)
         .copied()
 }
 
-fn direction(local: &Sdp<'_>, ours: &Section<'_>, remote: &Sdp<'_>, theirs: &Section<'_>) -> Direction {
+pub(crate) fn direction(
+    local: &Sdp<'_>,
+    ours: &Section<'_>,
+    remote: &Sdp<'_>,
+    theirs: &Section<'_>,
+) -> Direction {
     let mut peer = remote.direction(theirs);
     let is_old_hold = remote.connection_address(theirs).is_some_and(is_unspecified)
         && remote.attribute(theirs, "ice-ufrag").is_none();

@@ -8,7 +8,7 @@ mod rtp;
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use siprtc_core::media::Codec;
+use siprtc_core::media::{Codec, VideoCodec};
 use siprtc_core::sip::{ListenerConfig, SipUri, Transport};
 use siprtc_core::{Error, Fault, Result};
 use std::fmt;
@@ -119,6 +119,7 @@ pub struct MediaConfig {
     pub engine: String,
     pub classic: String,
     pub codecs: Vec<String>,
+    pub video_codecs: Vec<String>,
     pub ptime_ms: u32,
     pub rtp: RtpSettings,
 }
@@ -409,6 +410,17 @@ impl MediaConfig {
         }
         Ok(codecs)
     }
+
+    pub(crate) fn video_codecs(&self) -> Result<Vec<VideoCodec>> {
+        let known = || VideoCodec::ALL.map(VideoCodec::as_str).join(", ");
+        let codec = |name: &String| {
+            VideoCodec::from_name(name).ok_or_else(|| {
+                invalid(format!("media.video_codecs: {name:?} is not known"))
+                    .advice(format!("choose from: {}", known()))
+            })
+        };
+        self.video_codecs.iter().map(codec).collect()
+    }
 }
 
 #[cfg(test)]
@@ -420,6 +432,7 @@ mod tests {
         let config = Config::defaults().unwrap();
         assert_eq!(config.sip.stack, crate::registry::DEFAULT_SIP_STACK);
         assert_eq!(config.media.codecs().unwrap()[0], Codec::Opus);
+        assert_eq!(config.media.video_codecs().unwrap()[0], VideoCodec::Vp8);
     }
 
     #[test]

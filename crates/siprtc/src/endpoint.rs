@@ -106,6 +106,7 @@ impl Endpoint {
             builtin_ice: config.ice.agent == registry::BUILT_IN,
             runtime: tokio::runtime::Handle::current(),
             codecs: config.media.codecs()?,
+            video_codecs: config.media.video_codecs()?,
             ptime: config.media.ptime_ms,
             contact_now: plan.contact_now(&stack.listeners()),
             nat: plan.nat,

@@ -4,9 +4,8 @@
 
 mod house;
 
-use house::{SOON, home};
+use house::{SOON, endpoint_with as endpoint, home};
 use siprtc::prelude::*;
-use siprtc_home_server::HomeServer;
 use std::time::Duration;
 
 const RTP: &str = "[media]\nengine = \"rtp\"\nclassic = \"\"\n[media.rtp]\nkeying = \"sdes\"\n";
@@ -16,21 +15,6 @@ const WEBRTC: &str = "";
 const LISTEN: Duration = Duration::from_millis(300);
 /// What was under way when the flow changed is over by then.
 const SETTLE: Duration = Duration::from_millis(150);
-
-async fn endpoint(home: &HomeServer, name: &str, media: &str) -> Endpoint {
-    let config = Layers::new()
-        .set("account.uri", format!("sip:{name}@{}", house::REALM))
-        .set("account.password", "secret")
-        .set("account.outbound", home.sip_uri().to_string())
-        .text("[sip]\nlisten = [\"udp:127.0.0.1:0\", \"tcp:127.0.0.1:0\"]")
-        .text("[ice]\nloopback = true\ninterfaces = [\"127.0.0.1\"]")
-        .text(media)
-        .load()
-        .unwrap();
-    let endpoint = Endpoint::start(&config).await.unwrap();
-    endpoint.registered(Duration::from_secs(10)).await.unwrap();
-    endpoint
-}
 
 fn tone() -> MediaPlan {
     MediaPlan {

@@ -82,6 +82,7 @@ async fn one(
             .duration
             .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))),
         at_source_end: false,
+        at_video_end: false,
         dtmf: None,
     };
     let (report, exit) = talk::live(call, "answer", plan, control, output).await?;

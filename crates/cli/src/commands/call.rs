@@ -39,6 +39,7 @@ async fn call(endpoint: &Endpoint, config: &Config, args: &CallArgs, output: &Ou
             .duration
             .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))),
         at_source_end: args.media.ends(),
+        at_video_end: args.media.ends_with_video(),
         dtmf: args.dtmf.clone(),
     };
     let (report, exit) = talk::live(call, "call", plan, &mut Control::new(args.control), output).await?;

@@ -115,6 +115,7 @@ async fn talk(alice: &Endpoint, mut bob: Endpoint, files: &Files, output: &Outpu
         },
         sink: Sink::Null,
         direction: Direction::SendRecv,
+        video: None,
     };
     let records = MediaPlan {
         source: Source::Silence,
@@ -122,6 +123,7 @@ async fn talk(alice: &Endpoint, mut bob: Endpoint, files: &Files, output: &Outpu
             path: files.heard.clone(),
         },
         direction: Direction::SendRecv,
+        video: None,
     };
     let answering = async {
         let incoming = bob
@@ -138,6 +140,7 @@ async fn talk(alice: &Endpoint, mut bob: Endpoint, files: &Files, output: &Outpu
             "Alice",
             Plan {
                 at_source_end: true,
+                at_video_end: false,
                 ..Plan::default()
             },
             &mut Control::new(false),

@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) duration: Option<Duration>,
     /// When the file is played.
     pub(crate) at_source_end: bool,
+    /// The same of its video.
+    pub(crate) at_video_end: bool,
     /// Digits to send once confirmed.
     pub(crate) dtmf: Option<String>,
 }
@@ -53,6 +55,9 @@ pub(crate) async fn live(
                         }
                     }
                     CallEventKind::SourceEnded if plan.at_source_end && plan.duration.is_none() => {
+                        hangup_at = Some(Instant::now() + TAIL);
+                    }
+                    CallEventKind::VideoSourceEnded if plan.at_video_end && plan.duration.is_none() => {
                         hangup_at = Some(Instant::now() + TAIL);
                     }
                     CallEventKind::SinkFailed(_) => recording_failed = true,

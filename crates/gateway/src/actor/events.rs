@@ -92,7 +92,9 @@ impl Handler<SessionEvent> for Gateway {
             }
             SessionEventKind::FirstPacketSent => CallEventKind::FirstPacket { inbound: false },
             SessionEventKind::FirstPacketReceived => CallEventKind::FirstPacket { inbound: true },
+            SessionEventKind::FirstFrameReceived => CallEventKind::FirstFrame,
             SessionEventKind::SourceEnded => CallEventKind::SourceEnded,
+            SessionEventKind::VideoSourceEnded => CallEventKind::VideoSourceEnded,
             SessionEventKind::Dtmf { digit, duration } => CallEventKind::Dtmf { digit, duration },
             SessionEventKind::SinkFailed { error } => CallEventKind::SinkFailed(error),
             SessionEventKind::SourceFailed { error } => CallEventKind::SourceFailed(error),

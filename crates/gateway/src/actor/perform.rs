@@ -321,9 +321,15 @@ impl Gateway {
         if let (Ok(Done { is_classic: true, .. }), Some(entry)) = (&result, self.calls.get_mut(&id)) {
             entry.is_classic = true;
         }
-        let audio = result.as_ref().ok().and_then(|done| done.audio);
-        if let Some(audio) = audio.filter(|_| self.awaits(id, epoch)) {
-            self.tell(id, CallEventKind::Negotiated(audio));
+        let agreed = result.as_ref().ok().and_then(|done| done.agreed);
+        if let Some(agreed) = agreed.filter(|_| self.awaits(id, epoch)) {
+            self.tell(id, CallEventKind::Negotiated(agreed.audio));
+            let entry = self.calls.get_mut(&id);
+            let video = entry.filter(|entry| entry.video != agreed.video);
+            if let Some(entry) = video {
+                entry.video = agreed.video;
+                self.tell(id, CallEventKind::NegotiatedVideo(agreed.video));
+            }
         }
         self.input(ctx, id, Input::Step(epoch, result.map(|done| done.step)));
     }
@@ -362,6 +368,11 @@ impl Gateway {
                 sink: entry.media.sink.clone(),
                 direction: entry.direction(),
                 ptime: config.ptime,
+                video: entry
+                    .media
+                    .video
+                    .clone()
+                    .map(|plan| plan.or_codecs(&config.video_codecs)),
                 heard: entry.heard.clone(),
             },
             ctx.address().recipient(),

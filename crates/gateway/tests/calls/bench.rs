@@ -135,6 +135,7 @@ impl Phone {
             builtin_ice: false,
             runtime: tokio::runtime::Handle::current(),
             codecs,
+            video_codecs: Vec::new(),
             ptime: 20,
             nat: NatConfig {
                 interfaces: InterfaceFilter {

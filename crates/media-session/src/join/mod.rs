@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod tests;
+mod video;
 mod way;
 
 use crate::bridge::passes;
@@ -17,6 +18,7 @@ use siprtc_core::{CallId, Error, Fault, Result};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::watch;
+pub(crate) use video::{Outlook, VideoNumbers, VideoWay};
 pub(crate) use way::{Kept, Outlet, Way};
 
 /// What becomes of the other leg when one ends.
@@ -106,6 +108,8 @@ impl Bridge {
             config,
             state: Mutex::default(),
             ways: Default::default(),
+            video: Default::default(),
+            video_ways: Default::default(),
             together: watch::Sender::new(false),
             said: Default::default(),
         });
@@ -175,6 +179,9 @@ struct Shared {
     state: Mutex<State>,
     /// From each side to the other.
     ways: [Arc<Way>; 2],
+    /// What the two show, if anything, and how it goes across.
+    video: Mutex<[Option<Outlook>; 2]>,
+    video_ways: [Arc<VideoWay>; 2],
     /// Both have joined, and none has left. Told anew, too, when somebody begins to record.
     together: watch::Sender<bool>,
     /// Who records what each side is sent.
@@ -269,6 +276,19 @@ impl Bond {
         self.shared.plan(&mut state);
     }
 
+    /// What was negotiated of this side's video: it goes across while both have the same codec.
+    pub(crate) fn show(&self, outlook: Option<Outlook>) {
+        if !self.is_over() {
+            self.shared.show(self.side, outlook);
+        }
+    }
+
+    /// The ways of video: from this side's peer, and to it.
+    pub(crate) fn video_ways(&self) -> (Arc<VideoWay>, Arc<VideoWay>) {
+        let way = |side: usize| Arc::clone(&self.shared.video_ways[side]);
+        (way(self.side), way(self.other()))
+    }
+
     /// The source of this side lends its stream.
     pub(crate) fn lend(&self, outlet: Outlet) {
         let mut state = self.shared.state.lock();
@@ -314,6 +334,9 @@ impl Bond {
         let sides = std::mem::take(&mut state.sides);
         drop(state);
         self.shared.said.iter().for_each(|said| *said.lock() = None);
+        for side in [0, 1] {
+            self.shared.show(side, None);
+        }
         self.shared.together.send_replace(false);
         let hang_up = by == PartedBy::OtherEnded && self.shared.config.on_end == OnEnd::HangUp;
         for (index, side) in sides.into_iter().enumerate() {
@@ -326,6 +349,30 @@ impl Bond {
 }
 
 impl Shared {
+    fn show(&self, side: usize, outlook: Option<Outlook>) {
+        let mut video = self.video.lock();
+        let is_same = match (&video[side], &outlook) {
+            (Some(old), Some(new)) => old.video == new.video,
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        if is_same {
+            return;
+        }
+        video[side] = outlook;
+        for (from, to) in [(0, 1), (1, 0)] {
+            self.video_ways[from].close();
+            if let (Some(source), Some(target)) = (&video[from], &video[to]) {
+                match source.passes_to(target) {
+                    true => self.video_ways[from].open(source.clone(), target.clone()),
+                    false => tracing::info!(
+                        from = %self.calls[from], to = %self.calls[to], shown = %source.video.codec, wanted = %target.video.codec,
+                        "video does not go across: the two have no codec in common, or do not want it"
+                    ),
+                }
+            }
+        }
+    }
+
     /// Opens the ways that can be open, and tells when both are.
     fn plan(&self, state: &mut State) {
         let [Some(first), Some(second)] = &state.sides else {

@@ -1,7 +1,9 @@
 //! Bridges, conferences and recordings of a session.
 
 use super::Work;
+use crate::join::Outlook;
 use crate::recording::Recording;
+use crate::video::Relays;
 use crate::{BridgeEnd, Seat, Sides};
 use siprtc_core::{Error, Fault, Result};
 use std::path::PathBuf;
@@ -35,6 +37,7 @@ impl Work {
         let (end, _) = joined.ok_or_else(|| misuse("part a bridge", "the call is not joined to another"))?;
         end.part();
         self.queue.set_way(None);
+        self.video_queue.relay(Relays::default());
         if let Some(pumps) = &self.pumps {
             pumps.connect(|settings| settings.bond = None);
         }
@@ -99,6 +102,17 @@ impl Work {
             if !own.is_over() {
                 own.record(said.clone());
                 self.queue.set_way(Some(own.way()));
+                let (onward, inward) = own.video_ways();
+                self.video_queue.relay(Relays {
+                    onward: Some(onward),
+                    inward: Some(inward),
+                });
+                let outlook = self.peer.clone().zip(self.video).map(|(peer, video)| Outlook {
+                    peer,
+                    video,
+                    numbers: Arc::clone(&self.video_numbers),
+                });
+                own.show(outlook);
                 bond = Some(own.clone());
             }
         }
@@ -120,6 +134,7 @@ impl Work {
     /// The session closes: the other leg of a bridge hears of it, the seat is free, the recording is complete.
     pub(super) async fn disconnect(&mut self) {
         self.queue.set_way(None);
+        self.video_queue.relay(Relays::default());
         self.joined = None;
         if let Some(seat) = self.seat.take() {
             seat.leave();

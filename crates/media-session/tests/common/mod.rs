@@ -64,6 +64,7 @@ impl End {
             sink,
             direction: Direction::SendRecv,
             ptime: 20,
+            video: None,
             heard: None,
         };
         End {
@@ -92,7 +93,11 @@ pub(crate) async fn connect(alice: &End, bob: &End, audio: NegotiatedAudio) {
         .await
         .unwrap()
         .unwrap();
-    bob.session.send(Begin { audio }).await.unwrap().unwrap();
+    bob.session
+        .send(Begin { audio, video: None })
+        .await
+        .unwrap()
+        .unwrap();
     alice
         .session
         .send(AcceptAnswer {
@@ -102,7 +107,12 @@ pub(crate) async fn connect(alice: &End, bob: &End, audio: NegotiatedAudio) {
         .await
         .unwrap()
         .unwrap();
-    alice.session.send(Begin { audio }).await.unwrap().unwrap();
+    alice
+        .session
+        .send(Begin { audio, video: None })
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 pub(crate) fn audio(codec: Codec) -> NegotiatedAudio {

@@ -23,58 +23,33 @@ pub(crate) async fn home() -> HomeServer {
 }
 
 pub(crate) fn config(home: &HomeServer, name: &str) -> Config {
+    config_with(home, name, "")
+}
+
+/// With more configuration as text: `[media]`, say.
+fn config_with(home: &HomeServer, name: &str, more: &str) -> Config {
     Layers::new()
         .set("account.uri", format!("sip:{name}@{REALM}"))
         .set("account.password", "secret")
         .set("account.outbound", home.sip_uri().to_string())
         .text("[sip]\nlisten = [\"udp:127.0.0.1:0\", \"tcp:127.0.0.1:0\"]")
         .text("[ice]\nloopback = true\ninterfaces = [\"127.0.0.1\"]")
+        .text(more)
         .load()
         .unwrap()
 }
 
-pub(crate) async fn endpoint(home: &HomeServer, name: &str) -> Endpoint {
-    let endpoint = Endpoint::start(&config(home, name)).await.unwrap();
+/// A registered endpoint with `[media]` as in `media`.
+pub(crate) async fn endpoint_with(home: &HomeServer, name: &str, media: &str) -> Endpoint {
+    registered(&config_with(home, name, media)).await
+}
+
+async fn registered(config: &Config) -> Endpoint {
+    let endpoint = Endpoint::start(config).await.unwrap();
     endpoint.registered(Duration::from_secs(10)).await.unwrap();
     endpoint
 }
 
-pub(crate) fn contacts(home: &HomeServer, user: &str) -> Vec<SipUri> {
-    let all = home.registrations().into_iter();
-    all.filter(|registration| registration.user == user)
-        .map(|registration| registration.contact)
-        .collect()
-}
-
-pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(SOON, waiting)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"));
-}
-
-/// `caller` calls `user`, who is `callee`; who answered hangs up. Gives what passed at the caller's.
-pub(crate) async fn talk(caller: &Endpoint, user: &str, callee: &mut Endpoint) -> CallReport {
-    let mut call = caller.dial(user, MediaPlan::default()).await.unwrap();
-    let ringing = tokio::time::timeout(SOON, callee.incoming())
-        .await
-        .expect("it rings")
-        .unwrap();
-    let mut answered = ringing.answer(MediaPlan::default()).await.unwrap();
-    call.confirmed().await.unwrap();
-    answered.confirmed().await.unwrap();
-    answered.hangup().await.unwrap();
-    let report = tokio::time::timeout(SOON, call.finished())
-        .await
-        .expect("it ends")
-        .unwrap();
-    assert_eq!(
-        (report.ending.cause, report.ending.by),
-        (Cause::Bye, Side::Remote)
-    );
-    report
+pub(crate) async fn endpoint(home: &HomeServer, name: &str) -> Endpoint {
+    registered(&config(home, name)).await
 }

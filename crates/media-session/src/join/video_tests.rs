@@ -1,0 +1,184 @@
+use super::*;
+use async_trait::async_trait;
+use bytes::Bytes;
+use siprtc_core::ice::CandidatePair;
+use siprtc_core::media::{Direction, FeedbackKinds, SdpKind, TransportStats, VideoCodec};
+use siprtc_core::{Error, Fault, Result};
+use std::time::Duration;
+
+/// A peer that remembers what it was given.
+#[derive(Default)]
+struct Fake {
+    sent: Mutex<Vec<RtpPacket>>,
+    told: Mutex<Vec<Feedback>>,
+}
+
+fn no<T>() -> Result<T> {
+    Err(Error::new(
+        Fault::Unsupported,
+        "test",
+        "nothing is negotiated here",
+    ))
+}
+
+#[async_trait]
+impl MediaPeer for Fake {
+    async fn create_offer(&self) -> Result<String> {
+        no()
+    }
+    async fn create_answer(&self) -> Result<String> {
+        no()
+    }
+    async fn set_local(&self, _: SdpKind, _: &str) -> Result<String> {
+        no()
+    }
+    async fn set_remote(&self, _: SdpKind, _: &str) -> Result<()> {
+        no()
+    }
+    async fn set_direction(&self, _: Direction) -> Result<()> {
+        no()
+    }
+    async fn send(&self, _: RtpPacket) -> Result<()> {
+        no()
+    }
+    fn send_video(&self, packet: RtpPacket) -> Result<()> {
+        self.sent.lock().push(packet);
+        Ok(())
+    }
+    fn send_feedback(&self, feedback: Feedback) -> Result<()> {
+        self.told.lock().push(feedback);
+        Ok(())
+    }
+    async fn stats(&self) -> TransportStats {
+        TransportStats::default()
+    }
+    async fn selected_pair(&self) -> Option<CandidatePair> {
+        None
+    }
+    async fn close(&self) {}
+}
+
+fn side(payload_type: u8, sequence: u16) -> (Arc<Fake>, Outlook) {
+    let fake = Arc::new(Fake::default());
+    let outlook = Outlook {
+        peer: fake.clone(),
+        video: NegotiatedVideo {
+            codec: VideoCodec::Vp8,
+            payload_type,
+            fragments: true,
+            direction: Direction::SendRecv,
+            feedback: FeedbackKinds::OURS,
+        },
+        numbers: Arc::new(VideoNumbers::starting_at(sequence, 70_000)),
+    };
+    (fake, outlook)
+}
+
+fn packet(ssrc: u32, sequence: u16, timestamp: u32) -> RtpPacket {
+    RtpPacket {
+        payload_type: 96,
+        marker: sequence.is_multiple_of(2),
+        sequence,
+        timestamp,
+        ssrc,
+        payload: Bytes::copy_from_slice(&sequence.to_be_bytes()),
+    }
+}
+
+fn numbers(fake: &Fake) -> Vec<(u16, u32)> {
+    let sent = std::mem::take(&mut *fake.sent.lock());
+    sent.iter()
+        .map(|packet| (packet.sequence, packet.timestamp))
+        .collect()
+}
+
+#[test]
+fn packets_go_on_in_the_stream_of_the_other_side_whatever_their_source() {
+    let (sender, from) = side(96, 0);
+    let (viewer, to) = side(120, 65_534);
+    let stream = to.numbers.clone();
+    let way = VideoWay::default();
+    way.forward(packet(1, 500, 9_000));
+    assert!(numbers(&viewer).is_empty(), "the way is closed");
+    way.open(from, to);
+    assert_eq!(*sender.told.lock(), [Feedback::KeyFrame]);
+    assert!(stream.is_lent());
+    // One is lost before the bridge, and comes late; another source follows, and jumps.
+    for packet in [
+        packet(1, 500, 9_000),
+        packet(1, 502, 9_000),
+        packet(1, 501, 9_000),
+        packet(2, 7, 0),
+        packet(2, 20_007, 90),
+    ] {
+        way.forward(packet);
+    }
+    way.forward(RtpPacket {
+        payload_type: 97,
+        ..packet(2, 20_008, 90)
+    });
+    assert!(viewer.sent.lock().iter().all(|packet| packet.payload_type == 120));
+    let first = 70_000 + STEP;
+    assert_eq!(
+        numbers(&viewer),
+        [
+            (65_534, first),
+            (0, first),
+            (65_535, first),
+            (1, first + STEP),
+            (2, first + 2 * STEP)
+        ]
+    );
+    way.close();
+    assert!(!stream.is_lent());
+    // The side's own source goes on behind.
+    let mut shift = None;
+    assert_eq!(stream.take(1_000, &mut shift), (3, first + 3 * STEP));
+    assert_eq!(stream.take(4_000, &mut shift), (4, first + 3 * STEP + 3_000));
+}
+
+#[test]
+fn what_is_missed_comes_from_here_or_from_the_sender() {
+    let now = tokio::time::Instant::now().into_std();
+    let (sender, from) = side(96, 0);
+    let (viewer, to) = side(120, 1_000);
+    let way = VideoWay::default();
+    assert_eq!(way.feedback(now, Feedback::KeyFrame), Err(Feedback::KeyFrame));
+    way.open(from, to);
+    sender.told.lock().clear();
+    for sequence in [500, 501, 503] {
+        way.forward(packet(1, sequence, 9_000));
+    }
+    numbers(&viewer);
+    way.feedback(now, Feedback::Lost(vec![1_001, 1_002])).unwrap();
+    assert_eq!(numbers(&viewer), [(1_001, 73_000)], "sent again from here");
+    assert_eq!(
+        *sender.told.lock(),
+        [Feedback::Lost(vec![502])],
+        "in the sender's own numbers"
+    );
+    way.feedback(now + Duration::from_secs(1), Feedback::Bitrate(7))
+        .unwrap();
+    way.feedback(now + Duration::from_secs(1), Feedback::KeyFrame)
+        .unwrap();
+    assert_eq!(
+        sender.told.lock()[1..],
+        [Feedback::Bitrate(7), Feedback::KeyFrame]
+    );
+}
+
+#[test]
+fn only_what_the_other_side_takes_passes() {
+    let ((_, from), (_, to)) = (side(96, 0), side(97, 0));
+    assert!(from.passes_to(&to));
+    let changed = |change: fn(&mut NegotiatedVideo)| {
+        let mut other = to.clone();
+        change(&mut other.video);
+        other
+    };
+    assert!(!from.passes_to(&changed(|video| video.codec = VideoCodec::H264)));
+    assert!(!from.passes_to(&changed(|video| video.direction = Direction::RecvOnly)));
+    assert!(!from.passes_to(&changed(|video| video.fragments = false)));
+    assert!(changed(|video| video.fragments = false).passes_to(&to));
+    assert!(!changed(|video| video.direction = Direction::SendOnly).passes_to(&to));
+}

@@ -1,0 +1,376 @@
+//! The two tasks of a call's video: one sends frames and what was lost of them, one makes frames of what comes.
+
+use super::file::Writer;
+use super::queue::VideoQueue;
+use super::receive::{Output, Receiver};
+use super::send::Sender;
+use super::source::Feed;
+use super::{VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats};
+use crate::SessionEventKind;
+use crate::events::Events;
+use crate::join::VideoNumbers;
+use parking_lot::Mutex;
+use siprtc_core::media::{Feedback, MediaPeer, NegotiatedVideo, VideoCodec};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// Packets that go out at once; then a pause, so that a key frame does not flood the queues on its way.
+const BURST: usize = 16;
+const PAUSE: Duration = Duration::from_millis(2);
+/// How often it is looked whether the path is up.
+const PATH_INTERVAL: Duration = Duration::from_millis(20);
+/// The peer is not heard more often.
+const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
+/// Frames that wait to be written. When there are more, nothing is written until the next key frame.
+const UNWRITTEN: usize = 128;
+/// How long a recording may take to be finished on a slow disk.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// Running video.
+pub(crate) struct VideoPumps {
+    agreed: watch::Sender<Option<NegotiatedVideo>>,
+    stats: Arc<Mutex<VideoStats>>,
+    queue: Arc<VideoQueue>,
+    sender: JoinHandle<()>,
+    receiver: JoinHandle<()>,
+}
+
+/// What the pumps work between.
+pub(crate) struct VideoEnds {
+    pub(crate) peer: Arc<dyn MediaPeer>,
+    pub(crate) plan: VideoPlan,
+    pub(crate) queue: Arc<VideoQueue>,
+    pub(crate) numbers: Arc<VideoNumbers>,
+    pub(crate) events: Arc<Events>,
+}
+
+impl VideoPumps {
+    /// Starts both tasks on the current runtime.
+    pub(crate) fn start(ends: VideoEnds, video: NegotiatedVideo) -> Self {
+        let VideoEnds {
+            peer,
+            plan,
+            queue,
+            numbers,
+            events,
+        } = ends;
+        let (agreed, for_sender) = watch::channel(Some(video));
+        let for_receiver = agreed.subscribe();
+        let stats = Arc::new(Mutex::new(VideoStats::default()));
+        let sending = Sending {
+            peer: Arc::clone(&peer),
+            queue: Arc::clone(&queue),
+            numbers,
+            stats: Arc::clone(&stats),
+            events: Arc::clone(&events),
+            asked: None,
+        };
+        let receiving = Receiving {
+            peer,
+            queue: Arc::clone(&queue),
+            stats: Arc::clone(&stats),
+            events,
+            sink: plan.sink,
+            file: None,
+        };
+        VideoPumps {
+            agreed,
+            stats,
+            queue,
+            sender: tokio::spawn(sending.run(plan.source, video, for_sender)),
+            receiver: tokio::spawn(receiving.run(video, for_receiver)),
+        }
+    }
+
+    /// What was negotiated anew; `None`: there is no video for now.
+    pub(crate) fn change(&self, video: Option<NegotiatedVideo>) {
+        self.agreed
+            .send_if_modified(|agreed| std::mem::replace(agreed, video) != video);
+    }
+
+    pub(crate) fn stats(&self) -> VideoStats {
+        VideoStats {
+            codec: (*self.agreed.borrow()).map(|video| video.codec),
+            queue_dropped: self.queue.dropped(),
+            ..*self.stats.lock()
+        }
+    }
+
+    /// Stops both tasks; the recording is complete afterwards.
+    pub(crate) async fn stop(self) {
+        let VideoPumps {
+            agreed,
+            sender,
+            mut receiver,
+            ..
+        } = self;
+        sender.abort();
+        drop(agreed);
+        let _ = sender.await;
+        if timeout(FINISH, &mut receiver).await.is_err() {
+            tracing::warn!("the video's recording was not finished in time");
+            receiver.abort();
+        }
+    }
+}
+
+struct Sending {
+    peer: Arc<dyn MediaPeer>,
+    queue: Arc<VideoQueue>,
+    numbers: Arc<VideoNumbers>,
+    stats: Arc<Mutex<VideoStats>>,
+    events: Arc<Events>,
+    /// When the peer's last wish for a key frame was heard.
+    asked: Option<Instant>,
+}
+
+impl Sending {
+    async fn run(
+        mut self,
+        source: VideoSource,
+        video: NegotiatedVideo,
+        mut agreed: watch::Receiver<Option<NegotiatedVideo>>,
+    ) {
+        let (codec, codec_of_source) = watch::channel(video.codec);
+        let mut feed = Feed::start(&source, codec_of_source, Arc::clone(&self.events));
+        let mut video = Some(video);
+        let mut sender: Option<Sender> = None;
+        let mut was_silent = false;
+        loop {
+            tokio::select! {
+                biased;
+                changed = agreed.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    video = *agreed.borrow_and_update();
+                    if let (Some(video), Some(sender)) = (video, &mut sender) {
+                        sender.change(video);
+                    }
+                    if let Some(video) = video {
+                        codec.send_if_modified(|codec| std::mem::replace(codec, video.codec) != video.codec);
+                    }
+                }
+                () = self.queue.told.notified() => {
+                    while let Some(told) = self.queue.next_feedback() {
+                        self.hear(told, &feed, &mut sender);
+                    }
+                }
+                frame = feed.next() => {
+                    let sends = video.filter(|video| video.direction.sends() && !self.numbers.is_lent());
+                    let Some(video) = sends else {
+                        was_silent = true;
+                        continue;
+                    };
+                    if std::mem::take(&mut was_silent) && !frame.is_key {
+                        // Whoever looks again cannot begin in the middle.
+                        feed.want_key();
+                        was_silent = true;
+                        continue;
+                    }
+                    let sender = sender.get_or_insert_with(|| Sender::new(video));
+                    self.send(sender, &frame).await;
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, told: Feedback, feed: &Feed, sender: &mut Option<Sender>) {
+        let now = Instant::now();
+        match told {
+            Feedback::Bitrate(bits_per_second) => feed.bitrate(bits_per_second),
+            Feedback::KeyFrame => {
+                self.stats.lock().key_frames_wanted += 1;
+                if self.asked.is_none_or(|asked| asked + KEY_FRAME_INTERVAL <= now) {
+                    self.asked = Some(now);
+                    feed.want_key();
+                }
+            }
+            Feedback::Lost(lost) => {
+                let again = sender.as_mut().map(|sender| sender.again(now.into_std(), &lost));
+                for packet in again.unwrap_or_default() {
+                    if self.peer.send_video(packet).is_ok() {
+                        self.stats.lock().packets_resent += 1;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn send(&self, sender: &mut Sender, frame: &VideoFrame) {
+        let packets = match sender.packets(frame, &self.numbers) {
+            Ok(packets) => packets,
+            Err(why) => {
+                tracing::debug!(call_id = %self.events.call, ?why, length = frame.data.len(), "a frame is not sent");
+                self.stats.lock().unsent += 1;
+                return;
+            }
+        };
+        let mut is_whole = true;
+        for (index, packet) in packets.into_iter().enumerate() {
+            if index % BURST == BURST - 1 {
+                sleep(PAUSE).await;
+            }
+            // The first frame of all waits for the path; nothing else does.
+            while self.stats.lock().frames_sent == 0 && index == 0 {
+                match self.peer.send_video(packet.clone()) {
+                    Ok(()) => break,
+                    Err(_) => sleep(PATH_INTERVAL).await,
+                }
+            }
+            let is_out = index == 0 && self.stats.lock().frames_sent == 0;
+            if !is_out && let Err(error) = self.peer.send_video(packet) {
+                tracing::trace!(call_id = %self.events.call, %error, "a video packet is not sent");
+                is_whole = false;
+            }
+        }
+        let mut stats = self.stats.lock();
+        stats.frames_sent += 1;
+        stats.unsent += u64::from(!is_whole);
+    }
+}
+
+struct Receiving {
+    peer: Arc<dyn MediaPeer>,
+    queue: Arc<VideoQueue>,
+    stats: Arc<Mutex<VideoStats>>,
+    events: Arc<Events>,
+    sink: VideoSink,
+    file: Option<Recorder>,
+}
+
+impl Receiving {
+    async fn run(mut self, mut video: NegotiatedVideo, mut agreed: watch::Receiver<Option<NegotiatedVideo>>) {
+        let mut receiver = Receiver::new(video);
+        let mut batch = VecDeque::new();
+        loop {
+            let due = receiver.poll_timeout().map(Instant::from_std);
+            let wait = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = agreed.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    if let Some(new) = *agreed.borrow_and_update() {
+                        receiver.change(new);
+                        video = new;
+                    }
+                }
+                () = self.queue.came.notified() => {
+                    self.queue.drain(&mut batch);
+                    for (at, packet) in batch.drain(..) {
+                        receiver.push(at.into_std(), packet);
+                    }
+                }
+                () = wait => receiver.handle_timeout(Instant::now().into_std()),
+            }
+            while let Some(output) = receiver.poll() {
+                match output {
+                    Output::Frame(frame) => self.show(video.codec, frame),
+                    Output::Tell(feedback) => self.tell(feedback),
+                }
+            }
+            self.count(&receiver);
+        }
+        if let Some(file) = self.file.take() {
+            file.finish().await;
+        }
+    }
+
+    /// Where nobody looks nothing is missed; a bridge hears of it from the other side.
+    fn tell(&self, feedback: Feedback) {
+        if !matches!(self.sink, VideoSink::Null)
+            && let Err(error) = self.peer.send_feedback(feedback)
+        {
+            tracing::trace!(call_id = %self.events.call, %error, "feedback is not sent");
+        }
+    }
+
+    fn show(&mut self, codec: VideoCodec, frame: VideoFrame) {
+        if self.stats.lock().frames_received == 0 {
+            self.events.emit(SessionEventKind::FirstFrameReceived);
+        }
+        match &self.sink {
+            VideoSink::Null => {}
+            VideoSink::Frames(sink) => sink.write(codec, frame),
+            VideoSink::File { path } => {
+                let file = self
+                    .file
+                    .get_or_insert_with(|| Recorder::start(path.clone(), codec, Arc::clone(&self.events)));
+                if !file.write(codec, frame) {
+                    self.tell(Feedback::KeyFrame);
+                }
+            }
+        }
+    }
+
+    fn count(&self, receiver: &Receiver) {
+        let counts = receiver.counts;
+        let mut stats = self.stats.lock();
+        stats.frames_received = counts.frames;
+        stats.key_frames_received = counts.key_frames;
+        stats.packets_lost = counts.lost;
+        stats.packets_recovered = counts.recovered;
+        stats.frames_dropped = counts.dropped;
+        stats.key_frames_asked = counts.asked;
+    }
+}
+
+/// The thread that writes a file.
+struct Recorder {
+    frames: mpsc::Sender<VideoFrame>,
+    thread: JoinHandle<()>,
+    codec: VideoCodec,
+    needs_key: bool,
+}
+
+impl Recorder {
+    fn start(path: std::path::PathBuf, codec: VideoCodec, events: Arc<Events>) -> Self {
+        let (frames, mut waiting) = mpsc::channel::<VideoFrame>(UNWRITTEN);
+        let thread = spawn_blocking(move || {
+            let write = || {
+                let mut writer = Writer::create(&path, codec)?;
+                while let Some(frame) = waiting.blocking_recv() {
+                    writer.write(&frame)?;
+                }
+                Ok(())
+            };
+            let mut write = write;
+            if let Err(error) = write() {
+                events.emit(SessionEventKind::SinkFailed {
+                    error: Arc::new(error),
+                });
+            }
+        });
+        Recorder {
+            frames,
+            thread,
+            codec,
+            needs_key: false,
+        }
+    }
+
+    /// `false`: it could not take this one, and needs a key frame.
+    fn write(&mut self, codec: VideoCodec, frame: VideoFrame) -> bool {
+        if codec != self.codec || (self.needs_key && !frame.is_key) {
+            return true;
+        }
+        self.needs_key = self.frames.try_send(frame).is_err();
+        !self.needs_key || self.frames.is_closed()
+    }
+
+    async fn finish(self) {
+        drop(self.frames);
+        let _ = self.thread.await;
+    }
+}
