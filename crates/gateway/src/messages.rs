@@ -7,7 +7,7 @@ use siprtc_core::media::{Codec, Direction, MediaEngine, NegotiatedAudio, Negotia
 use siprtc_core::sip::{DigestAlgorithm, DigestSecret, NameAddr, SipUri, TimerConfig, Uri};
 use siprtc_core::{CallId, Error};
 use siprtc_dialog_manager::{SessionTimer, Side};
-use siprtc_media_session::{Carriage, PartedBy, SessionStats, Sink, Source, VideoPlan};
+use siprtc_media_session::{Carriage, PartedBy, QuietConfig, SessionStats, Sink, Source, VideoPlan};
 use siprtc_nat_agent::{NatConfig, NatEvent};
 use siprtc_registrar_client::{Backoff, RegistrationEvent};
 use std::sync::Arc;
@@ -100,6 +100,10 @@ pub struct GatewayConfig {
     pub video_codecs: Vec<VideoCodec>,
     /// Packet time in milliseconds.
     pub ptime: u32,
+    /// Silence is sent as comfort noise (RFC 3389) where the peer takes it, and not at all where an Opus peer says `usedtx=1`.
+    pub silence_detection: bool,
+    /// When a side that falls quiet is told ([`CallEventKind::Quiet`]); `None`: never.
+    pub quiet: Option<QuietConfig>,
     /// Interfaces, servers and budgets.
     pub nat: NatConfig,
     /// An engine that can does ICE itself; [`NatConfig::agent`] is for the others.
@@ -341,6 +345,13 @@ pub enum CallEventKind {
         /// The answer carried SDP.
         early_media: bool,
     },
+    /// A side has fallen quiet by level: its packets go on, or say so themselves (comfort noise).
+    Quiet {
+        /// Who.
+        by: Side,
+        /// How long it has been.
+        since: Duration,
+    },
     /// A side that held the call does so no more.
     Resumed {
         /// Who.
@@ -363,4 +374,9 @@ pub enum CallEventKind {
     SourceFailed(Arc<Error>),
     /// The video played to its end.
     VideoSourceEnded,
+    /// A side is heard, for the first time or again. Told where [`CallEventKind::Quiet`] is.
+    Voice {
+        /// Who.
+        by: Side,
+    },
 }

@@ -1,6 +1,6 @@
 //! What a session begins with: the engine, the network, and where audio comes from and goes to.
 
-use crate::VideoPlan;
+use crate::{QuietConfig, VideoPlan};
 use crate::stage::Chain;
 use siprtc_core::CallId;
 use siprtc_core::ice::IceConfig;
@@ -45,6 +45,9 @@ pub struct Processing {
     /// Silence is sent as comfort noise (RFC 3389) where the peer takes it, and as Opus's discontinuous transmission where
     /// it asks for that (`usedtx=1`); to others it is sent as audio.
     pub silence_detection: bool,
+    /// When a side that falls quiet is told ([`Quiet`](crate::SessionEventKind::Quiet)), and when it is heard again; `None`:
+    /// never. What the peer says is decoded for it, whoever listens.
+    pub quiet: Option<QuietConfig>,
 }
 
 /// Where the audio comes from that we send.

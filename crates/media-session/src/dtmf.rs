@@ -67,6 +67,10 @@ pub(crate) struct EventPacket {
     pub(crate) marker: bool,
     pub(crate) timestamp: u32,
     pub(crate) payload: Bytes,
+    /// How long it has sounded since `timestamp`, in the audio's clock.
+    pub(crate) covers: u32,
+    /// Nothing of this event follows.
+    pub(crate) last: bool,
 }
 
 /// Makes the packets of what is to be sent, one per packet time.
@@ -125,8 +129,12 @@ impl EventSender {
         Some(packet)
     }
 
+    /// Whether the next packet is the first of a digit.
+    pub(crate) fn begins(&self) -> bool {
+        self.current.is_none() && matches!(self.waiting.front(), Some(Step::Digit(..)))
+    }
+
     /// Whether something is being sent or waits.
-    #[cfg(test)]
     pub(crate) fn is_busy(&self) -> bool {
         self.current.is_some() || !self.waiting.is_empty()
     }
@@ -153,10 +161,13 @@ impl Current {
         let [high, low] = (self.duration as u16).to_be_bytes();
         let marker = std::mem::take(&mut self.first);
         let payload = Bytes::copy_from_slice(&[self.code, end | VOLUME, high, low]);
+        let covers = u64::from(self.duration) * u64::from(audio_clock) / u64::from(clock.max(1));
         EventPacket {
             marker,
             timestamp: self.timestamp,
             payload,
+            covers: u32::try_from(covers).unwrap_or(u32::MAX),
+            last: self.ends == END_PACKETS,
         }
     }
 }

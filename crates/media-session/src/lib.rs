@@ -20,6 +20,7 @@ mod mixer;
 mod polyphase;
 mod pump;
 mod queue;
+mod quiet;
 mod receive;
 mod recorder;
 mod recording;
@@ -50,6 +51,7 @@ pub use messages::{
     Snapshot, StopRecording,
 };
 pub use mixer::{LegId, LegStats, Mixer, MixerConfig};
+pub use quiet::{QuietConfig, Talker};
 pub use recording::Sides;
 pub use stage::{Chain, Gain, GainControl, Level, LevelMeter, SilenceDetector, Stage, StageSwitch};
 pub use video::{FrameSink, FrameSource, VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats};

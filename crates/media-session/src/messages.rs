@@ -1,6 +1,6 @@
 //! What a session is told, and what it tells.
 
-use crate::{BridgeEnd, Carriage, PartedBy, Seat, Sides, VideoStats};
+use crate::{BridgeEnd, Carriage, PartedBy, Seat, Sides, Talker, VideoStats};
 use actix::Message;
 use siprtc_core::ice::{Candidate, CandidatePair};
 use siprtc_core::media::{
@@ -68,7 +68,8 @@ pub struct Begin {
     pub video: Option<NegotiatedVideo>,
 }
 
-/// Sends digits as RFC 4733 events, one after the other; returns once they are queued.
+/// Sends digits as RFC 4733 events, one after the other; returns once they are queued. In a bridged call they go into the stream that
+/// the other side's packets pass through, and are sent instead of them.
 ///
 /// Errors: [`Fault::PeerIncompatible`](siprtc_core::Fault) when telephone-event was not negotiated,
 /// [`Fault::ApiMisuse`](siprtc_core::Fault) for anything but `0-9 A-D * # ,` (a comma is a pause of one second).
@@ -222,6 +223,14 @@ pub enum SessionEventKind {
         /// As [`OnEnd::HangUp`](crate::OnEnd) wants it, this call is over as well.
         hang_up: bool,
     },
+    /// A side fell quiet: packets come or go, and nothing in them is louder than [`QuietConfig`](crate::QuietConfig) says. In a
+    /// bridge only of the peer.
+    Quiet {
+        /// Who.
+        who: Talker,
+        /// How long it has been.
+        since: Duration,
+    },
     /// The recording failed (the disk is full, say). What was recorded is kept, and the call goes on.
     SinkFailed {
         /// Why.
@@ -236,6 +245,11 @@ pub enum SessionEventKind {
     },
     /// The video file was played to its end, or the application has no more frames.
     VideoSourceEnded,
+    /// A side is heard, for the first time or again. Told where [`SessionEventKind::Quiet`] is.
+    Voice {
+        /// Who.
+        who: Talker,
+    },
 }
 
 /// A session's numbers.

@@ -81,13 +81,15 @@ impl Pumps {
             sending,
             receiving,
             silence_detection,
+            quiet,
         } = processing;
         let (settings, for_sender) = watch::channel(Settings::of(audio));
         let for_receiver = settings.subscribe();
         let (steps, waiting) = mpsc::channel(dtmf::MAX_WAITING * 2);
         let for_feed = Arc::clone(&events);
         let sender = spawn_blocking(move || {
-            Sender::open(peer, &source, for_feed, waiting, sending, silence_detection)
+            let sender = Sender::open(peer, &source, for_feed, waiting, sending)?;
+            Ok(sender.minding_silence(silence_detection, quiet))
         })
         .await
         .map_err(|error| {
@@ -97,13 +99,14 @@ impl Pumps {
                 "the thread that opens the source ended",
             )
             .caused_by(error)
-        })??;
+        })
+        .and_then(|opened: Result<Sender>| opened)?;
         let listener = match sink {
             Sink::File { path } => Listener::Recorder(Box::new(Recorder::to_file(&path))),
             Sink::Null => Listener::Nobody,
             Sink::Samples(sink) => Listener::Live(sink),
         };
-        let receiver = Receiver::new(queue, listener, receiving, audio, numbers, events);
+        let receiver = Receiver::new(queue, listener, receiving, audio, numbers, events).watching(quiet);
         Ok(Pumps {
             settings,
             steps,

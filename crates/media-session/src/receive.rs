@@ -9,11 +9,12 @@ use crate::jitter::{JitterBuffer, Play};
 use crate::join::Bond;
 use crate::pump::Settings;
 use crate::queue::{Arrived, PacketQueue};
+use crate::quiet::QuietWatch;
 use crate::recorder::Recorder;
 use crate::send::bond_changed;
 use crate::stage::Chain;
 use crate::stats::{Reception, Verdict};
-use crate::{AudioSink, SessionEventKind};
+use crate::{AudioSink, QuietConfig, SessionEventKind, Talker};
 use parking_lot::Mutex;
 use siprtc_core::Result;
 use siprtc_core::media::{Codec, NegotiatedAudio};
@@ -101,6 +102,8 @@ impl Receiver {
                 noise: None,
                 stages,
                 listener,
+                quiet: None,
+                news: None,
                 taps: Vec::new(),
                 samples: Vec::new(),
                 unreadable: 0,
@@ -112,6 +115,12 @@ impl Receiver {
             told_no_media: false,
             unreadable: 0,
         }
+    }
+
+    /// When a peer that falls quiet is told.
+    pub(crate) fn watching(mut self, quiet: Option<QuietConfig>) -> Self {
+        self.voice.quiet = quiet.map(QuietWatch::new);
+        self
     }
 
     /// Runs until the other end of `settings` is dropped; then what is left is recorded.
@@ -264,7 +273,11 @@ impl Receiver {
 
     async fn play(&mut self, now: Instant, stalled: bool) {
         while let Some(play) = self.buffer.poll(now, stalled) {
-            match self.voice.play(play).await {
+            let played = self.voice.play(play).await;
+            if let (Some(is_quiet), Some(watch)) = (self.voice.news.take(), &self.voice.quiet) {
+                watch.tell(&self.events, Talker::Peer, is_quiet);
+            }
+            match played {
                 Ok(removed) if removed > 0 => self.buffer.shortened(removed),
                 Ok(_) => {}
                 Err(error) => {
@@ -366,6 +379,9 @@ struct Voice {
     noise: Option<NoiseMaker>,
     stages: Chain,
     listener: Listener,
+    /// Tells when there is nothing to be heard; and what it said last, until it is told.
+    quiet: Option<QuietWatch>,
+    news: Option<bool>,
     /// A conference, and recordings.
     taps: Vec<Arc<dyn AudioSink>>,
     samples: Vec<i16>,
@@ -374,7 +390,7 @@ struct Voice {
 
 impl Voice {
     fn is_heard(&self) -> bool {
-        !matches!(self.listener, Listener::Nobody) || !self.taps.is_empty()
+        !matches!(self.listener, Listener::Nobody) || !self.taps.is_empty() || self.quiet.is_some()
     }
 
     /// Says how many units of the RTP clock were taken out.
@@ -414,6 +430,7 @@ impl Voice {
             }
             Play::Silence { units } => self.samples.resize((units * per_unit) as usize, 0),
             Play::Pause(time) => {
+                self.news = self.quiet.as_mut().and_then(|watch| watch.silence(time));
                 if let Listener::Recorder(recorder) = &mut self.listener {
                     recorder.silence(time);
                 }
@@ -421,6 +438,8 @@ impl Voice {
             }
         }
         self.stages.process(rate, &mut self.samples);
+        let watch = self.quiet.as_mut();
+        self.news = watch.and_then(|watch| watch.frame(rate, &self.samples));
         self.taps.iter().for_each(|tap| tap.write(rate, &self.samples));
         match &mut self.listener {
             Listener::Live(sink) => sink.write(rate, &self.samples),

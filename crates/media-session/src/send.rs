@@ -6,10 +6,11 @@ use crate::dtmf::{EventSender, Step};
 use crate::events::Events;
 use crate::join::{Bond, Outlet};
 use crate::pump::Settings;
+use crate::quiet::QuietWatch;
 use crate::silence::{Discontinuous, Means, Transmit};
 use crate::source::{Feed, Filled};
 use crate::stage::Chain;
-use crate::{AudioSink, SessionEventKind, Source};
+use crate::{AudioSink, QuietConfig, SessionEventKind, Source, Talker};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use siprtc_core::media::{AudioParameters, Codec, MediaPeer, NegotiatedAudio, RtpPacket};
@@ -42,6 +43,7 @@ pub(crate) struct Sender {
     /// Silence need not be sent.
     silence_detection: bool,
     discontinuous: Discontinuous,
+    quiet: Option<QuietWatch>,
     /// The loss that the peer reported, and when it was looked at.
     loss: (f64, Option<Instant>),
     frame: Vec<i16>,
@@ -87,7 +89,6 @@ impl Sender {
         events: Arc<Events>,
         steps: mpsc::Receiver<Step>,
         stages: Chain,
-        silence_detection: bool,
     ) -> siprtc_core::Result<Self> {
         Ok(Sender {
             peer,
@@ -97,8 +98,9 @@ impl Sender {
             dtmf: EventSender::default(),
             coder: None,
             stages,
-            silence_detection,
+            silence_detection: false,
             discontinuous: Discontinuous::default(),
+            quiet: None,
             loss: (0.0, None),
             frame: Vec::new(),
             // RFC 3711 section 3.3.1: a first number below 2^15 keeps a lost first packet from confusing the roll-over count.
@@ -113,6 +115,13 @@ impl Sender {
         })
     }
 
+    /// Whether silence is left out, and when it is told.
+    pub(crate) fn minding_silence(mut self, is_left_out: bool, told: Option<QuietConfig>) -> Self {
+        self.silence_detection = is_left_out;
+        self.quiet = told.map(QuietWatch::new);
+        self
+    }
+
     /// Runs until the other end of `settings` is dropped.
     pub(crate) async fn run(mut self, mut settings: watch::Receiver<Settings>) {
         let mut current = settings.borrow_and_update().clone();
@@ -122,7 +131,8 @@ impl Sender {
             let audio = current.audio;
             let was_lent = self.lent.is_some();
             if self.is_lent(current.bond.as_ref(), &audio) {
-                // The stream is a bridge's.
+                // The stream is a bridge's; digits of ours go into it.
+                let (is_busy, ptime) = (self.dtmf.is_busy(), codec::usable_ptime(audio.ptime));
                 tokio::select! {
                     biased;
                     changed = settings.changed() => {
@@ -132,6 +142,14 @@ impl Sender {
                         self.follow(&mut current, &mut settings);
                     }
                     () = bond_changed(&mut current.bond) => {}
+                    Some(step) = self.steps.recv(), if !is_busy => {
+                        self.dtmf.push(step);
+                        due = Instant::now();
+                    }
+                    () = sleep_until(due), if is_busy => {
+                        self.digit_into_bridge(&audio, ptime);
+                        due = Instant::now().max(due + Duration::from_millis(u64::from(ptime)));
+                    }
                 }
                 continue;
             }
@@ -156,6 +174,27 @@ impl Sender {
                     due += Duration::from_millis(u64::from(ptime));
                 }
             }
+        }
+    }
+
+    /// A packet time of what is dialled while the stream is lent.
+    fn digit_into_bridge(&mut self, audio: &NegotiatedAudio, ptime: u32) {
+        while let Ok(step) = self.steps.try_recv() {
+            self.dtmf.push(step);
+        }
+        let (Some(bond), Some((payload_type, clock))) = (&self.lent, audio.telephone_event) else {
+            return;
+        };
+        if !audio.direction.sends() {
+            return;
+        }
+        // A digit waits for one of the other side's that is under way: a listener could not tell the two apart.
+        let Some(timestamp) = bond.time_of_event(Instant::now(), self.dtmf.begins()) else {
+            return;
+        };
+        let clocks = (audio.codec.clock_rate(), clock);
+        if let Some(event) = self.dtmf.next(timestamp, ptime, clocks) {
+            bond.send_event(payload_type, event);
         }
     }
 
@@ -331,6 +370,11 @@ impl Sender {
         }
         if let Some(said) = &self.said {
             said.write(rate, &self.frame);
+        }
+        if let Some(watch) = &mut self.quiet
+            && let Some(is_quiet) = watch.frame(rate, &self.frame)
+        {
+            watch.tell(&self.events, Talker::Us, is_quiet);
         }
         match self.transmit(audio) {
             Transmit::Audio => {}

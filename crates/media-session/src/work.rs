@@ -196,14 +196,6 @@ impl Work {
         let Some(pumps) = &self.pumps else {
             return Err(Error::new(Fault::ApiMisuse, SEND, "audio has not begun").advice("send Begin first"));
         };
-        if self.is_joined() {
-            return Err(Error::new(
-                Fault::ApiMisuse,
-                SEND,
-                "the call is bridged: digits of the other call are passed on",
-            )
-            .advice("part the bridge first"));
-        }
         let audio = pumps.audio();
         if audio.telephone_event.is_none() {
             return Err(Error::new(

@@ -378,8 +378,25 @@ async fn three_sessions_confer_and_who_leaves_plays_its_own() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+fn digits_told(end: &End) -> Vec<(char, Duration)> {
+    let of = |kind: SessionEventKind| match kind {
+        SessionEventKind::Dtmf { digit, duration } => Some((digit, duration)),
+        _ => None,
+    };
+    end.told().into_iter().filter_map(of).collect()
+}
+
+fn digits(digits: &str) -> SendDtmf {
+    SendDtmf {
+        digits: digits.to_owned(),
+        duration_ms: 100,
+    }
+}
+
+const LONG: Duration = Duration::from_millis(100);
+
 #[actix_rt::test]
-async fn digits_pass_a_bridge_and_our_own_are_refused_meanwhile() {
+async fn digits_pass_a_bridge() {
     pause();
     let network = FakeNetwork::new(Impairment::default());
     let folder = folder("digits");
@@ -399,24 +416,10 @@ async fn digits_pass_a_bridge_and_our_own_are_refused_meanwhile() {
     )
     .await;
     sleep(Duration::from_secs(1)).await;
-    let digits = |digits: &str| SendDtmf {
-        digits: digits.to_owned(),
-        duration_ms: 100,
-    };
     one.peer.session.send(digits("42")).await.unwrap().unwrap();
-    let refused = one.own.session.send(digits("1")).await.unwrap().unwrap_err();
-    assert_eq!(refused.fault(), Fault::ApiMisuse);
     sleep(Duration::from_secs(2)).await;
     for end in [&one.own, &other.peer] {
-        let heard: String = end
-            .told()
-            .iter()
-            .filter_map(|kind| match kind {
-                SessionEventKind::Dtmf { digit, .. } => Some(*digit),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(heard, "42");
+        assert_eq!(digits_told(end), [('4', LONG), ('2', LONG)]);
     }
     let stats = one.own.session.send(Snapshot).await.unwrap().unwrap();
     assert!(
@@ -428,4 +431,59 @@ async fn digits_pass_a_bridge_and_our_own_are_refused_meanwhile() {
     assert_eq!(parted(&other.own), [(PartedBy::OtherEnded, true)]);
     other.close().await;
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[actix_rt::test]
+async fn our_own_digits_go_into_a_bridge_in_the_same_stream() {
+    pause();
+    let opus = NegotiatedAudio {
+        telephone_event: Some((96, 48_000)),
+        ..audio(Codec::Opus)
+    };
+    for (first, second) in [
+        (audio(Codec::Pcmu), audio(Codec::Pcmu)),
+        (opus, audio(Codec::Pcmu)),
+        (audio(Codec::G722), opus),
+    ] {
+        let network = FakeNetwork::new(Impairment::default());
+        let folder = folder(&format!("dial-{}-{}", first.codec, second.codec));
+        let one = Leg::of(&network, first, tone(700.0), folder.join("one.wav")).await;
+        let other = Leg::of(&network, second, tone(1_100.0), folder.join("other.wav")).await;
+        // Half of what is dialled is sent before the bridge, and what is left when it parts after it.
+        one.own.session.send(digits("12345")).await.unwrap().unwrap();
+        sleep(Duration::from_millis(390)).await;
+        join(&one, &other, BridgeConfig::default()).await;
+        sleep(Duration::from_secs(2)).await;
+        // Ours waits for the end of the other side's.
+        other.peer.session.send(digits("9")).await.unwrap().unwrap();
+        sleep(Duration::from_millis(60)).await;
+        one.own.session.send(digits("6,7")).await.unwrap().unwrap();
+        sleep(Duration::from_secs(2)).await;
+        one.own.session.send(digits("89")).await.unwrap().unwrap();
+        sleep(Duration::from_millis(190)).await;
+        one.own.session.send(Part).await.unwrap().unwrap();
+        sleep(Duration::from_secs(2)).await;
+        let told = digits_told(&one.peer);
+        assert!(told.iter().all(|(_, duration)| *duration == LONG), "{told:?}");
+        let told: String = told.iter().map(|(digit, _)| *digit).collect();
+        assert_eq!(told, "1234596789");
+        assert_eq!(
+            digits_told(&other.own).len(),
+            1,
+            "what is dialled here is not the other side's"
+        );
+        assert_eq!(digits_told(&other.peer), []);
+        // Numbers without a hole, one after the other, is what this looks at.
+        let (rate, heard) = one.close().await;
+        assert!(
+            share(1_100.0, rate, piece(&heard, rate, 1.5, 2.2)) > 0.95,
+            "the other side is heard between digits"
+        );
+        let (rate, heard) = other.close().await;
+        assert!(
+            share(700.0, rate, piece(&heard, rate, 1.5, 4.0)) > 0.95,
+            "the other way is as it was"
+        );
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

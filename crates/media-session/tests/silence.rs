@@ -11,7 +11,8 @@ mod common;
 use common::{End, audio, connect, folder, read_wav, speech, write_wav};
 use siprtc_core::media::{Codec, NegotiatedAudio};
 use siprtc_media_session::{
-    AudioSink, Begin, Chain, Close, Gain, LevelMeter, Processing, SessionEventKind, Sink, Source,
+    AudioSink, Begin, Chain, Close, Gain, LevelMeter, Processing, QuietConfig, SessionEventKind, Sink,
+    Source, Talker,
 };
 use siprtc_testkit::media::{FakeNetwork, Impairment};
 use std::sync::{Arc, Mutex};
@@ -191,4 +192,55 @@ impl AudioSink for Keep {
 fn listener() -> (Arc<Keep>, Arc<Mutex<Vec<i16>>>) {
     let heard: Arc<Mutex<Vec<i16>>> = Arc::default();
     (Arc::new(Keep(Arc::clone(&heard))), heard)
+}
+
+#[actix_rt::test]
+async fn who_falls_quiet_and_who_is_heard_again_is_told_at_both_ends() {
+    pause();
+    let folder = folder("quiet");
+    let path = folder.join("alice.wav");
+    let mut played = speech(8_000, 1.0);
+    played.resize(3 * 8_000, 0);
+    played.extend(speech(8_000, 1.0));
+    write_wav(&path, 8_000, &played);
+    let processing = || Processing {
+        quiet: Some(QuietConfig {
+            dbov: -50.0,
+            after: Duration::from_millis(500),
+        }),
+        ..Processing::default()
+    };
+    let network = FakeNetwork::new(Impairment::default());
+    let codecs = [Codec::Pcmu];
+    let source = Source::File { path, repeat: false };
+    let alice = End::processing(network.engine(), &codecs, source, Sink::Null, processing());
+    let bob = End::processing(
+        network.engine(),
+        &codecs,
+        Source::Silence,
+        Sink::Null,
+        processing(),
+    );
+    connect(&alice, &bob, audio(Codec::Pcmu)).await;
+    sleep(Duration::from_secs(6)).await;
+    let told = |end: &End, whom: Talker| -> Vec<bool> {
+        let of = |kind| match kind {
+            SessionEventKind::Quiet { who, since } if who == whom => {
+                assert!(
+                    since >= Duration::from_millis(500) && since < Duration::from_millis(700),
+                    "{since:?}"
+                );
+                Some(true)
+            }
+            SessionEventKind::Voice { who } if who == whom => Some(false),
+            _ => None,
+        };
+        end.told().into_iter().filter_map(of).collect()
+    };
+    let alices = [false, true, false, true];
+    assert_eq!(told(&alice, Talker::Us), alices);
+    assert_eq!(told(&bob, Talker::Peer), alices);
+    assert_eq!(told(&alice, Talker::Peer), [true]);
+    assert_eq!(told(&bob, Talker::Us), [true]);
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -3,6 +3,10 @@
 use siprtc_core::media::Codec;
 
 const TELEPHONE_EVENT: &str = "telephone-event";
+const COMFORT_NOISE: &str = "CN";
+/// RFC 3389 section 4: comfort noise at 8 kHz has a static payload type.
+const COMFORT_NOISE_TYPE: u8 = 13;
+const COMFORT_NOISE_CLOCK: u32 = 8_000;
 /// telephone-event at the clock rates of the audio beside it (RFC 4733 section 2.2).
 const TELEPHONE_EVENTS: [(u8, u32); 2] = [(101, 8_000), (110, 48_000)];
 /// RFC 7587 section 6.1.
@@ -53,6 +57,13 @@ impl Format {
             .unwrap_or_default()
     }
 
+    /// Whether it is something to hear, and neither events nor comfort noise.
+    fn is_audio(&self) -> bool {
+        ![TELEPHONE_EVENT, COMFORT_NOISE]
+            .iter()
+            .any(|other| other.eq_ignore_ascii_case(self.name()))
+    }
+
     /// Whether both name the same codec, whatever the number and the parameters.
     pub fn is_same(&self, other: &Format) -> bool {
         self.name().eq_ignore_ascii_case(other.name()) && self.clock_rate() == other.clock_rate()
@@ -83,6 +94,19 @@ pub fn formats(codecs: &[Codec]) -> Vec<Format> {
     formats
 }
 
+/// The same with comfort noise (RFC 3389) behind the codecs, if one of them has its clock: Opus has means of its own.
+pub fn formats_with_comfort_noise(codecs: &[Codec]) -> Vec<Format> {
+    let mut formats = formats(codecs);
+    if codecs
+        .iter()
+        .any(|codec| codec.clock_rate() == COMFORT_NOISE_CLOCK)
+    {
+        let behind = formats.iter().take_while(|format| format.is_audio()).count();
+        formats.insert(behind, comfort_noise());
+    }
+    formats
+}
+
 /// Those of `theirs` that are among `ours`, under their numbers and in their order (RFC 3264 section 6.1), with our
 /// parameters: those of Opus and of telephone-event speak of the receiver. `None` when there is no audio among them.
 pub fn common(ours: &[Format], theirs: &[Format]) -> Option<Vec<Format>> {
@@ -96,10 +120,7 @@ pub fn common(ours: &[Format], theirs: &[Format]) -> Option<Vec<Format>> {
             })
         })
         .collect();
-    common
-        .iter()
-        .any(|format| format.name() != TELEPHONE_EVENT)
-        .then_some(common)
+    common.iter().any(Format::is_audio).then_some(common)
 }
 
 /// What to offer when `current` is in use: that first and under its numbers, then the rest of ours, for RFC 3264
@@ -140,6 +161,15 @@ fn of_static_payload_type(payload_type: u8) -> Option<Format> {
         .into_iter()
         .find(|codec| codec.payload_type() == payload_type)
         .map(of)
+        .or_else(|| (payload_type == COMFORT_NOISE_TYPE).then(comfort_noise))
+}
+
+fn comfort_noise() -> Format {
+    Format {
+        payload_type: COMFORT_NOISE_TYPE,
+        encoding: format!("{COMFORT_NOISE}/{COMFORT_NOISE_CLOCK}"),
+        fmtp: String::new(),
+    }
 }
 
 /// A codec as we offer it.
@@ -214,6 +244,28 @@ mod tests {
     #[test]
     fn telephone_event_alone_is_no_audio() {
         assert!(common(&formats(&Codec::ALL), &[theirs(101, "telephone-event/8000")]).is_none());
+    }
+
+    #[test]
+    fn comfort_noise_stands_between_codecs_of_its_clock_and_events_and_is_no_audio() {
+        let with = |codecs: &[Codec]| payload_types(&formats_with_comfort_noise(codecs));
+        assert_eq!(
+            with(&[Codec::Opus, Codec::G722, Codec::Pcmu]),
+            [111, 9, 0, 13, 101, 110]
+        );
+        assert_eq!(with(&[Codec::Opus]), [111, 110]);
+        let ours = formats_with_comfort_noise(&Codec::ALL);
+        assert!(common(&ours, &[theirs(13, "CN/8000")]).is_none());
+        // Without an a=rtpmap its number says what it is (RFC 3551 table 4).
+        let both = common(&ours, &[Format::numbered(8), Format::numbered(13)]).unwrap();
+        assert_eq!(payload_types(&both), [8, 13]);
+        assert!(
+            common(
+                &formats(&Codec::ALL),
+                &[Format::numbered(8), theirs(13, "CN/8000")]
+            )
+            .is_some_and(|both| both.len() == 1)
+        );
     }
 
     #[test]

@@ -83,12 +83,16 @@ fn negotiate(local: &str, remote: &str, answerer: Option<Answerer>) -> Result<Ne
     Ok(NegotiatedAudio {
         codec,
         payload_type: payload_type(&accepted).unwrap_or(codec.payload_type()),
-        telephone_event: telephone_event(&offered, &accepted, codec),
+        telephone_event: common_to_both(&offered, &accepted, "telephone-event", codec),
         direction: direction(&local, ours, &remote, theirs),
         ptime: ptime(&remote, theirs),
-        parameters: payload_type(&accepted)
-            .filter(|_| codec == Codec::Opus)
-            .map_or_else(AudioParameters::default, |number| opus_parameters(theirs, number)),
+        parameters: AudioParameters {
+            comfort_noise: common_to_both(&offered, &accepted, "CN", codec)
+                .filter(|(_, clock)| *clock == codec.clock_rate()),
+            ..payload_type(&accepted)
+                .filter(|_| codec == Codec::Opus)
+                .map_or_else(AudioParameters::default, |number| opus_parameters(theirs, number))
+        },
     })
 }
 
@@ -121,10 +125,15 @@ pub(crate) fn local_is_answer(
     }
 }
 
-/// The peer's, with the codec's clock if there is one; none unless we named it too.
-fn telephone_event(ours: &[Encoding<'_>], theirs: &[Encoding<'_>], codec: Codec) -> Option<(u8, u32)> {
+/// The peer's events or comfort noise, with the codec's clock if there is one; none unless we named it too.
+fn common_to_both(
+    ours: &[Encoding<'_>],
+    theirs: &[Encoding<'_>],
+    name: &str,
+    codec: Codec,
+) -> Option<(u8, u32)> {
     let events = |list: &[Encoding<'_>]| -> Vec<(u8, u32)> {
-        let is_event = |encoding: &&Encoding<'_>| encoding.name.eq_ignore_ascii_case("telephone-event");
+        let is_event = |encoding: &&Encoding<'_>| encoding.name.eq_ignore_ascii_case(name);
         list.iter()
             .filter(is_event)
             .map(|event| (event.payload_type, event.clock_rate))

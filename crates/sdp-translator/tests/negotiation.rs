@@ -98,6 +98,26 @@ fn telephone_events_run_on_the_codecs_clock_when_both_have_it() {
 }
 
 #[test]
+fn comfort_noise_is_agreed_on_when_both_name_it_and_it_has_the_codecs_clock() {
+    let noise = |local: &str, remote: &str| agreed(local, remote).parameters.comfort_noise;
+    let lines = ["rtpmap:111 opus/48000/2", "rtpmap:13 CN/8000", "setup:actpass"];
+    let both = sdp("0 111 13", &lines);
+    let theirs = |formats, number: &str| sdp(formats, &[number, "rtpmap:111 opus/48000/2", "setup:active"]);
+    assert_eq!(
+        noise(&both, &theirs("0 98", "rtpmap:98 cn/8000")),
+        Some((98, 8_000))
+    );
+    // 13 is static (RFC 3551 table 4).
+    assert_eq!(noise(&both, &theirs("0 13", "ptime:20")), Some((13, 8_000)));
+    assert_eq!(noise(&both, &theirs("0", "ptime:20")), None);
+    assert_eq!(noise(&both, &theirs("111 13", "ptime:20")), None);
+    assert_eq!(
+        noise(&sdp("0", &["setup:actpass"]), &theirs("0 13", "ptime:20")),
+        None
+    );
+}
+
+#[test]
 fn telephone_events_that_we_did_not_name_are_not_used() {
     let offer = sample("sdp/rtpe-gh1499-te-unoffered.offer.sdp");
     let answer = sample("sdp/rtpe-gh1499-te-unoffered.answer.sdp");

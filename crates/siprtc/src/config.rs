@@ -6,14 +6,19 @@
 mod ice;
 mod rtp;
 
+use crate::registry::EngineConfig;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use siprtc_core::media::{Codec, VideoCodec};
 use siprtc_core::sip::{ListenerConfig, SipUri, Transport};
 use siprtc_core::{Error, Fault, Result};
+use siprtc_media_rtp::RtpConfig;
+use siprtc_media_session::QuietConfig;
+use siprtc_media_webrtc::WebrtcConfig;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 pub use ice::{IceServerConfig, IceSettings, IceTlsSettings};
 pub use rtp::RtpSettings;
@@ -121,6 +126,9 @@ pub struct MediaConfig {
     pub codecs: Vec<String>,
     pub video_codecs: Vec<String>,
     pub ptime_ms: u32,
+    pub comfort_noise: bool,
+    pub quiet_dbov: f32,
+    pub quiet_after_ms: u64,
     pub rtp: RtpSettings,
 }
 
@@ -420,6 +428,33 @@ impl MediaConfig {
             })
         };
         self.video_codecs.iter().map(codec).collect()
+    }
+
+    /// What the engines are told.
+    pub(crate) fn engines(&self) -> Result<EngineConfig> {
+        Ok(EngineConfig {
+            rtp: RtpConfig {
+                comfort_noise: self.comfort_noise,
+                ..self.rtp.parse()?
+            },
+            webrtc: WebrtcConfig {
+                comfort_noise: self.comfort_noise,
+            },
+        })
+    }
+
+    /// When a side that falls quiet is told.
+    pub(crate) fn quiet(&self) -> Result<Option<QuietConfig>> {
+        if !(-127.0..=0.0).contains(&self.quiet_dbov) {
+            return Err(
+                invalid(format!("media.quiet_dbov = {} is no level", self.quiet_dbov))
+                    .advice("choose -127 to 0 dBov; a room is about -60, a voice about -30"),
+            );
+        }
+        Ok((self.quiet_after_ms > 0).then(|| QuietConfig {
+            dbov: self.quiet_dbov,
+            after: Duration::from_millis(self.quiet_after_ms),
+        }))
     }
 }
 

@@ -46,12 +46,12 @@ pub struct Parts {
 impl Parts {
     /// The parts that `config` names.
     pub fn from_config(config: &Config) -> Result<Self> {
-        let (media, rtp) = (&config.media, config.media.rtp.parse()?);
-        let engine = registry::media_engine_as("media.engine", &media.engine, &rtp)?;
+        let (media, engines) = (&config.media, config.media.engines()?);
+        let engine = registry::media_engine_as("media.engine", &media.engine, &engines)?;
         registry::check_ice(&config.ice.agent, engine.as_ref())?;
         let classic = match media.classic.as_str() {
             "" => None,
-            name => Some(registry::media_engine_as("media.classic", name, &rtp)?),
+            name => Some(registry::media_engine_as("media.classic", name, &engines)?),
         };
         Ok(Parts {
             stack: registry::sip_stack(&config.sip.stack)?,
@@ -108,6 +108,8 @@ impl Endpoint {
             codecs: config.media.codecs()?,
             video_codecs: config.media.video_codecs()?,
             ptime: config.media.ptime_ms,
+            silence_detection: config.media.comfort_noise,
+            quiet: config.media.quiet()?,
             contact_now: plan.contact_now(&stack.listeners()),
             nat: plan.nat,
             trickle: config.ice.trickle()?,

@@ -28,8 +28,8 @@ pub mod prelude {
     pub use siprtc_core::{Cause, Error, Fault, Result};
     pub use siprtc_gateway::{CallEventKind, Ending, MediaPlan, Side};
     pub use siprtc_media_session::{
-        BridgeConfig, Carriage, ConferenceConfig, FrameSink, FrameSource, OnEnd, PartedBy, SessionStats,
-        Sides, Sink, Source, VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats,
+        BridgeConfig, Carriage, ConferenceConfig, FrameSink, FrameSource, OnEnd, PartedBy, QuietConfig,
+        SessionStats, Sides, Sink, Source, VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats,
     };
 }
 

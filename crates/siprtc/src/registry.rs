@@ -5,11 +5,19 @@ use siprtc_core::media::{IceMode, MediaEngine};
 use siprtc_core::sip::{SipCapability, SipStackFactory, Transport};
 use siprtc_core::{Error, Fault, Result};
 use siprtc_media_rtp::RtpConfig;
+use siprtc_media_webrtc::WebrtcConfig;
 use std::sync::Arc;
 
 type StackMaker = fn() -> Arc<dyn SipStackFactory>;
 type AgentMaker = fn() -> Arc<dyn IceAgentFactory>;
-type EngineMaker = fn(&RtpConfig) -> Arc<dyn MediaEngine>;
+type EngineMaker = fn(&EngineConfig) -> Arc<dyn MediaEngine>;
+
+/// What the engines of this build are told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EngineConfig {
+    pub(crate) rtp: RtpConfig,
+    pub(crate) webrtc: WebrtcConfig,
+}
 
 /// SIP stacks, by the word that selects them.
 const SIP_STACKS: &[(&str, StackMaker)] = &[
@@ -26,10 +34,12 @@ pub const DEFAULT_SIP_STACK: &str = "native";
 
 /// Media engines, by the word that selects them.
 const MEDIA_ENGINES: &[(&str, EngineMaker)] = &[
-    (siprtc_media_rtp::NAME, |rtp| {
-        siprtc_media_rtp::engine(rtp.clone())
+    (siprtc_media_rtp::NAME, |config| {
+        siprtc_media_rtp::engine(config.rtp.clone())
     }),
-    (siprtc_media_webrtc::NAME, |_| siprtc_media_webrtc::engine()),
+    (siprtc_media_webrtc::NAME, |config| {
+        siprtc_media_webrtc::engine_with(config.webrtc)
+    }),
 ];
 
 /// ICE agents that an engine with [`IceMode::External`] can be given. The engine's own is `builtin`.
@@ -85,16 +95,16 @@ pub(crate) fn check_transport(
 
 /// The engine called `name`, as it is by default.
 pub fn media_engine(name: &str) -> Result<Arc<dyn MediaEngine>> {
-    media_engine_as("media.engine", name, &RtpConfig::default())
+    media_engine_as("media.engine", name, &EngineConfig::default())
 }
 
 /// The engine that `key` calls `name`.
 pub(crate) fn media_engine_as(
     key: &'static str,
     name: &str,
-    rtp: &RtpConfig,
+    config: &EngineConfig,
 ) -> Result<Arc<dyn MediaEngine>> {
-    find(key, name, MEDIA_ENGINES).map(|make| make(rtp))
+    find(key, name, MEDIA_ENGINES).map(|make| make(config))
 }
 
 /// Every ICE agent of this build but the engines' own.

@@ -1,6 +1,8 @@
 //! What may be chosen.
 
 use crate::crypto::Suite;
+use siprtc_core::media::Codec;
+use siprtc_rtp::{Format, format};
 
 /// What our offers say of encryption. What a peer offers is answered whatever this says, unless
 /// [`RtpConfig::require_encryption`] does.
@@ -50,6 +52,18 @@ pub struct RtpConfig {
     /// Send to where the peer's packets come from (RFC 4961), not only to where its description says: what is behind a NAT
     /// does not know its own address.
     pub latching: bool,
+    /// Offer and answer comfort noise (RFC 3389) beside the codecs of 8 kHz.
+    pub comfort_noise: bool,
+}
+
+impl RtpConfig {
+    /// Our formats, in the order of an offer.
+    pub(crate) fn formats(&self, codecs: &[Codec]) -> Vec<Format> {
+        match self.comfort_noise {
+            true => format::formats_with_comfort_noise(codecs),
+            false => format::formats(codecs),
+        }
+    }
 }
 
 impl Default for RtpConfig {
@@ -62,6 +76,7 @@ impl Default for RtpConfig {
             feedback: false,
             ice: false,
             latching: true,
+            comfort_noise: false,
         }
     }
 }

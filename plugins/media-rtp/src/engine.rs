@@ -10,7 +10,7 @@ use crate::video::VideoLine;
 use siprtc_core::ice::{IceConfig, IcePath, IceRole};
 use siprtc_core::media::{Codec, Dialect, IceMode, MediaEngine, MediaPeer, PeerConfig};
 use siprtc_core::{Error, Result};
-use siprtc_rtp::{Reports, format, sdp};
+use siprtc_rtp::{Reports, sdp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -44,7 +44,7 @@ impl MediaEngine for Engine {
     }
 
     fn check_offer(&self, sdp: &str, codecs: &[Codec]) -> Result<()> {
-        let mut machine = Machine::new(self.config.clone(), format::formats(codecs), 0);
+        let mut machine = Machine::new(self.config.clone(), self.config.formats(codecs), 0);
         machine.set_remote_offer("check offer", sdp)
     }
 
@@ -59,7 +59,7 @@ impl MediaEngine for Engine {
                 .caused_by(error)
                 .advice("call it from within the media runtime")
         })?;
-        let formats = format::formats(&config.codecs);
+        let formats = self.config.formats(&config.codecs);
         let inbox = Arc::new(Inbox::default());
         let offer = config.remote_offer.as_deref();
         let heard = config.heard.as_deref();

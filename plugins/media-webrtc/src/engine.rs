@@ -1,5 +1,6 @@
 //! Building a PeerConnection.
 
+use crate::WebrtcConfig;
 use crate::codecs;
 use crate::events::{Callbacks, Shared};
 use crate::negotiation::{self, Negotiation};
@@ -42,7 +43,7 @@ const CHECK_ROUNDS: u16 = 600;
 const RELAY_PATIENCE: Duration = Duration::from_millis(300);
 
 /// See [`crate::engine()`].
-pub(crate) struct Engine;
+pub(crate) struct Engine(pub(crate) WebrtcConfig);
 
 #[async_trait::async_trait]
 impl MediaEngine for Engine {
@@ -78,7 +79,10 @@ impl MediaEngine for Engine {
             relay,
             config.events.clone(),
         ));
-        let formats = siprtc_rtp::format::formats(&config.codecs);
+        let formats = match self.0.comfort_noise {
+            true => siprtc_rtp::format::formats_with_comfort_noise(&config.codecs),
+            false => siprtc_rtp::format::formats(&config.codecs),
+        };
         reports
             .lock()
             .set_clock_rates(siprtc_rtp::format::clock_rates(&formats));

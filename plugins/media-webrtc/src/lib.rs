@@ -20,5 +20,17 @@ pub const NAME: &str = "webrtc";
 
 /// The engine: makes PeerConnections of the `webrtc` crate, which does its own ICE.
 pub fn engine() -> Arc<dyn MediaEngine> {
-    Arc::new(engine::Engine)
+    engine_with(WebrtcConfig::default())
+}
+
+/// How the engine behaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WebrtcConfig {
+    /// Offer and answer comfort noise (RFC 3389) beside the codecs of 8 kHz.
+    pub comfort_noise: bool,
+}
+
+/// The engine, told how to behave.
+pub fn engine_with(config: WebrtcConfig) -> Arc<dyn MediaEngine> {
+    Arc::new(engine::Engine(config))
 }

@@ -7,8 +7,8 @@ use crate::messages::*;
 use actix::prelude::*;
 use siprtc_core::ice::IceState;
 use siprtc_core::media::MediaEvent;
-use siprtc_dialog_manager::{self as dialog, DialogEvent, DialogEventKind};
-use siprtc_media_session::{SessionEvent, SessionEventKind};
+use siprtc_dialog_manager::{self as dialog, DialogEvent, DialogEventKind, Side};
+use siprtc_media_session::{SessionEvent, SessionEventKind, Talker};
 use siprtc_nat_agent::NatEvent;
 use siprtc_registrar_client::RegistrationEvent;
 
@@ -99,6 +99,8 @@ impl Handler<SessionEvent> for Gateway {
             SessionEventKind::SinkFailed { error } => CallEventKind::SinkFailed(error),
             SessionEventKind::SourceFailed { error } => CallEventKind::SourceFailed(error),
             SessionEventKind::NoMedia { since } => CallEventKind::Silent(since),
+            SessionEventKind::Quiet { who, since } => CallEventKind::Quiet { by: side(who), since },
+            SessionEventKind::Voice { who } => CallEventKind::Voice { by: side(who) },
             SessionEventKind::Bridged {
                 with,
                 from_peer,
@@ -118,6 +120,13 @@ impl Handler<SessionEvent> for Gateway {
             _ => return,
         };
         self.tell(id, kind);
+    }
+}
+
+fn side(who: Talker) -> Side {
+    match who {
+        Talker::Peer => Side::Remote,
+        Talker::Us => Side::Local,
     }
 }
 

@@ -376,7 +376,12 @@ impl Gateway {
                 heard: entry.heard.clone(),
             },
             ctx.address().recipient(),
-        );
+        )
+        .with_processing(media::Processing {
+            silence_detection: config.silence_detection,
+            quiet: config.quiet,
+            ..media::Processing::default()
+        });
         let session_id = session.id();
         let session = session.start();
         entry.session = Some((session_id, session.clone()));

@@ -137,6 +137,8 @@ impl Phone {
             codecs,
             video_codecs: Vec::new(),
             ptime: 20,
+            silence_detection: false,
+            quiet: None,
             nat: NatConfig {
                 interfaces: InterfaceFilter {
                     loopback: true,

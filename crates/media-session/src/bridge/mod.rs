@@ -32,7 +32,8 @@ pub struct BridgeStats {
     pub duplicates: u64,
     /// Had a payload that their codec cannot read.
     pub unreadable: u64,
-    /// Had a payload type that the other side has nothing for, or a number far from the stream's.
+    /// Had a payload type that the other side has nothing for, a number far from the stream's, or came while a digit of ours
+    /// sounded in its place.
     pub dropped: u64,
     /// Frames made up in place of what was lost.
     pub concealed: u64,
@@ -97,6 +98,11 @@ fn kind(payload_type: u8, audio: &NegotiatedAudio) -> Kind {
     } else {
         Kind::Foreign
     }
+}
+
+/// Whether a packet that comes in from this side belongs to an event.
+pub(crate) fn is_event(payload_type: u8, audio: &NegotiatedAudio) -> bool {
+    kind(payload_type, audio) == Kind::Event
 }
 
 /// The payload type of comfort noise towards this side, when it is on the audio's own clock.

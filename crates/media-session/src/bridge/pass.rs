@@ -1,7 +1,8 @@
 //! The same codec on both sides: packets are renumbered and otherwise left alone.
 
-use super::{BridgeStats, Kind, kind, noise_type};
+use super::{BridgeStats, Kind, is_event, kind, noise_type};
 use crate::codec;
+use crate::dtmf::EventPacket;
 use crate::stats::{Reception, Verdict};
 use siprtc_core::media::{NegotiatedAudio, RtpPacket};
 use siprtc_core::{Error, Fault, Result};
@@ -42,6 +43,8 @@ pub struct PassThrough {
     /// The next packet's, when the source changes.
     sequence: u16,
     timestamp: u32,
+    /// A digit of ours sounds: what comes in is not sent.
+    muted: bool,
     stats: BridgeStats,
 }
 
@@ -93,6 +96,7 @@ impl PassThrough {
             former: None,
             sequence,
             timestamp,
+            muted: false,
             stats: BridgeStats::default(),
         })
     }
@@ -126,7 +130,7 @@ impl PassThrough {
             self.begin(&packet);
         }
         let mut source = self.source?;
-        let payload_type = self.payload_type(packet.payload_type);
+        let payload_type = self.payload_type(packet.payload_type).filter(|_| !self.muted);
         let ahead = packet.sequence.wrapping_sub(source.highest) as i16;
         let Some(payload_type) = payload_type else {
             self.leave_out(&packet, source);
@@ -160,6 +164,42 @@ impl PassThrough {
         }
         self.stats.sent += 1;
         Some(sent)
+    }
+
+    /// A packet of an event of our own, in the same stream: its number is the next one's, and later ones move up. Until the
+    /// event's last packet what comes in is left out, as a source is not heard under a digit.
+    pub(crate) fn insert(&mut self, payload_type: u8, event: EventPacket) -> RtpPacket {
+        if let Some(source) = &mut self.source {
+            source.sequence = source.sequence.wrapping_add(1);
+            // What comes late belongs before this number, and its own is given away.
+            source.floor = Some(source.highest);
+        }
+        self.muted = !event.last;
+        let sequence = self.sequence;
+        self.sequence = sequence.wrapping_add(1);
+        let end = event.timestamp.wrapping_add(event.covers);
+        if end.wrapping_sub(self.timestamp) as i32 > 0 {
+            self.timestamp = end;
+        }
+        self.stats.sent += 1;
+        RtpPacket {
+            payload_type,
+            marker: event.marker,
+            sequence,
+            timestamp: event.timestamp,
+            ssrc: 0,
+            payload: event.payload,
+        }
+    }
+
+    /// The RTP clock in Hz.
+    pub(crate) fn clock(&self) -> u32 {
+        self.to.codec.clock_rate()
+    }
+
+    /// Whether a payload type is that of events, inbound.
+    pub(crate) fn is_event(&self, payload_type: u8) -> bool {
+        is_event(payload_type, &self.from)
     }
 
     /// Whether a payload type is the inbound codec's.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::dtmf::EventPacket;
 use bytes::Bytes;
 use proptest::prelude::*;
 use siprtc_core::media::{Codec, RtpPacket};
@@ -84,6 +85,51 @@ fn what_the_other_side_has_no_type_for_leaves_no_hole() {
     assert_eq!(pass.stats().dropped, 2);
 }
 
+fn event(timestamp: u32, covers: u32, last: bool) -> EventPacket {
+    EventPacket {
+        marker: covers <= 960,
+        timestamp,
+        payload: Bytes::from_static(&[5, 10, 0, 0]),
+        covers,
+        last,
+    }
+}
+
+#[test]
+fn an_event_of_ours_takes_numbers_of_the_stream_and_what_comes_meanwhile_is_left_out() {
+    let mut pass = PassThrough::starting_at(side(111), side(96), 100, 0).unwrap();
+    let push =
+        |pass: &mut PassThrough, number: u16| pass.rewrite(&packet(1, number, 960 * u32::from(number)));
+    let mut sent = Vec::new();
+    sent.extend(push(&mut pass, 10));
+    let start = pass.next().1;
+    sent.push(pass.insert(101, event(start, 960, false)));
+    assert_eq!(push(&mut pass, 12), None);
+    // The packet before it comes late, while the digit sounds and afterwards.
+    assert_eq!(push(&mut pass, 11), None);
+    sent.push(pass.insert(101, event(start, 1_920, true)));
+    assert_eq!(push(&mut pass, 9), None);
+    sent.extend(push(&mut pass, 13));
+    let numbers: Vec<u16> = sent.iter().map(|packet| packet.sequence).collect();
+    assert_eq!(numbers[..3], [100, 101, 102]);
+    // 11 never came in time: its hole is seen behind the event.
+    assert_eq!(numbers[3], 104);
+    assert_eq!(sent[3].timestamp.wrapping_sub(sent[0].timestamp), 3 * 960);
+    assert_eq!(
+        sent.iter().map(|packet| packet.payload_type).collect::<Vec<_>>(),
+        [96, 101, 101, 96]
+    );
+}
+
+#[test]
+fn after_an_event_into_a_silent_stream_its_time_has_passed() {
+    let mut pass = PassThrough::starting_at(side(111), side(96), 0, 500).unwrap();
+    let late = 500 + 48_000 * 5;
+    pass.insert(101, event(late, 960, false));
+    pass.insert(101, event(late, 4_800, true));
+    assert_eq!(pass.next(), (2, late + 4_800));
+}
+
 #[test]
 fn other_codecs_or_clocks_need_a_transcoder() {
     use siprtc_core::Fault::ApiMisuse;
@@ -107,6 +153,13 @@ proptest! {
         let mut used = std::collections::HashSet::new();
         let mut highest = None::<u16>;
         for (what, source, time) in steps {
+            if what == 6 {
+                let at = pass.next().1;
+                let sent = pass.insert(101, event(at, 960, time & 1 == 0));
+                prop_assert!(used.insert(sent.sequence), "{} again", sent.sequence);
+                highest = Some(sent.sequence);
+                continue;
+            }
             let place = usize::from(source);
             numbers[place] = numbers[place].wrapping_add(match what { 0 => 0, 1 => 3, 2 => 20_000, _ => 1 });
             let mut next = packet(u32::from(source), numbers[place], u32::from(numbers[place]).wrapping_mul(960));

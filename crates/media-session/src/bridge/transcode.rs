@@ -6,6 +6,7 @@ use super::line::{Line, Place};
 use super::{BridgeStats, Kind, kind, noise_type};
 use crate::codec::{self, Decode, Encode, Tuning};
 use crate::comfort::{Description, NoiseMaker};
+use crate::dtmf::EventPacket;
 use crate::polyphase::Polyphase;
 use crate::silence::{Discontinuous, Means, Transmit};
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use siprtc_core::media::{Codec, NegotiatedAudio, RtpPacket};
 const MAX_CONCEAL_MS: i64 = 200;
 /// Comfort noise goes on for so long after the last word of it.
 const MAX_NOISE_MS: u32 = 60_000;
+/// Packets come so much earlier or later than their time at most, as a rule.
+const MAX_JITTER_MS: i64 = 100;
 
 /// What becomes of lost packets.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -86,6 +89,8 @@ pub struct Transcoder {
     quiet: bool,
     /// Packets lost, or not readable, since the last audio.
     missing: bool,
+    /// A digit of ours sounds: what comes in is not sent.
+    muted: bool,
     sequence: u16,
     marker: bool,
     stats: BridgeStats,
@@ -128,6 +133,7 @@ impl Transcoder {
             event: None,
             quiet: false,
             missing: false,
+            muted: false,
             sequence,
             marker: true,
             stats: BridgeStats::default(),
@@ -145,6 +151,21 @@ impl Transcoder {
             Taken::Restarted => self.restart(out),
         }
         self.drain(false, out);
+    }
+
+    /// A packet of an event of our own, in the same stream. Until its last what comes in is not sent, and time passes.
+    pub(crate) fn insert(&mut self, payload_type: u8, event: EventPacket, out: &mut Vec<RtpPacket>) {
+        if event.marker {
+            self.fill_up(out);
+        }
+        self.muted = !event.last;
+        let end = event.timestamp.wrapping_add(event.covers);
+        let behind = i64::from(end.wrapping_sub(self.line.timestamp(self.line.next)) as i32);
+        // Where nothing comes in the stream's time is the event's; otherwise they are as far apart as packets jitter.
+        if behind > i64::from(self.to.codec.clock_rate()) * MAX_JITTER_MS / 1_000 {
+            self.line.next += behind;
+        }
+        self.send(payload_type, event.marker, event.timestamp, event.payload, out);
     }
 
     /// Waits no longer for what is missing, and sends the rest of the audio, filled up to a packet: the inbound stream ended
@@ -234,6 +255,7 @@ impl Transcoder {
         let Ordered { lost, packet } = ordered;
         self.missing |= lost > 0;
         match kind(packet.payload_type, &self.from) {
+            Kind::Event | Kind::Noise if self.muted => self.stats.dropped += 1,
             Kind::Audio => self.audio(&packet, out),
             Kind::Event => self.event(&packet, out),
             Kind::Noise => self.noise(&packet, out),
@@ -467,6 +489,9 @@ impl Transcoder {
     }
 
     fn send_frame(&mut self, samples: &[i16], out: &mut Vec<RtpPacket>) {
+        if self.muted {
+            return;
+        }
         let codec = self.to.codec;
         let noise = noise_type(&self.to);
         let means = match noise {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::codec;
+use crate::dtmf::EventPacket;
 use crate::signal::{delayed_correlation, speech};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -258,6 +259,42 @@ fn digits_are_passed_on_with_their_time_and_type() {
 }
 
 #[test]
+fn an_event_of_ours_is_heard_instead_of_the_voice_and_the_stream_goes_on() {
+    let (from, to) = (side(Codec::Opus, 20), side(Codec::Pcmu, 20));
+    let mut transcoder = Transcoder::starting_at(from, to, TranscodeOptions::default(), 7, 1_000);
+    let voice = packets(&from, &speech(48_000, 1.0), 0, 0);
+    let mut sent = push_all(&mut transcoder, &voice[..20]);
+    let start = transcoder.next().1;
+    for tick in 1..=5 {
+        let event = EventPacket {
+            marker: tick == 1,
+            timestamp: start,
+            payload: Bytes::from_static(&[5, 10, 0, 0]),
+            covers: 160 * tick,
+            last: tick == 5,
+        };
+        transcoder.insert(101, event, &mut sent);
+        sent.extend(push_all(
+            &mut transcoder,
+            &voice[19 + tick as usize..20 + tick as usize],
+        ));
+    }
+    sent.extend(push_all(&mut transcoder, &voice[25..]));
+    let numbers: Vec<u16> = sent.iter().map(|packet| packet.sequence).collect();
+    assert_eq!(numbers, (7..7 + numbers.len() as u16).collect::<Vec<_>>());
+    let times: Vec<u32> = sent.iter().map(|packet| packet.timestamp).collect();
+    assert!(times.windows(2).all(|pair| pair[0] <= pair[1]), "{times:?}");
+    let events = sent.iter().filter(|packet| packet.payload_type == 101).count();
+    assert_eq!(events, 5);
+    let whole = 1_000 + 8_000;
+    assert!(
+        transcoder.next().1.abs_diff(whole) <= 320,
+        "{}",
+        transcoder.next().1
+    );
+}
+
+#[test]
 fn comfort_noise_is_passed_on_where_it_can_be_told() {
     let (from, to) = (with_noise(Codec::G722), with_noise(Codec::Pcmu));
     let voice = packets(&from, &speech(16_000, 0.2), 0, 0);
@@ -356,6 +393,16 @@ proptest! {
                 4 => next.payload_type = number as u8 & 0x7f,
                 5 => next.ssrc = u32::from(number % 2) + SSRC,
                 6 => transcoder.idle(&mut out),
+                9 => {
+                    let event = EventPacket {
+                        marker: number % 4 == 0,
+                        timestamp: transcoder.next().1,
+                        payload: Bytes::from_static(&[1, 10, 0, 0]),
+                        covers: time % 2_000,
+                        last: number % 2 == 0,
+                    };
+                    transcoder.insert(101, event, &mut out);
+                }
                 7 => sequence = sequence.wrapping_add(number % 4),
                 8 => timestamp = timestamp.wrapping_add(time % 100_000),
                 _ => {}

@@ -10,6 +10,7 @@ mod video;
 mod way;
 
 use crate::bridge::passes;
+use crate::dtmf::EventPacket;
 use crate::events::Events;
 use crate::{AudioSink, BridgeStats, SessionEventKind, TranscodeOptions};
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use tokio::sync::watch;
 pub(crate) use video::{Outlook, VideoNumbers, VideoWay};
+use tokio::time::Instant;
 pub(crate) use way::{Kept, Outlet, Way};
 
 /// What becomes of the other leg when one ends.
@@ -318,6 +320,17 @@ impl Bond {
             .is_together()
             .then(|| self.shared.said[self.other()].lock().clone());
         said.flatten()
+    }
+
+    /// The timestamp that an event has which begins now in the stream that this side lent. `None`: none can be sent, or, when one
+    /// `begins`, one of the other side's is under way.
+    pub(crate) fn time_of_event(&self, now: Instant, begins: bool) -> Option<u32> {
+        self.shared.ways[self.other()].time_of_event(now, begins)
+    }
+
+    /// A packet of an event, into the stream that this side lent.
+    pub(crate) fn send_event(&self, payload_type: u8, event: EventPacket) {
+        self.shared.ways[self.other()].send_event(Instant::now(), payload_type, event);
     }
 
     fn leave(&self, by: PartedBy) {

@@ -4,6 +4,8 @@
 //! allocation. What is transcoded, or goes to an engine that must be waited for, waits in a bounded queue for a task of the
 //! way's own.
 
+use crate::bridge::is_event;
+use crate::dtmf::EventPacket;
 use crate::events::Events;
 use crate::{BridgeStats, PassThrough, SessionEventKind, TranscodeOptions, Transcoder, WayStats, codec};
 use bytes::Bytes;
@@ -21,6 +23,11 @@ pub(super) const WAITING: usize = 64;
 /// How often the peer's reports of loss are looked at (RFC 3550 section 6.2: they come every five seconds).
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// No packet stands for more.
+const MAX_PTIME: Duration = Duration::from_millis(60);
+/// After the last packet of an event a listener has to see that it is over before another begins (ITU-T Q.24).
+const EVENT_PAUSE: Duration = Duration::from_millis(70);
+
 /// A peer, and the numbers of the stream that we send to it.
 pub(crate) struct Outlet {
     pub(crate) peer: Arc<dyn MediaPeer>,
@@ -34,6 +41,17 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
+    /// The timestamp of now, when the next packet's would be `next`; `None` before any was sent.
+    fn now(&self, now: Instant, next: u32, clock: u32) -> Option<u32> {
+        // Of a stream that was silent for long the next packet's is in the past.
+        let passed = self
+            .sent
+            .map_or(Duration::ZERO, |sent| now.saturating_duration_since(sent));
+        let silent = passed.saturating_sub(MAX_PTIME).as_micros() * u128::from(clock) / 1_000_000;
+        // The low 32 bits are what RTP says.
+        self.started.then(|| next.wrapping_add(silent as u32))
+    }
+
     /// Notes what became of a packet.
     fn note(&mut self, at: Instant, result: siprtc_core::Result<()>) -> bool {
         if let Err(error) = result {
@@ -61,6 +79,8 @@ pub(crate) struct Way {
     mode: Mutex<Mode>,
     /// Of carriers before this one.
     past: Mutex<WayStats>,
+    /// When a packet of an event of the sending peer's came last.
+    event: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -143,6 +163,36 @@ impl Way {
         self.past.lock().plus(now)
     }
 
+    /// See [`Bond::time_of_event`](super::Bond::time_of_event).
+    pub(super) fn time_of_event(&self, now: Instant, begins: bool) -> Option<u32> {
+        let passed = self.event.lock().map(|last| now.saturating_duration_since(last));
+        if begins && passed.is_some_and(|passed| passed < EVENT_PAUSE) {
+            return None;
+        }
+        match &*self.mode.lock() {
+            Mode::Closed => None,
+            Mode::Direct(direct) => direct.outlet.now(now, direct.pass.next().1, direct.pass.clock()),
+            Mode::Queued(lane) => {
+                let work = lane.work.lock();
+                let Work { coder, outlet } = work.as_ref()?;
+                outlet.now(now, coder.time(), lane.clock)
+            }
+        }
+    }
+
+    /// Sends a packet of an event in the place of what comes in, until its last.
+    pub(super) fn send_event(&self, at: Instant, payload_type: u8, event: EventPacket) {
+        match &mut *self.mode.lock() {
+            Mode::Closed => {}
+            Mode::Direct(direct) => {
+                let packet = direct.pass.insert(payload_type, event);
+                let sent = direct.outlet.peer.send_now(packet);
+                direct.refused += u64::from(!direct.outlet.note(at, sent));
+            }
+            Mode::Queued(lane) => lane.push(Item::Event(payload_type, event)),
+        }
+    }
+
     /// Sends a packet on, and gives back what its own session needs of it: without `heard`, no more than its numbers. Called on
     /// the engine's task: it does not wait.
     pub(crate) fn forward(&self, at: Instant, packet: RtpPacket, heard: bool) -> Kept {
@@ -150,6 +200,9 @@ impl Way {
         match &mut *mode {
             Mode::Closed => Kept { packet, bare: false },
             Mode::Direct(direct) => {
+                if direct.pass.is_event(packet.payload_type) {
+                    *self.event.lock() = Some(at);
+                }
                 let kept = keep(&packet, heard || !direct.pass.is_audio(packet.payload_type));
                 if let Some(packet) = direct.pass.pass(packet) {
                     let sent = direct.outlet.peer.send_now(packet);
@@ -159,8 +212,11 @@ impl Way {
             }
             Mode::Queued(lane) => {
                 let is_audio = lane.is_audio(packet.payload_type);
+                if is_event(packet.payload_type, &lane.from) {
+                    *self.event.lock() = Some(at);
+                }
                 let kept = keep(&packet, heard || !is_audio);
-                lane.push(packet);
+                lane.push(Item::Packet(packet));
                 kept
             }
         }
@@ -200,11 +256,20 @@ struct Lane {
     from: NegotiatedAudio,
     ptime: Duration,
     fec: bool,
-    packets: Mutex<VecDeque<RtpPacket>>,
+    /// Of the outbound codec, in Hz.
+    clock: u32,
+    packets: Mutex<VecDeque<Item>>,
     dropped: AtomicU64,
     refused: AtomicU64,
     any: Notify,
     work: Mutex<Option<Work>>,
+}
+
+/// What waits in a lane.
+enum Item {
+    /// An event of ours, and its payload type.
+    Event(u8, EventPacket),
+    Packet(RtpPacket),
 }
 
 struct Work {
@@ -219,10 +284,24 @@ enum Coder {
 }
 
 impl Coder {
-    fn push(&mut self, packet: RtpPacket, out: &mut Vec<RtpPacket>) {
+    fn push(&mut self, item: Item, out: &mut Vec<RtpPacket>) {
+        match (self, item) {
+            (Coder::Pass(pass), Item::Packet(packet)) => out.extend(pass.pass(packet)),
+            (Coder::Pass(pass), Item::Event(payload_type, event)) => {
+                out.push(pass.insert(payload_type, event))
+            }
+            (Coder::Transcode(transcoder), Item::Packet(packet)) => transcoder.push(&packet, out),
+            (Coder::Transcode(transcoder), Item::Event(payload_type, event)) => {
+                transcoder.insert(payload_type, event, out);
+            }
+        }
+    }
+
+    /// The next packet's timestamp.
+    fn time(&self) -> u32 {
         match self {
-            Coder::Pass(pass) => out.extend(pass.pass(packet)),
-            Coder::Transcode(transcoder) => transcoder.push(&packet, out),
+            Coder::Pass(pass) => pass.next().1,
+            Coder::Transcode(transcoder) => transcoder.next().1,
         }
     }
 
@@ -240,6 +319,7 @@ impl Lane {
             from,
             ptime: Duration::from_millis(u64::from(codec::usable_ptime(to.ptime))),
             fec: to.parameters.inband_fec,
+            clock: to.codec.clock_rate(),
             packets: Mutex::new(VecDeque::with_capacity(WAITING)),
             dropped: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -252,13 +332,13 @@ impl Lane {
         payload_type == self.from.payload_type || payload_type == self.from.codec.payload_type()
     }
 
-    fn push(&self, packet: RtpPacket) {
+    fn push(&self, item: Item) {
         let mut packets = self.packets.lock();
         if packets.len() >= WAITING {
             packets.pop_front();
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        packets.push_back(packet);
+        packets.push_back(item);
         drop(packets);
         self.any.notify_one();
     }
@@ -296,9 +376,9 @@ impl Lane {
         }
         loop {
             // Not the lock of the queue while a codec works: the engine's task takes it.
-            let packet = self.packets.lock().pop_front();
-            let Some(packet) = packet else { break };
-            coder.push(packet, out);
+            let item = self.packets.lock().pop_front();
+            let Some(item) = item else { break };
+            coder.push(item, out);
         }
         Some(Arc::clone(&outlet.peer))
     }

@@ -59,6 +59,7 @@ impl RtpSettings {
             feedback: self.feedback,
             ice: self.ice,
             latching: self.latching,
+            ..RtpConfig::default()
         })
     }
 }
