@@ -1,7 +1,8 @@
 //! `siprtc sdp` over real descriptions of others.
 
-use siprtc_integration_tests::folder::corpus;
+use siprtc_integration_tests::folder::{corpus, siprtc};
 use siprtc_integration_tests::program::{Outcome, SOON, Siprtc};
+use std::process::Command;
 
 const INCOMPATIBLE: i32 = 6;
 
@@ -75,6 +76,40 @@ fn answer_answers_the_first_offer_of_rfc_4317_in_its_own_words() {
         .to_owned();
     assert!(answer.contains("m=audio 49920 RTP/AVP 0\r\n"), "{answer}");
     assert!(answer.contains("m=video 0 RTP/AVP"), "{answer}");
+}
+
+#[test]
+fn every_command_says_what_carrying_the_description_needs() {
+    let browser = file("sdp/chrome-jssip-av-2019.sdp");
+    let needs = sdp(&["explain", &browser]).event("explanation")["needs"].clone();
+    assert_eq!(
+        needs["webrtc"]["carried"]["keying"],
+        serde_json::json!(["dtls-srtp"]),
+        "{needs}"
+    );
+    assert_eq!(needs["webrtc"]["carried"]["ice"], true);
+    let plain = file("rfc4317/2.1-1.offer.sdp");
+    for (command, event) in [("lint", "lint"), ("answer", "answer")] {
+        let needs = sdp(&[command, &plain]).event(event)["needs"].clone();
+        assert_eq!(needs["classic"]["carried"]["profile"], "RTP/AVP", "{needs}");
+        assert_eq!(needs["classic"]["carried"]["keying"], serde_json::json!(["none"]));
+        let refused = needs["webrtc"]["refused"]["what"].as_str().expect("why not");
+        assert!(!refused.is_empty());
+        // And for people, in sentences.
+        let told = Command::new(siprtc())
+            .args(["sdp", command, &plain])
+            .output()
+            .expect("it runs");
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(
+            told.contains("needs of a classic engine: m-line 0 (audio) over RTP/AVP, no encryption, no ICE"),
+            "{told}"
+        );
+        assert!(
+            told.contains(&format!("no webrtc engine can carry it: {refused}")),
+            "{told}"
+        );
+    }
 }
 
 #[test]

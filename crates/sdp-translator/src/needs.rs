@@ -5,6 +5,7 @@ use crate::explain::Refusal;
 use crate::profile::Keying;
 use crate::sdp::{Line, Sdp, is_unspecified};
 use crate::transport::Transport;
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use siprtc_core::{Error, Fault, Result};
 use std::fmt;
@@ -98,6 +99,58 @@ pub struct Needs {
     pub is_rejected: bool,
 }
 
+impl Needs {
+    fn engines(&self) -> [(&'static str, &Result<Carried, Refusal>); 2] {
+        [("webrtc", &self.webrtc), ("classic", &self.classic)]
+    }
+}
+
+/// A line for each kind of engine.
+impl fmt::Display for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_rejected {
+            return f.write_str("needs no engine: every m-line is rejected");
+        }
+        for (index, (engine, told)) in self.engines().into_iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            match told {
+                Ok(carried) => write!(f, "needs of a {engine} engine: {carried}")?,
+                Err(refusal) => {
+                    write!(f, "no {engine} engine can carry it: {}", refusal.what)?;
+                    if let Some(advice) = &refusal.advice {
+                        write!(f, "; {advice}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Each engine as `{"carried": ...}` or `{"refused": ...}`.
+impl Serialize for Needs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        enum Told<'a> {
+            Carried(&'a Carried),
+            Refused(&'a Refusal),
+        }
+        let mut map = serializer.serialize_map(Some(3))?;
+        for (engine, told) in self.engines() {
+            let told = match told {
+                Ok(carried) => Told::Carried(carried),
+                Err(refusal) => Told::Refused(refusal),
+            };
+            map.serialize_entry(engine, &told)?;
+        }
+        map.serialize_entry("is_rejected", &self.is_rejected)?;
+        map.end()
+    }
+}
+
 /// An m-line that can be carried, and how.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Carried {
@@ -117,6 +170,31 @@ pub struct Carried {
     /// Whether RTP and RTCP may share a port (RFC 5761). A WebRTC engine shares it whatever is said, and RTCP of a peer
     /// that does not is lost.
     pub rtcp_mux: bool,
+}
+
+impl fmt::Display for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "m-line {} ({})", self.index, self.medium)?;
+        if let Some(profile) = self.profile {
+            write!(f, " over {profile}")?;
+        }
+        for (index, keying) in self.keying.iter().enumerate() {
+            f.write_str(if index == 0 { ", " } else { " or " })?;
+            match keying {
+                Keying::DtlsSrtp => f.write_str("keys by DTLS")?,
+                Keying::None => f.write_str("no encryption")?,
+                Keying::Sdes => {
+                    let suites: Vec<&str> = self.suites.iter().map(|suite| suite.as_str()).collect();
+                    write!(f, "keys by a=crypto ({})", suites.join(", "))?;
+                }
+            }
+        }
+        f.write_str(if self.ice { ", ICE" } else { ", no ICE" })?;
+        f.write_str(match self.rtcp_mux {
+            true => ", RTCP on the same port",
+            false => ", RTCP on a port of its own",
+        })
+    }
 }
 
 /// Which engine can carry a description, and with what: WebRTC (ICE and DTLS-SRTP on one transport) or classic (RTP and

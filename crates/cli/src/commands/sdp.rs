@@ -5,8 +5,8 @@ use crate::exit::Exit;
 use crate::output::Output;
 use serde_json::json;
 use siprtc::sdp::{
-    Explanation, LocalMedia, LocalSession, PeerProfile, Severity, SipForm, Way, answer, explain, lint,
-    lint_answer,
+    Explanation, LocalMedia, LocalSession, Needs, PeerProfile, Severity, SipForm, Way, answer, explain, lint,
+    lint_answer, needs,
 };
 use siprtc_core::{Error, Fault, Result};
 use std::io::Read;
@@ -41,7 +41,8 @@ fn explains(args: &SdpExplainArgs, output: &Output) -> Result<Exit> {
         None => Exit::Ok,
     };
     output.say(told.to_string().trim_end());
-    output.emit(json!({ "event": "explanation", "explanation": told }));
+    let needs = told_needs(&sdp, output);
+    output.emit(json!({ "event": "explanation", "explanation": told, "needs": needs }));
     Ok(exit)
 }
 
@@ -59,7 +60,8 @@ fn lints(args: &SdpLintArgs, output: &Output) -> Result<Exit> {
     if found.is_empty() {
         output.say("nothing to say of it");
     }
-    output.emit(json!({ "event": "lint", "refused": refused, "findings": found }));
+    let needs = told_needs(&sdp, output);
+    output.emit(json!({ "event": "lint", "refused": refused, "findings": found, "needs": needs }));
     Ok(if refused { Exit::Incompatible } else { Exit::Ok })
 }
 
@@ -76,10 +78,19 @@ fn answers(args: &SdpAnswerArgs, output: &Output) -> Result<Exit> {
         }],
         transport: None,
     };
-    let sdp = answer(&read(&args.file)?, &local)?;
+    let offer = read(&args.file)?;
+    let sdp = answer(&offer, &local)?;
     output.say(sdp.trim_end());
-    output.emit(json!({ "event": "answer", "sdp": sdp }));
+    let needs = told_needs(&offer, output);
+    output.emit(json!({ "event": "answer", "sdp": sdp, "needs": needs }));
     Ok(Exit::Ok)
+}
+
+/// What the one who gets the description needs to carry it; nothing, where it is none.
+fn told_needs(sdp: &str, output: &Output) -> Option<Needs> {
+    let needs = needs(sdp).ok()?;
+    output.say(&format!("\n{needs}"));
+    Some(needs)
 }
 
 impl crate::args::PeerArgs {
