@@ -33,6 +33,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Wait for calls and answer them
     Answer(AnswerArgs),
+    /// Call two parties and join them: each hears the other
+    Bridge(BridgeArgs),
     /// Call a SIP URI, or a user of the account's domain
     Call(CallArgs),
     /// Say how alike two recordings are: what was played, and what was heard
@@ -45,7 +47,7 @@ pub(crate) enum Command {
     ServeHome,
     /// Run every pair of the ICE agents of this build behind every pair of NATs, in virtual time
     Ice,
-    /// Session descriptions: why the translator changes them, what a peer would refuse, and an answer
+    /// Session descriptions: why the translator changes them, what a peer would refuse, an answer, and what each needs
     #[command(subcommand)]
     Sdp(SdpCommand),
     /// Run the conformance scenarios on every SIP stack of this build, and on every pair of them
@@ -179,6 +181,20 @@ pub(crate) struct AnswerArgs {
     /// Write the last call's ladder as SVG
     #[arg(long, value_name = "SVG")]
     pub(crate) ladder: Option<PathBuf>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct BridgeArgs {
+    /// sip:bob@example.com, or bob
+    pub(crate) first: String,
+    /// Whom they talk to
+    pub(crate) second: String,
+    /// Where to record both, as WAV in stereo: the second on the left, the first on the right
+    #[arg(long, value_name = "WAV")]
+    pub(crate) record: Option<PathBuf>,
+    /// Hang both up this many seconds after they are joined; without it either's end, or Ctrl-C, ends it
+    #[arg(long, value_name = "S")]
+    pub(crate) duration: Option<f64>,
 }
 
 #[derive(ClapArgs, Debug)]

@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use siprtc::CallReport;
 use siprtc::gateway::{CallEventKind, Ending, Side};
-use siprtc::media_session::{SessionStats, VideoStats};
+use siprtc::media_session::{PartedBy, SessionStats, VideoStats};
 use siprtc_core::Error;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -144,6 +144,26 @@ fn write_out(text: &str) {
 fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
     match event {
         CallEventKind::Accepted => ("accepted", "answered".to_owned(), json!({})),
+        CallEventKind::Bridged {
+            with,
+            from_peer,
+            to_peer,
+        } => (
+            "bridged",
+            format!("joined, packets are {from_peer} one way and {to_peer} the other"),
+            json!({
+                "with": with.to_string(),
+                "from_peer": from_peer.to_string(),
+                "to_peer": to_peer.to_string(),
+            }),
+        ),
+        CallEventKind::Parted(by) => {
+            let by = match by {
+                PartedBy::Application => "us",
+                PartedBy::OtherEnded => "the other's end",
+            };
+            ("parted", format!("parted by {by}"), json!({ "by": by }))
+        }
         CallEventKind::Confirmed => ("confirmed", "confirmed".to_owned(), json!({})),
         CallEventKind::Connected => ("connected", "DTLS connected".to_owned(), json!({})),
         CallEventKind::Dtmf { digit, duration } => (
@@ -171,6 +191,18 @@ fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
             json!({ "held": held }),
         ),
         CallEventKind::Resumed { by } => held("resumed", *by, "resumed"),
+        CallEventKind::Quiet { by, since } => {
+            let (who, by) = side(*by);
+            (
+                "quiet",
+                format!("nothing to be heard of {who}"),
+                json!({ "by": by, "seconds": since.as_secs_f64() }),
+            )
+        }
+        CallEventKind::Voice { by } => {
+            let (who, by) = side(*by);
+            ("voice", format!("a voice of {who}"), json!({ "by": by }))
+        }
         CallEventKind::Ice(state) => (
             "ice",
             format!("ICE {state}"),
@@ -240,11 +272,15 @@ fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
 }
 
 fn held(name: &'static str, by: Side, word: &str) -> (&'static str, String, Value) {
-    let (who, by) = match by {
+    let (who, by) = side(by);
+    (name, format!("{word} by {who}"), json!({ "by": by }))
+}
+
+fn side(by: Side) -> (&'static str, &'static str) {
+    match by {
         Side::Local => ("us", "local"),
         Side::Remote => ("the peer", "remote"),
-    };
-    (name, format!("{word} by {who}"), json!({ "by": by }))
+    }
 }
 
 fn millis(duration: Duration) -> f64 {
