@@ -461,3 +461,67 @@ fn two_phones_are_sent_to_each_other_and_go_on_talking() {
     }
     world.asterisk.is_idle(SOON);
 }
+
+/// Somebody whom Asterisk connected us with is sent to the prompt, and hears it. How is this test's.
+fn sends_bob_to_the_prompt(story: &str, kind: Kind, transfer: impl Fn(&mut Siprtc)) {
+    let world = World::new(story);
+    let bob = world.baresip("bob", None);
+    let mut call = world.dial(&kind.calls(), "bob", &["--tone", "440", "--control"]);
+    call.event_where("first_packet", SOON, |line| line["direction"] == "in");
+    std::thread::sleep(HOLD);
+    transfer(&mut call);
+    call.event("transferred", SOON);
+    let outcome = call.finish(CALL);
+    outcome.exits_with(0);
+    let ending = &outcome.report()["ending"];
+    assert_eq!(
+        (&ending["cause"], &ending["by"]),
+        (&"bye".into(), &"local".into()),
+        "{ending}"
+    );
+    // Asterisk hangs bob up when the prompt is over.
+    world.asterisk.is_idle(CALL);
+    let mut bob = bob;
+    bob.process.stop();
+    let notes = wav::notes(&bob.heard());
+    assert!(notes.ends_with(&CALLEE), "bob did not hear the prompt: {notes:?}");
+}
+
+#[test]
+fn we_transfer_a_telephone_blindly_through_asterisk() {
+    for kind in [Kind::Plain, Kind::Web] {
+        sends_bob_to_the_prompt(&format!("transfer-blind-{}", kind.user()), kind, |call| {
+            call.say(&format!("transfer sip:601@{SERVER}"));
+        });
+    }
+}
+
+#[test]
+fn we_transfer_a_telephone_to_whom_we_have_asked_before() {
+    sends_bob_to_the_prompt("transfer-attended", Kind::Plain, |call| {
+        call.say("consult 601");
+        let is_other = |line: &Value| line["who"] == "consulted";
+        call.event_where("confirmed", SOON, is_other);
+        call.say("transfer");
+    });
+}
+
+#[test]
+fn asterisk_transfers_us_and_we_hear_whom_it_meant() {
+    let world = World::new("transferred");
+    let heard = world.lab.file("heard.wav");
+    let phone = Kind::Plain.calls();
+    let mut call = world.dial(&phone, "602", &["--tone", "440", "--record", &heard, "--control"]);
+    let wanted = call.event("transfer_wanted", SOON);
+    assert_eq!(wanted["to"], format!("sip:601@{SERVER}"), "{wanted}");
+    call.say("accept");
+    let outcome = call.finish(CALL);
+    outcome.exits_with(0);
+    world.asterisk.process.says("transferred: SUCCESS.", 1, SOON);
+    wav::assert_heard(
+        &CALLEE,
+        &world.lab.folder.join("asterisk/prompt.wav"),
+        Path::new(&heard),
+    );
+    world.asterisk.is_idle(SOON);
+}

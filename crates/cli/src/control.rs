@@ -1,6 +1,7 @@
 //! Orders during a call, a line each on standard input.
 
 use siprtc::Call;
+use siprtc::gateway::{CallEventKind, MediaPlan};
 use siprtc_core::{Error, Fault, Result};
 use std::io::BufRead;
 use tokio::sync::mpsc;
@@ -11,12 +12,20 @@ const WAITING: usize = 16;
 /// What a user may say.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Order {
+    /// To the transfer that the peer wants.
+    Accept,
+    /// Another call, to whom this one may be transferred.
+    Consult(String),
     Digits(String),
     HangUp,
     Hold,
     /// The source goes on: music on hold.
     HoldPlaying,
+    /// To the transfer that the peer wants.
+    Refuse,
     Resume,
+    /// To that address; `None`: to who is consulted.
+    Transfer(Option<String>),
 }
 
 impl std::str::FromStr for Order {
@@ -25,6 +34,11 @@ impl std::str::FromStr for Order {
     fn from_str(line: &str) -> Result<Self> {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         Ok(match words[..] {
+            ["accept"] => Order::Accept,
+            ["refuse"] => Order::Refuse,
+            ["consult", target] => Order::Consult(target.to_owned()),
+            ["transfer"] => Order::Transfer(None),
+            ["transfer", target] => Order::Transfer(Some(target.to_owned())),
             ["hangup"] => Order::HangUp,
             ["hold"] => Order::Hold,
             ["hold", "playing"] => Order::HoldPlaying,
@@ -33,7 +47,7 @@ impl std::str::FromStr for Order {
             _ => {
                 return Err(
                     Error::new(Fault::ApiMisuse, "obey", format!("{:?} is no order", line.trim()))
-                        .advice("say hold, hold playing, resume, dtmf DIGITS or hangup, each on a line"),
+                        .advice("say hold, hold playing, resume, dtmf DIGITS, transfer URI, consult URI, transfer (to who is consulted), accept, refuse or hangup, each on a line"),
                 );
             }
         })
@@ -41,13 +55,47 @@ impl std::str::FromStr for Order {
 }
 
 impl Order {
-    pub(crate) async fn obey(&self, call: &Call) -> Result<()> {
+    /// Obeys, in a call that may have others beside it; a call that the order makes has this `media`.
+    pub(crate) async fn obey(&self, call: &Call, others: &mut Others, media: &MediaPlan) -> Result<()> {
         match self {
+            Order::Accept => {
+                others.successor = Some(call.accept_transfer(media.clone()).await?);
+                Ok(())
+            }
+            Order::Consult(target) => {
+                others.consulted = Some(call.consult(target, media.clone()).await?);
+                Ok(())
+            }
             Order::Digits(digits) => call.send_dtmf(digits).await,
             Order::HangUp => call.hangup().await,
             Order::Hold => call.hold().await,
             Order::HoldPlaying => call.hold_playing().await,
+            Order::Refuse => call.refuse_transfer().await,
             Order::Resume => call.resume().await,
+            Order::Transfer(Some(target)) => call.transfer(target).await,
+            Order::Transfer(None) => match &others.consulted {
+                Some(consulted) => call.transfer_to(consulted).await,
+                None => Err(Error::new(Fault::ApiMisuse, "obey", "nobody is consulted")
+                    .advice("say consult URI first, or transfer URI")),
+            },
+        }
+    }
+}
+
+/// The calls beside the one that is lived through.
+#[derive(Default)]
+pub(crate) struct Others {
+    pub(crate) consulted: Option<Call>,
+    /// It goes on when this one is over.
+    pub(crate) successor: Option<Call>,
+}
+
+impl Others {
+    /// What happens to who is consulted; never, when there is nobody.
+    pub(crate) async fn next(&mut self) -> Option<CallEventKind> {
+        match &mut self.consulted {
+            Some(consulted) => consulted.next().await,
+            None => std::future::pending().await,
         }
     }
 }
@@ -96,6 +144,11 @@ mod tests {
             ("resume\r", Order::Resume),
             ("dtmf 12#", Order::Digits("12#".to_owned())),
             ("hangup", Order::HangUp),
+            ("accept", Order::Accept),
+            ("refuse", Order::Refuse),
+            ("consult carol", Order::Consult("carol".to_owned())),
+            ("transfer", Order::Transfer(None)),
+            ("transfer carol", Order::Transfer(Some("carol".to_owned()))),
         ] {
             assert_eq!(line.parse::<Order>().ok(), Some(order), "{line}");
         }

@@ -208,7 +208,7 @@ fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
             format!("ICE {state}"),
             json!({ "state": state.to_string() }),
         ),
-        CallEventKind::Incoming { from, to } => (
+        CallEventKind::Incoming { from, to, .. } => (
             "incoming",
             format!("call from {}", from.uri),
             json!({ "from": from.to_string(), "to": to.to_string() }),
@@ -240,6 +240,45 @@ fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
             format!("ringing ({status})"),
             json!({ "status": status, "early_media": early_media }),
         ),
+        CallEventKind::Replaced { by } => (
+            "replaced",
+            "another call takes its place".to_owned(),
+            json!({ "by": by.to_string() }),
+        ),
+        CallEventKind::TransferLapsed => (
+            "transfer_lapsed",
+            "nobody answered the transfer".to_owned(),
+            json!({}),
+        ),
+        CallEventKind::TransferProgress { status } => (
+            "transfer_progress",
+            format!("transferring ({status})"),
+            json!({ "status": status }),
+        ),
+        CallEventKind::TransferRefused { status } => (
+            "transfer_refused",
+            format!("the transfer came to nothing ({status})"),
+            json!({ "status": status }),
+        ),
+        CallEventKind::TransferTaken { call } => (
+            "transfer_taken",
+            "calling whom the peer asked for".to_owned(),
+            json!({ "call": call.to_string() }),
+        ),
+        CallEventKind::TransferWanted {
+            to,
+            referred_by,
+            replaces,
+        } => (
+            "transfer_wanted",
+            format!("the peer wants us to call {to}"),
+            json!({
+                "to": to.to_string(),
+                "referred_by": referred_by.as_ref().map(ToString::to_string),
+                "replaces": replaces,
+            }),
+        ),
+        CallEventKind::Transferred => ("transferred", "transferred".to_owned(), json!({})),
         CallEventKind::Selected(pair) => ("selected", pair.to_string(), json!({ "pair": pair.to_string() })),
         CallEventKind::Signalling { sip_call_id } => {
             ("signalling", String::new(), json!({ "sip_call_id": sip_call_id }))

@@ -5,8 +5,8 @@ use crate::event::{DialogEvent, DialogEventKind};
 use crate::lanes::{Lane, Lanes, perform};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
-    Accept, AcceptOffer, FromStack, Hangup, Invite, MeasureInvite, Reach, Reinvite, Reject, RejectOffer,
-    Ring, SendInfo, Terminate,
+    Accept, AcceptOffer, FromStack, Hangup, Invite, MeasureInvite, Reach, Refer, Reinvite, Reject,
+    RejectOffer, ReportReferral, Ring, SendInfo, Terminate,
 };
 use actix::prelude::*;
 use siprtc_core::sip::{SipStack, TxOwner};
@@ -234,9 +234,11 @@ commands!(
     AcceptOffer,
     Hangup,
     Invite,
+    Refer,
     Reinvite,
     Reject,
     RejectOffer,
+    ReportReferral,
     Ring,
     SendInfo
 );

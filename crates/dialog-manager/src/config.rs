@@ -1,5 +1,6 @@
 //! Whose calls a manager handles, and how.
 
+use crate::control::Control;
 use siprtc_core::sip::{DigestAlgorithm, DigestSecret, NameAddr, SipUri, TimerConfig};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct DialogConfig {
     pub trickle_ice: bool,
     /// Sessions are refreshed, and end when they are not (RFC 4028). `None`: the timer is neither asked for nor known.
     pub session_timer: Option<SessionTimer>,
+    /// What is taken from peers beside calls.
+    pub control: Control,
 }
 
 /// How long a session stands without a refresh (RFC 4028); both are at least 90 s and at most a day.
@@ -48,7 +51,7 @@ impl Default for SessionTimer {
 }
 
 impl DialogConfig {
-    /// RFC timers, 32 calls, OPTIONS answered, 180 s of ringing, no trickle, no session timer.
+    /// RFC timers, 32 calls, OPTIONS answered, 180 s of ringing, no trickle, no session timer; [`Control::default`].
     pub fn new(account: Account) -> Self {
         DialogConfig {
             account,
@@ -58,6 +61,7 @@ impl DialogConfig {
             no_answer: Duration::from_secs(180),
             trickle_ice: false,
             session_timer: None,
+            control: Control::default(),
         }
     }
 }

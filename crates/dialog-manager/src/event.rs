@@ -1,7 +1,7 @@
 //! What a dialog manager reports.
 
 use actix::prelude::*;
-use siprtc_core::sip::NameAddr;
+use siprtc_core::sip::{Headers, NameAddr, Uri};
 use siprtc_core::{CallId, Cause};
 use std::fmt;
 
@@ -56,6 +56,8 @@ pub enum DialogEventKind {
         to: NameAddr,
         /// The offer; `None` for an offerless INVITE: then [`Accept`](crate::Accept) carries the offer.
         offer: Option<String>,
+        /// The call of ours in whose place it comes (RFC 3891): whoever accepts it hangs that one up.
+        replaces: Option<CallId>,
     },
     /// An INFO of the peer, of a package that we take; its 200 is already sent. Only with
     /// [`trickle_ice`](crate::DialogConfig::trickle_ice).
@@ -116,6 +118,23 @@ pub enum DialogEventKind {
         /// as long as it has sent none, by the option-tag.
         info: bool,
     },
+    /// Nobody answered [`Referred`](Self::Referred) within 30 s, and the peer was told 603.
+    ReferralLapsed,
+    /// What the peer of [`Refer`](crate::Refer) says of the call that it makes.
+    ReferralProgress {
+        /// 100, 180 ...
+        status: u16,
+    },
+    /// The call that we asked for with [`Refer`](crate::Refer) came to nothing; our call goes on.
+    ReferralRefused {
+        /// The peer's answer to our REFER, or that of whom it called; 408 when nobody said how it went.
+        status: u16,
+    },
+    /// The peer has reached whom we sent it to; or it takes the transfer and will not say how it goes (RFC 4488).
+    ReferralSucceeded,
+    /// The peer asks us to call somebody else (RFC 3515); it was told 202. [`ReportReferral`](crate::ReportReferral) answers, at
+    /// once with 100 or a refusal: after 30 s it is told 603.
+    Referred(Referral),
     /// The session has to be refreshed by a [`Reinvite`](crate::Reinvite), whose offer may be what it was (RFC 4028 section 7.4).
     /// Comes again as long as nobody does; any other re-INVITE does as well. Only with
     /// [`session_timer`](crate::DialogConfig::session_timer), and of a peer that takes no UPDATE.
@@ -136,6 +155,24 @@ pub enum DialogEventKind {
     },
     /// Caller: 100, the next hop has the INVITE.
     Trying,
+}
+
+/// A call that a peer asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Referral {
+    /// Whom to call.
+    pub target: Uri,
+    /// For the INVITE: Referred-By (RFC 3892), and Replaces (RFC 3891) when it is to take another call's place.
+    pub headers: Headers,
+    /// Who wants it, as the peer says.
+    pub referred_by: Option<NameAddr>,
+}
+
+impl Referral {
+    /// It takes another call's place: an attended transfer.
+    pub fn replaces(&self) -> bool {
+        self.headers.contains("Replaces")
+    }
 }
 
 /// The To-tag that names one dialog among a call's forks.

@@ -2,6 +2,7 @@
 
 mod actor;
 mod config;
+mod control;
 mod event;
 mod lanes;
 pub mod machine;
@@ -9,8 +10,9 @@ mod message;
 
 pub use actor::DialogManager;
 pub use config::{Account, DialogConfig, SessionTimer};
-pub use event::{DialogEvent, DialogEventKind, DialogTag, Side};
+pub use control::Control;
+pub use event::{DialogEvent, DialogEventKind, DialogTag, Referral, Side};
 pub use message::{
-    Accept, AcceptOffer, FromStack, Hangup, Invite, MeasureInvite, Reach, Reinvite, Reject, RejectOffer,
-    Ring, SendInfo, Terminate,
+    Accept, AcceptOffer, FromStack, Hangup, Invite, MeasureInvite, Reach, Refer, ReferTo, Reinvite, Reject,
+    RejectOffer, ReportReferral, Ring, SendInfo, Terminate,
 };

@@ -16,9 +16,11 @@ mod info;
 mod ledger;
 mod refresh;
 mod reinvite;
+mod replaces;
 mod requests;
 mod session;
 mod timers;
+mod transfer;
 mod uac;
 mod uas;
 mod way;
@@ -27,7 +29,8 @@ mod words;
 use crate::config::DialogConfig;
 use crate::event::DialogEvent;
 use crate::message::{
-    Accept, AcceptOffer, Hangup, Invite, MeasureInvite, Reach, Reinvite, Reject, RejectOffer, Ring, SendInfo,
+    Accept, AcceptOffer, Hangup, Invite, MeasureInvite, Reach, Refer, ReferTo, Reinvite, Reject, RejectOffer,
+    ReportReferral, Ring, SendInfo,
 };
 use call::Call;
 use ledger::Ledger;
@@ -75,12 +78,16 @@ pub enum Input {
     Invite(Invite),
     /// See [`Reach`].
     Reach(Reach),
+    /// See [`Refer`].
+    Refer(Refer),
     /// See [`Reinvite`].
     Reinvite(Reinvite),
     /// See [`Reject`].
     Reject(Reject),
     /// See [`RejectOffer`].
     RejectOffer(RejectOffer),
+    /// See [`ReportReferral`].
+    ReportReferral(ReportReferral),
     /// See [`Ring`].
     Ring(Ring),
     /// A request or response could not be handed to the stack; nothing more will be heard of the transaction.
@@ -204,12 +211,16 @@ impl Machine {
             Input::Hangup(m) => self.command("hang up", m.call, |call, scope| call.hangup(scope, m.reason)),
             Input::Invite(m) => self.invite(m),
             Input::Reach(m) => self.reach(m),
+            Input::Refer(m) => self.refer(m),
             Input::Reinvite(m) => {
                 self.command("re-INVITE", m.call, |call, scope| call.reinvite(scope, m.offer))
             }
             Input::Reject(m) => self.command("reject", m.call, |call, scope| call.reject(scope, m.status)),
             Input::RejectOffer(m) => self.command("reject offer", m.call, |call, scope| {
                 call.reject_offer(scope, m.status)
+            }),
+            Input::ReportReferral(m) => self.command("report", m.call, |call, scope| {
+                call.report_referral(scope, m.status)
             }),
             Input::Ring(m) => self.command("ring", m.call, |call, scope| call.ring(scope, m.answer)),
             Input::SendFailed { tx, error } => {
@@ -296,6 +307,24 @@ impl Machine {
         let call = Call::start(&mut self.scope, message)?;
         self.insert(call);
         Ok(())
+    }
+
+    fn refer(&mut self, message: Refer) -> Result<()> {
+        let to = match message.to {
+            ReferTo::Uri(uri) => uri,
+            ReferTo::Call(other) => {
+                let known = self.calls.get(&other).filter(|_| other != message.call);
+                let dialog = known.and_then(Call::replaceable);
+                dialog.ok_or_else(|| {
+                    misuse(
+                        "transfer",
+                        format!("{other} has no confirmed dialog that a peer could replace"),
+                    )
+                    .advice("transfer to another call of this endpoint, after its Confirmed")
+                })?
+            }
+        };
+        self.command("transfer", message.call, |call, scope| call.refer(scope, &to))
     }
 
     fn reach(&mut self, message: Reach) -> Result<()> {

@@ -4,7 +4,7 @@
 //! its call is unknown (it may have ended just now) or in a state in which the message makes no sense.
 
 use actix::prelude::*;
-use siprtc_core::sip::{Flow, Headers, NameAddr, StackEvent, Uri};
+use siprtc_core::sip::{Flow, Headers, NameAddr, SipUri, StackEvent, Uri};
 use siprtc_core::{CallId, Error};
 
 /// Starts a call: [`Started`](crate::DialogEventKind::Started) and then the course of the call.
@@ -19,6 +19,37 @@ pub struct Invite {
     pub offer: String,
     /// More header fields for the INVITE. Those that the manager writes itself (From, CSeq, Contact ...) are refused.
     pub headers: Headers,
+}
+
+/// Asks the peer of a confirmed call to call somebody else (REFER, RFC 3515); `Referral...` events tell how it goes, and the call
+/// goes on until somebody hangs up. One at a time.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Refer {
+    /// Whose peer is asked.
+    pub call: CallId,
+    /// Whom it shall call.
+    pub to: ReferTo,
+}
+
+/// Whom a peer is to call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ReferTo {
+    /// The peer of another call of this manager, in the place of that call (RFC 3891): an attended transfer.
+    Call(CallId),
+    /// That address: a blind transfer.
+    Uri(SipUri),
+}
+
+/// Says how the call goes that the peer asked for with [`Referred`](crate::DialogEventKind::Referred): 100 as soon as it is
+/// wanted, 180 and the like, and one final status, which is the last word. The peer is notified (RFC 3515 section 2.4.4).
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct ReportReferral {
+    /// The call in which the peer asked.
+    pub call: CallId,
+    /// 100 to 699; 603 when it is not wanted.
+    pub status: u16,
 }
 
 /// Offers anew within an established call: [`OfferAnswered`](crate::DialogEventKind::OfferAnswered) or

@@ -8,6 +8,7 @@ mod recovery;
 mod roaming;
 
 use crate::calls::Entry;
+use crate::control::Transfers;
 use crate::messages::*;
 use crate::reach::Reach;
 use crate::router::{DIALOGS, REGISTRAR, Router};
@@ -33,7 +34,7 @@ pub struct Gateway {
     events: Recipient<GatewayEvent>,
     house: Option<House>,
     reach: Reach,
-    calls: HashMap<CallId, Entry>,
+    pub(crate) calls: HashMap<CallId, Entry>,
     idle: Vec<oneshot::Sender<()>>,
     closing: bool,
     /// Addresses have changed and no route leads out yet.
@@ -94,6 +95,10 @@ impl Gateway {
                 no_answer: self.config.no_answer,
                 trickle_ice: self.config.trickle != Trickle::Off,
                 session_timer: self.config.session_timer,
+                control: dialog::Control {
+                    take_referrals: self.config.control.transfers != Transfers::Refuse,
+                    ..self.config.control.dialogs.clone()
+                },
             },
             self.stack.clone(),
             DIALOGS,
@@ -137,7 +142,7 @@ impl Gateway {
 
     /// The other actors. Supervision does not bring an actor back after a panic: the two that keep no call's state are
     /// made anew here, and no call notices.
-    fn house(&mut self, ctx: &Context<Self>) -> Result<House> {
+    pub(crate) fn house(&mut self, ctx: &Context<Self>) -> Result<House> {
         let hub = ctx.address();
         let nat_is_gone = self.house.as_ref().is_some_and(|house| !house.nat.connected());
         let nat = nat_is_gone.then(|| self.nat_agent(&hub));
@@ -160,7 +165,7 @@ impl Gateway {
     }
 
     /// Tells of a call that is not over: `Ended` or `Failed` is its last event.
-    fn tell(&self, call: CallId, kind: CallEventKind) {
+    pub(crate) fn tell(&self, call: CallId, kind: CallEventKind) {
         if self.calls.contains_key(&call) {
             self.tell_all(GatewayEvent::Call(CallEvent {
                 call,

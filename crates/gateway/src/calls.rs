@@ -7,6 +7,7 @@ use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use siprtc_core::ice::PairEnd;
 use siprtc_core::media::{Codec, Dialect, Direction, MediaEngine, NegotiatedVideo, SdpKind};
+use siprtc_core::sip::Headers;
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::MeasureInvite;
 use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
@@ -34,6 +35,14 @@ pub(crate) struct Entry {
     pub(crate) video: Option<NegotiatedVideo>,
     /// Our end of the pair that carries the media.
     pub(crate) local: Option<PairEnd>,
+    /// For its INVITE.
+    pub(crate) headers: Headers,
+    /// The call whose peer asked for it.
+    pub(crate) reports_to: Option<CallId>,
+    /// The call in whose place it comes.
+    pub(crate) replaces: Option<CallId>,
+    /// What its peer asks for becomes this.
+    pub(crate) successor: Option<(CallId, MediaPlan)>,
     pub(crate) timer: Option<SpawnHandle>,
     pub(crate) span: tracing::Span,
 }
@@ -58,6 +67,10 @@ impl Entry {
             plays_on: false,
             video: None,
             local: None,
+            headers: Headers::new(),
+            reports_to: None,
+            replaces: None,
+            successor: None,
             timer: None,
             span,
         }

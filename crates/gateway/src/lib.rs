@@ -7,6 +7,7 @@ extern crate self as siprtc_gateway;
 mod actor;
 mod bridge;
 mod calls;
+mod control;
 pub mod machine;
 mod messages;
 mod reach;
@@ -15,9 +16,10 @@ pub mod table;
 
 pub use actor::Gateway;
 pub use bridge::{Bridge, Confer, Record, StopRecording, Unbridge};
+pub use control::{AcceptTransfer, CallControl, RefuseTransfer, Transfer, TransferTo, Transfers};
 pub use messages::{
     Account, Answer, CallEvent, CallEventKind, ContactNow, Dial, Ending, GatewayConfig, GatewayEvent, Hangup,
     Hold, MediaPlan, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration, Trickle,
 };
 pub use router::Router;
-pub use siprtc_dialog_manager::{SessionTimer, Side};
+pub use siprtc_dialog_manager::{Control, SessionTimer, Side};

@@ -6,6 +6,7 @@
 
 mod hear;
 mod hold;
+mod transfer;
 mod trickle;
 mod words;
 
@@ -18,6 +19,7 @@ use siprtc_dialog_manager::{DialogTag, Side};
 use siprtc_sdp_translator::says_trickle;
 use std::collections::VecDeque;
 use std::time::Instant;
+use transfer::Wish;
 use trickle::Trickle;
 
 pub(crate) use hear::TRICKLE_ICE;
@@ -32,6 +34,9 @@ pub struct Call {
     epoch: Epoch,
     target: Option<Uri>,
     parties: Option<(NameAddr, NameAddr)>,
+    /// The call in whose place it comes.
+    replaces: Option<CallId>,
+    wish: Wish,
     /// The last description that we made, and the last of the peer's that is or was to be applied.
     ours: Option<String>,
     theirs: Option<String>,
@@ -65,6 +70,8 @@ impl Call {
             epoch: Epoch::default(),
             target: None,
             parties: None,
+            replaces: None,
+            wish: Wish::default(),
             ours: None,
             theirs: None,
             early: None,
@@ -112,6 +119,10 @@ impl Call {
         if matches!(input, Input::Hold(_))
             && !matches!(self.sip, Sip::Confirmed | Sip::ReInviting | Sip::ReOffered)
         {
+            return false;
+        }
+        let is_answer = matches!(input, Input::AcceptTransfer | Input::RefuseTransfer { .. });
+        if is_answer && !self.is_asked() {
             return false;
         }
         let taken = match self.hear(input) {
@@ -339,7 +350,8 @@ impl Call {
             Do::TellEnded => Told::Ended(self.ending.clone()?),
             Do::TellIncoming => {
                 let (from, to) = self.parties.clone()?;
-                Told::Incoming { from, to }
+                let replaces = self.replaces;
+                Told::Incoming { from, to, replaces }
             }
             Do::TellProgress => Told::Progress {
                 status: self.progress.0,

@@ -1,5 +1,6 @@
 //! What the gateway is told and what it tells.
 
+use crate::control::CallControl;
 use crate::machine;
 use actix::prelude::*;
 use siprtc_core::ice::{CandidatePair, IceState};
@@ -116,6 +117,8 @@ pub struct GatewayConfig {
     /// The account's contact as this host's addresses are, asked for when they have changed; it gives `None` as long as no
     /// route leads to the account's server. Without it the contact stays.
     pub contact_now: Option<ContactNow>,
+    /// Transfers, and what is taken from peers beside calls.
+    pub control: CallControl,
 }
 
 /// What becomes of candidates that are found after their description (RFC 8838, RFC 8840).
@@ -275,10 +278,6 @@ pub struct CallEvent {
 /// In the words that SIP developers know. The last event of a call is `Ended` or `Failed`, exactly once.
 #[derive(Debug)]
 #[non_exhaustive]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a few dozen in a call's life; a box would only be in the application's way"
-)]
 pub enum CallEventKind {
     /// The call is answered: a 2xx came, or went.
     Accepted,
@@ -331,6 +330,8 @@ pub enum CallEventKind {
         from: NameAddr,
         /// Whom.
         to: NameAddr,
+        /// The call of ours in whose place it comes (RFC 3891): it is answered with that one's media, and nobody is asked.
+        replaces: Option<CallId>,
     },
     /// Both sides agreed on this audio.
     Negotiated(NegotiatedAudio),
@@ -351,6 +352,11 @@ pub enum CallEventKind {
         by: Side,
         /// How long it has been.
         since: Duration,
+    },
+    /// Another call takes this one's place (RFC 3891), and this one is hung up.
+    Replaced {
+        /// The call that goes on.
+        by: CallId,
     },
     /// A side that held the call does so no more.
     Resumed {
@@ -379,4 +385,33 @@ pub enum CallEventKind {
         /// Who.
         by: Side,
     },
+    /// Nobody answered [`TransferWanted`](Self::TransferWanted) in time; the peer was told 603, the call goes on.
+    TransferLapsed,
+    /// What the peer says of the call that [`Transfer`](crate::Transfer) asked for.
+    TransferProgress {
+        /// 100, 180 ...
+        status: u16,
+    },
+    /// The transfer came to nothing; this call goes on.
+    TransferRefused {
+        /// What the peer, or whom it called, answered; 408 when nobody said.
+        status: u16,
+    },
+    /// The call that the peer asked for is made; what happens to it comes as its own events.
+    TransferTaken {
+        /// The new one.
+        call: CallId,
+    },
+    /// The peer asks us to call somebody else. [`AcceptTransfer`](crate::AcceptTransfer) or
+    /// [`RefuseTransfer`](crate::RefuseTransfer) answers; the call goes on until the peer hangs up.
+    TransferWanted {
+        /// Whom.
+        to: Uri,
+        /// Who wants it, as the peer says.
+        referred_by: Option<NameAddr>,
+        /// In the place of another call, which the peer has there: an attended transfer.
+        replaces: bool,
+    },
+    /// The peer talks to whom we sent it to; this call is hung up.
+    Transferred,
 }

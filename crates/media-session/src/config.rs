@@ -1,7 +1,7 @@
 //! What a session begins with: the engine, the network, and where audio comes from and goes to.
 
-use crate::{QuietConfig, VideoPlan};
 use crate::stage::Chain;
+use crate::{QuietConfig, VideoPlan};
 use siprtc_core::CallId;
 use siprtc_core::ice::IceConfig;
 use siprtc_core::media::{Codec, Direction, MediaEngine};

@@ -3,6 +3,7 @@
 //! Every key is documented in `config/default.toml`, which is also the source of every default: there is no second
 //! list to keep true.
 
+mod control;
 mod ice;
 mod rtp;
 
@@ -83,6 +84,7 @@ pub struct CallConfig {
     pub session_timer_s: u64,
     pub session_timer_least_s: u64,
     pub shutdown_grace_ms: u64,
+    pub transfer: String,
 }
 
 /// `[home]`: the embedded server.

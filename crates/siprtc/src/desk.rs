@@ -92,7 +92,13 @@ impl Desk {
 
     fn call_event(&mut self, event: CallEvent) {
         let id = event.call;
-        if let CallEventKind::Incoming { from, to } = &event.kind {
+        if let CallEventKind::Incoming {
+            replaces: Some(_), ..
+        } = &event.kind
+        {
+            // Nobody is asked: whoever has the call that it replaces is told, and takes it.
+            self.open(id, Role::Callee).diary.becomes(Role::Callee);
+        } else if let CallEventKind::Incoming { from, to, .. } = &event.kind {
             let arrival = Box::new(Arrival {
                 call: id,
                 from: from.clone(),

@@ -9,7 +9,7 @@ use crate::stage;
 use crate::wiretap::Wiretap;
 use actix::prelude::*;
 use siprtc_core::media::MediaEngine;
-use siprtc_core::sip::{Listener, NameAddr, SipStack, SipStackFactory, Uri};
+use siprtc_core::sip::{Listener, NameAddr, SipStack, SipStackFactory, SipUri, Uri};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::{
     Account, Answer, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, Hold, MediaPlan, Refuse,
@@ -111,6 +111,7 @@ impl Endpoint {
             silence_detection: config.media.comfort_noise,
             quiet: config.media.quiet()?,
             contact_now: plan.contact_now(&stack.listeners()),
+            control: config.call.control()?,
             nat: plan.nat,
             trickle: config.ice.trickle()?,
             datagram: config.sip.invite_diet.then_some(config.sip.udp_limit),
@@ -143,20 +144,7 @@ impl Endpoint {
 
     /// Calls `target`: a SIP URI, or a bare user name of the account's own domain.
     pub async fn dial(&self, target: &str, media: MediaPlan) -> Result<Call> {
-        let target = self.target(target)?;
-        let id = CallId::fresh();
-        let feed = tell(&self.desk, Expect { call: id }).await?;
-        let call = self.call(id, feed)?;
-        ask(
-            &self.gateway,
-            Dial {
-                call: id,
-                target,
-                media,
-            },
-        )
-        .await?;
-        Ok(call)
+        self.house().dial(target, media).await
     }
 
     /// The next call that rings. `None` once the endpoint is shut down.
@@ -243,46 +231,85 @@ impl Endpoint {
     }
 
     fn call(&self, id: CallId, feed: Option<CallFeed>) -> Result<Call> {
+        self.house().call(id, feed)
+    }
+
+    fn house(&self) -> House {
+        House {
+            gateway: self.gateway.clone(),
+            desk: self.desk.clone(),
+            tap: self.tap.clone(),
+            aor: Arc::new(self.account.aor.clone()),
+        }
+    }
+}
+
+/// What a call's handle needs of its endpoint.
+#[derive(Clone)]
+pub(crate) struct House {
+    pub(crate) gateway: Addr<Gateway>,
+    pub(crate) desk: Addr<Desk>,
+    tap: Wiretap,
+    pub(crate) aor: Arc<SipUri>,
+}
+
+impl House {
+    pub(crate) async fn dial(&self, target: &str, media: MediaPlan) -> Result<Call> {
+        let target = read_target(&self.aor, target)?;
+        let id = CallId::fresh();
+        let feed = tell(&self.desk, Expect { call: id }).await?;
+        let call = self.call(id, feed)?;
+        ask(
+            &self.gateway,
+            Dial {
+                call: id,
+                target,
+                media,
+            },
+        )
+        .await?;
+        Ok(call)
+    }
+
+    pub(crate) fn call(&self, id: CallId, feed: Option<CallFeed>) -> Result<Call> {
         let feed = feed
             .ok_or_else(|| Error::new(Fault::ApiMisuse, "take a call", format!("{id} is over or taken")))?;
         Ok(Call {
             id,
-            gateway: self.gateway.clone(),
-            tap: self.tap.clone(),
+            house: self.clone(),
             feed,
             report: None,
         })
     }
+}
 
-    fn target(&self, text: &str) -> Result<Uri> {
-        let has_scheme = text
-            .split_once(':')
-            .is_some_and(|(scheme, _)| matches!(scheme, "sip" | "sips" | "tel" | "urn"));
-        let whole = match (has_scheme, text.contains('@')) {
-            (true, _) => text.to_owned(),
-            (false, true) => format!("sip:{text}"),
-            (false, false) => {
-                let aor = &self.account.aor;
-                let port = aor.port.map_or_else(String::new, |port| format!(":{port}"));
-                format!("sip:{text}@{}{port}", aor.host)
-            }
-        };
-        whole.parse().map_err(|error: Error| {
-            Error::new(
-                Fault::ApiMisuse,
-                "dial",
-                format!("{text:?} cannot be called: {}", error.message()),
-            )
-            .advice("write a SIP URI such as sip:bob@example.com")
-        })
-    }
+/// A SIP URI, or a bare user name of the account's own domain.
+pub(crate) fn read_target(aor: &SipUri, text: &str) -> Result<Uri> {
+    let has_scheme = text
+        .split_once(':')
+        .is_some_and(|(scheme, _)| matches!(scheme, "sip" | "sips" | "tel" | "urn"));
+    let whole = match (has_scheme, text.contains('@')) {
+        (true, _) => text.to_owned(),
+        (false, true) => format!("sip:{text}"),
+        (false, false) => {
+            let port = aor.port.map_or_else(String::new, |port| format!(":{port}"));
+            format!("sip:{text}@{}{port}", aor.host)
+        }
+    };
+    whole.parse().map_err(|error: Error| {
+        Error::new(
+            Fault::ApiMisuse,
+            "dial",
+            format!("{text:?} cannot be called: {}", error.message()),
+        )
+        .advice("write a SIP URI such as sip:bob@example.com")
+    })
 }
 
 /// A call of this endpoint. Dropping it does not hang up; [`Call::hangup`] does.
 pub struct Call {
     id: CallId,
-    gateway: Addr<Gateway>,
-    tap: Wiretap,
+    house: House,
     feed: CallFeed,
     report: Option<Box<CallReport>>,
 }
@@ -294,7 +321,11 @@ impl Call {
     }
 
     pub(crate) fn gateway(&self) -> &Addr<Gateway> {
-        &self.gateway
+        &self.house.gateway
+    }
+
+    pub(crate) fn house(&self) -> &House {
+        &self.house
     }
 
     /// The next thing that happens. `None` after the last one, `Ended` or `Failed`.
@@ -305,10 +336,10 @@ impl Call {
         {
             let passed = diary
                 .sip_call_id()
-                .map(|id| self.tap.passed(id))
+                .map(|id| self.house.tap.passed(id))
                 .unwrap_or_default();
             if let Some(sip_call_id) = diary.sip_call_id() {
-                self.tap.forget(sip_call_id);
+                self.house.tap.forget(sip_call_id);
             }
             self.report = Some(Box::new(diary.finish(ending.clone(), passed)));
         }
@@ -350,7 +381,7 @@ impl Call {
 
     /// Ends the call in any state; [`Call::finished`] waits for it.
     pub async fn hangup(&self) -> Result<()> {
-        ask(&self.gateway, Hangup { call: self.id }).await
+        ask(self.gateway(), Hangup { call: self.id }).await
     }
 
     /// Holds the call: the peer is not heard any more and hears nothing. [`CallEventKind::Held`] follows, or `HoldRefused`.
@@ -370,14 +401,14 @@ impl Call {
 
     async fn set_hold(&self, held: bool, plays_on: bool) -> Result<()> {
         let call = self.id;
-        ask(&self.gateway, Hold { call, held, plays_on }).await
+        ask(self.gateway(), Hold { call, held, plays_on }).await
     }
 
     /// Sends DTMF digits (RFC 4733), 100 ms each.
     pub async fn send_dtmf(&self, digits: &str) -> Result<()> {
         let duration = Duration::from_millis(100);
         ask(
-            &self.gateway,
+            self.gateway(),
             SendDtmf {
                 call: self.id,
                 digits: digits.to_owned(),
@@ -389,7 +420,7 @@ impl Call {
 
     /// The media's numbers so far.
     pub async fn stats(&self) -> Result<SessionStats> {
-        ask(&self.gateway, Snapshot { call: self.id }).await
+        ask(self.gateway(), Snapshot { call: self.id }).await
     }
 }
 
@@ -414,7 +445,7 @@ impl IncomingCall {
     /// Takes the call.
     pub async fn answer(self, media: MediaPlan) -> Result<Call> {
         ask(
-            &self.call.gateway,
+            self.call.gateway(),
             Answer {
                 call: self.call.id,
                 media,
@@ -427,7 +458,7 @@ impl IncomingCall {
     /// Refuses it: 486 is busy here, 603 is decline.
     pub async fn refuse(self, status: u16) -> Result<()> {
         ask(
-            &self.call.gateway,
+            self.call.gateway(),
             Refuse {
                 call: self.call.id,
                 status,
@@ -437,7 +468,7 @@ impl IncomingCall {
     }
 }
 
-async fn tell<A, M>(addr: &Addr<A>, message: M) -> Result<M::Result>
+pub(crate) async fn tell<A, M>(addr: &Addr<A>, message: M) -> Result<M::Result>
 where
     A: Actor + Handler<M>,
     A::Context: actix::dev::ToEnvelope<A, M>,

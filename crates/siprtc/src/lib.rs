@@ -11,6 +11,7 @@ mod report;
 mod stage;
 pub mod telemetry;
 mod tls_files;
+mod transfer;
 pub mod turn;
 pub mod wiretap;
 

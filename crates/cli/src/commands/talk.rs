@@ -1,10 +1,10 @@
 //! What `call`, `answer` and `demo` have in common: a call lived through from its first event to its last.
 
-use crate::control::Control;
+use crate::control::{Control, Others};
 use crate::exit::Exit;
 use crate::interrupt::Interrupts;
 use crate::output::Output;
-use siprtc::gateway::CallEventKind;
+use siprtc::gateway::{CallEventKind, MediaPlan};
 use siprtc::{Call, CallReport};
 use siprtc_core::Result;
 use std::time::Duration;
@@ -24,16 +24,39 @@ pub(crate) struct Plan {
     pub(crate) at_video_end: bool,
     /// Digits to send once confirmed.
     pub(crate) dtmf: Option<String>,
+    /// For a call that takes this one's place because the peer asked for it.
+    pub(crate) media: MediaPlan,
 }
 
-/// Lives a call through.
+/// Lives a call through, and after it the one that took its place: by a transfer, or by an INVITE with Replaces.
 pub(crate) async fn live(
-    mut call: Call,
+    call: Call,
     who: &str,
     plan: Plan,
     control: &mut Control,
     output: &Output,
 ) -> Result<(CallReport, Exit)> {
+    let mut call = call;
+    loop {
+        let (report, exit, successor) = one(call, who, &plan, control, output).await?;
+        match successor {
+            None => return Ok((report, exit)),
+            Some(next) => {
+                output.report(&report);
+                call = next;
+            }
+        }
+    }
+}
+
+async fn one(
+    mut call: Call,
+    who: &str,
+    plan: &Plan,
+    control: &mut Control,
+    output: &Output,
+) -> Result<(CallReport, Exit, Option<Call>)> {
+    let mut others = Others::default();
     let mut hangup_at: Option<Instant> = None;
     let mut recording_failed = false;
     let mut interrupted = false;
@@ -60,6 +83,11 @@ pub(crate) async fn live(
                     CallEventKind::VideoSourceEnded if plan.at_video_end && plan.duration.is_none() => {
                         hangup_at = Some(Instant::now() + TAIL);
                     }
+                    CallEventKind::Replaced { by: next } | CallEventKind::TransferTaken { call: next }
+                        if others.successor.is_none() =>
+                    {
+                        others.successor = Some(call.take(*next).await?);
+                    }
                     CallEventKind::SinkFailed(_) => recording_failed = true,
                     CallEventKind::Ended(_) | CallEventKind::Failed(_) => break,
                     _ => {}
@@ -80,10 +108,14 @@ pub(crate) async fn live(
                     ));
                 }
             }
+            event = others.next() => match event {
+                Some(event) => output.event("consulted", &event),
+                None => others.consulted = None,
+            },
             order = control.next() => {
                 // A wrong word costs nobody the call.
                 let done = match order {
-                    Ok(order) => order.obey(&call).await,
+                    Ok(order) => order.obey(&call, &mut others, &plan.media).await,
                     Err(error) => Err(error),
                 };
                 if let Err(error) = done {
@@ -97,6 +129,12 @@ pub(crate) async fn live(
             }
         }
     }
+    if let Some(consulted) = others.consulted.take() {
+        // The transfer may have ended it already.
+        if consulted.hangup().await.is_ok() {
+            consulted.finished().await?;
+        }
+    }
     let report = call.finished().await?;
     let exit = match Exit::of_cause(report.ending.cause) {
         Exit::Ok if recording_failed => Exit::Media,
@@ -104,5 +142,5 @@ pub(crate) async fn live(
         Exit::Refused if interrupted => Exit::Ok,
         exit => exit,
     };
-    Ok((report, exit))
+    Ok((report, exit, others.successor))
 }

@@ -7,6 +7,7 @@ use super::info::Infos;
 use super::refresh::Refresh;
 use super::session::Session;
 use super::timers::Timer;
+use super::transfer::Transfers;
 use super::uac::Calling;
 use super::uas::Inviting;
 use super::words::{is_one_line, misuse};
@@ -40,6 +41,7 @@ pub(crate) struct Call {
     pub(super) hangup_reason: Option<String>,
     pub(super) infos: Infos,
     pub(super) refresh: Refresh,
+    pub(super) transfers: Transfers,
     /// The WebSocket that the call runs over, while it is up.
     websocket: Option<FlowId>,
     /// It runs over WebSockets: there is no way to the peer without one.
@@ -70,6 +72,9 @@ pub(super) enum Purpose {
     ForkBye,
     Info,
     Invite,
+    /// How the call goes that the peer asked for.
+    Notify,
+    Refer,
     /// An UPDATE without SDP (RFC 4028).
     Refresh,
     Reinvite,
@@ -136,6 +141,7 @@ impl Call {
             hangup_reason: None,
             infos: Infos::default(),
             refresh: Refresh::default(),
+            transfers: Transfers::default(),
             websocket: None,
             needs_websocket: false,
             ended: false,
@@ -270,14 +276,16 @@ impl Call {
 
     fn cancel_waits(&self, scope: &mut Scope) {
         use Timer::{
-            HangupPatience, NoAnswer, OfferPatience, ProgressRefresh, ReinviteRetry, SessionExpiry,
-            SessionRefresh,
+            HangupPatience, NoAnswer, OfferPatience, ProgressRefresh, ReferralAnswer, ReferralNews,
+            ReinviteRetry, SessionExpiry, SessionRefresh,
         };
         for timer in [
             HangupPatience,
             NoAnswer,
             OfferPatience,
             ProgressRefresh,
+            ReferralAnswer,
+            ReferralNews,
             ReinviteRetry,
             SessionExpiry,
             SessionRefresh,
@@ -378,7 +386,9 @@ impl Call {
             (Purpose::Reinvite, false) => self.reinvite_refused(scope, tx, response),
             (Purpose::Info, false) => self.info_answered(scope, tx, response),
             (Purpose::Refresh, false) => self.update_answered(scope, tx, response),
-            (Purpose::Bye | Purpose::ForkBye | Purpose::Info | Purpose::Refresh, true) => {}
+            (Purpose::Notify, false) => self.notify_answered(scope, tx, response),
+            (Purpose::Refer, false) => self.refer_answered(scope, tx, response),
+            (_, true) => {}
             (Purpose::Bye | Purpose::ForkBye, false) => self.bye_answered(scope, tx, purpose, response),
         }
     }
@@ -414,7 +424,12 @@ impl Call {
             .and_then(|to| to.tag().map(str::to_owned));
         let within = matches!(
             purpose,
-            Purpose::Bye | Purpose::Info | Purpose::Refresh | Purpose::Reinvite
+            Purpose::Bye
+                | Purpose::Info
+                | Purpose::Notify
+                | Purpose::Refer
+                | Purpose::Refresh
+                | Purpose::Reinvite
         );
         let sequence = match self.dialog(&tag.unwrap_or_default()).filter(|_| within) {
             Some(dialog) => dialog.next_sequence(),
@@ -455,6 +470,8 @@ impl Call {
     fn client_lost(&mut self, scope: &mut Scope, client: &Client, end: TxEnd) {
         match client.purpose {
             Purpose::Info => self.info_lost(scope, client, &end),
+            Purpose::Notify => self.notify_lost(client.tx),
+            Purpose::Refer => self.refer_lost(scope, client.tx, &end),
             Purpose::Refresh => self.update_lost(scope, client, &end),
             Purpose::Invite => self.invite_lost(scope, client, end),
             Purpose::Reinvite => self.reinvite_lost(scope, client, end),
@@ -477,6 +494,8 @@ impl Call {
             Timer::NoAnswer => self.rang_too_long(scope),
             Timer::OfferPatience => self.offer_unanswered(scope),
             Timer::ProgressRefresh => self.refresh_progress(scope),
+            Timer::ReferralAnswer => self.referral_unanswered(scope),
+            Timer::ReferralNews => self.referral_unheard(scope),
             Timer::ReinviteRetry => self.retry_reinvite(scope),
             Timer::Retransmit => self.retransmit(scope),
             Timer::SessionExpiry => self.session_expired(scope),

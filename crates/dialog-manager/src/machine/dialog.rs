@@ -1,5 +1,6 @@
 //! A dialog's state (RFC 3261 section 12).
 
+use super::replaces::Replaces;
 use siprtc_core::Result;
 use siprtc_core::sip::{CSeq, Headers, Method, NameAddr, SipRequest, SipResponse, SipUri, Uri};
 
@@ -54,6 +55,26 @@ impl Dialog {
     /// The peer's tag; empty for a peer of RFC 2543.
     pub(crate) fn remote_tag(&self) -> &str {
         self.remote.tag().unwrap_or_default()
+    }
+
+    /// What names it to the peer (RFC 3891 section 6.1): its own tag first.
+    pub(crate) fn as_seen_by_peer(&self) -> Replaces {
+        Replaces {
+            call_id: self.call_id.clone(),
+            to_tag: self.remote_tag().to_owned(),
+            from_tag: self.local.tag().unwrap_or_default().to_owned(),
+            early_only: false,
+        }
+    }
+
+    /// How the peer is called by somebody else: its contact if that is good everywhere (RFC 5627), else its
+    /// address-of-record. A plain contact may be behind a NAT or a proxy; a fork that has not got the dialog says 481.
+    pub(crate) fn public_uri(&self) -> Option<SipUri> {
+        let contact = self.target.as_sip().filter(|uri| uri.params.contains("gr"));
+        let public = contact
+            .cloned()
+            .or_else(|| Some(self.remote.uri.as_sip()?.address_of_record()));
+        public.map(|uri| SipUri { headers: None, ..uri })
     }
 
     /// Takes the CSeq numbers over from the early dialog that this one confirms.

@@ -2,8 +2,10 @@
 
 use super::call::Call;
 use super::refresh::too_short;
+use super::replaces::Replaces;
 use super::words::{answer_to_options, not_allowed, objection};
 use super::{Machine, Scope};
+use siprtc_core::CallId;
 use siprtc_core::sip::{Method, SipRequest, TxId};
 
 /// What a 486 for too many calls says in its Retry-After, in seconds.
@@ -27,7 +29,7 @@ impl Machine {
         }
     }
 
-    fn dialog(&self, request: &SipRequest, tag: String) -> Option<siprtc_core::CallId> {
+    fn dialog(&self, request: &SipRequest, tag: String) -> Option<CallId> {
         let call_id = request.headers.call_id().ok()?.to_owned();
         self.dialogs.get(&(call_id, tag)).copied()
     }
@@ -47,9 +49,11 @@ impl Machine {
                 let response = objection(ours, &request).unwrap_or_else(|| answer_to_options(ours, &request));
                 self.scope.respond_outside(tx, response);
             }
-            Method::Bye | Method::Cancel | Method::Info | Method::Update | Method::Prack => {
+            Method::Bye | Method::Cancel | Method::Info | Method::Notify | Method::Prack | Method::Update => {
                 self.scope.respond_outside(tx, request.response(481));
             }
+            // Only the peer of a call may have us call somebody: everybody else would call at our expense.
+            Method::Refer => self.scope.respond_outside(tx, request.response(403)),
             _ => self.scope.respond_outside(tx, not_allowed(&request)),
         }
     }
@@ -77,7 +81,11 @@ impl Machine {
             response.headers.push("Retry-After", FULL_RETRY_AFTER);
             return self.scope.respond_outside(tx, response);
         }
-        match Call::invited(&mut self.scope, tx, &invite) {
+        let replaces = match self.replaced_by(&invite) {
+            Ok(replaces) => replaces,
+            Err(status) => return self.scope.respond_outside(tx, invite.response(status)),
+        };
+        match Call::invited(&mut self.scope, tx, &invite, replaces) {
             Ok(call) => {
                 self.invitations.insert(key, call.id);
                 self.insert(call);
@@ -88,6 +96,33 @@ impl Machine {
                 self.scope.respond_outside(tx, response);
             }
         }
+    }
+}
+
+impl Machine {
+    /// The call of ours whose place an INVITE wants to take (RFC 3891 section 3), or the status that refuses it. Whoever
+    /// knows Call-ID and tags, 64 random bits each, was told them by one of the two ends.
+    fn replaced_by(&self, invite: &SipRequest) -> Result<Option<CallId>, u16> {
+        let joins = Replaces::of(&invite.headers, "Join")?;
+        let Some(replaces) = Replaces::of(&invite.headers, "Replaces")? else {
+            let known = joins.map(|joins| self.named_by(&joins).is_some());
+            return match known {
+                // RFC 3911 section 4; conferences are not joined by a header field here.
+                Some(true) => Err(488),
+                Some(false) => Err(481),
+                None => Ok(None),
+            };
+        };
+        if joins.is_some() {
+            return Err(400);
+        }
+        let call = self.named_by(&replaces).ok_or(481_u16)?;
+        call.may_be_replaced(&replaces).map(|()| Some(call.id))
+    }
+
+    fn named_by(&self, replaces: &Replaces) -> Option<&Call> {
+        let key = (replaces.call_id.clone(), replaces.to_tag.clone());
+        self.calls.get(self.dialogs.get(&key)?)
     }
 }
 

@@ -21,6 +21,10 @@ pub(crate) enum Timer {
     OfferPatience,
     /// A proxy between would run into its timer C: repeat the last 1xx (RFC 3261 section 13.3.1.1).
     ProgressRefresh,
+    /// Nobody says what becomes of the call that the peer asked for.
+    ReferralAnswer,
+    /// The peer does not say how the call goes that we asked for.
+    ReferralNews,
     /// Our re-INVITE met the peer's: try again (RFC 3261 section 14.1).
     ReinviteRetry,
     /// Send the 2xx again (RFC 3261 section 13.3.1.4).

@@ -60,6 +60,10 @@ impl Calling {
             .find(|dialog| dialog.remote_tag() == remote_tag)
     }
 
+    pub(super) fn knows(&self, remote_tag: &str) -> bool {
+        self.early.iter().any(|dialog| dialog.remote_tag() == remote_tag)
+    }
+
     pub(super) fn forget_dialog(&mut self, remote_tag: &str) {
         self.early.retain(|dialog| dialog.remote_tag() != remote_tag);
     }

@@ -35,7 +35,12 @@ pub(super) struct Inviting {
 
 impl Call {
     /// A peer calls. The error's message says what is wrong with the INVITE (400).
-    pub(super) fn invited(scope: &mut Scope, tx: TxId, invite: &SipRequest) -> Result<Self> {
+    pub(super) fn invited(
+        scope: &mut Scope,
+        tx: TxId,
+        invite: &SipRequest,
+        replaces: Option<CallId>,
+    ) -> Result<Self> {
         let id = CallId::fresh();
         let (from, to) = (invite.headers.from()?, invite.headers.to()?);
         let sip_call_id = invite.headers.call_id()?.to_owned();
@@ -82,6 +87,7 @@ impl Call {
                 from,
                 to,
                 offer,
+                replaces,
             },
         );
         let tag = call.caller_tag.clone();

@@ -6,7 +6,7 @@ use siprtc_core::sip::{Headers, Method, SipRequest, SipResponse};
 use siprtc_core::{Error, Fault};
 
 /// The methods handled within a dialog.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY";
 /// The one body that is understood.
 pub(super) const SDP: &str = "application/sdp";
 /// The option-tag and the Info Package of trickle ICE (RFC 8840 section 10).
@@ -32,6 +32,11 @@ pub(super) struct Abilities {
     timer: bool,
 }
 
+/// The option-tag of RFC 3891.
+pub(super) const REPLACES: &str = "replaces";
+/// The option-tag of RFC 4488; understood, and not worth its octets in every INVITE.
+const NO_REFER_SUB: &str = "norefersub";
+
 impl Scope {
     pub(super) fn abilities(&self) -> Abilities {
         Abilities {
@@ -43,13 +48,17 @@ impl Scope {
 
 impl Abilities {
     /// Extensions (option-tags) that are understood. The header field says so (RFC 3261 section 20.37).
-    pub(super) fn supported(self) -> &'static [&'static str] {
-        match (self.timer, self.trickle_ice) {
-            (false, false) => &[],
-            (false, true) => &[TRICKLE_ICE],
-            (true, false) => &[TIMER],
-            (true, true) => &[TIMER, TRICKLE_ICE],
-        }
+    pub(super) fn supported(self) -> Vec<&'static str> {
+        let optional = [(self.timer, TIMER), (self.trickle_ice, TRICKLE_ICE)];
+        let optional = optional
+            .into_iter()
+            .filter_map(|(is_on, tag)| is_on.then_some(tag));
+        [REPLACES].into_iter().chain(optional).collect()
+    }
+
+    fn understands(self, tag: &str) -> bool {
+        let mut known = self.supported().into_iter().chain([NO_REFER_SUB]);
+        known.any(|known| known.eq_ignore_ascii_case(tag))
     }
 
     /// The Info Packages that we take.
@@ -80,10 +89,8 @@ impl Abilities {
         }
     }
 
-    fn push_extensions(self, headers: &mut Headers) {
-        if !self.supported().is_empty() {
-            headers.push("Supported", self.supported().join(", "));
-        }
+    pub(super) fn push_extensions(self, headers: &mut Headers) {
+        headers.push("Supported", self.supported().join(", "));
     }
 }
 
@@ -147,12 +154,7 @@ pub(super) fn objection(abilities: Abilities, request: &SipRequest) -> Option<Si
         .items("Require")
         .into_iter()
         .filter(|tag| !tag.is_empty())
-        .filter(|tag| {
-            !abilities
-                .supported()
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(tag))
-        })
+        .filter(|tag| !abilities.understands(tag))
         .collect();
     if !unknown.is_empty() {
         let mut response = request.response(420);

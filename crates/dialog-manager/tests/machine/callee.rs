@@ -27,6 +27,7 @@ fn an_invite_is_answered_with_100_at_once_and_told() {
         from,
         to,
         offer,
+        ..
     } = bench.event()
     else {
         panic!()
@@ -412,8 +413,7 @@ fn methods_that_we_do_not_handle_are_answered_405_or_501() {
     for (method, status) in [
         (Method::Message, 405),
         (Method::Subscribe, 405),
-        (Method::Notify, 405),
-        (Method::Refer, 405),
+        (Method::Publish, 405),
         (Method::Register, 405),
         (unknown, 501),
     ] {

@@ -151,7 +151,7 @@ fn info_and_options_are_accepted_and_other_methods_refused() {
     bench.responded(200);
     bench.request(callee_request(&invite, "bob", Method::Options, 2));
     assert!(bench.responded(200).1.headers.has_token("Allow", "BYE"));
-    let refused = [Method::Refer, Method::Notify, Method::Message, Method::Subscribe];
+    let refused = [Method::Message, Method::Publish, Method::Subscribe];
     for (sequence, method) in (3..).zip(refused) {
         bench.request(callee_request(&invite, "bob", method, sequence));
         assert!(bench.responded(405).1.headers.contains("Allow"));

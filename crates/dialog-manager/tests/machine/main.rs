@@ -13,4 +13,5 @@ mod info;
 mod offers;
 mod random;
 mod refresh;
+mod transfer;
 mod trickle;

@@ -85,7 +85,7 @@ fn an_invite_asks_for_half_an_hour() {
 #[test]
 fn without_the_timer_nothing_is_said_of_it() {
     let (_, _, invite) = Bench::new().call();
-    assert!(!invite.headers.contains("Session-Expires") && !invite.headers.contains("Supported"));
+    assert!(!invite.headers.contains("Session-Expires") && !invite.headers.has_token("Supported", "timer"));
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use super::Gateway;
 use crate::calls::{Entry, ask};
+use crate::control::Transfers;
 use crate::machine::{Input, wrong_state};
 use crate::messages::*;
 use actix::prelude::*;
+use siprtc_core::sip::Uri;
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::Terminate;
 use siprtc_media_session::{self as media, MediaSession};
@@ -35,7 +37,7 @@ impl Gateway {
     }
 
     /// An application's command: an error when the call is unknown or in no state for it.
-    fn command_input(
+    pub(crate) fn command_input(
         &mut self,
         ctx: &mut Context<Self>,
         op: &'static str,
@@ -56,38 +58,52 @@ fn unknown(operation: &'static str, id: CallId) -> Error {
         .advice("a call is over after its Ended or Failed event")
 }
 
-impl Handler<Dial> for Gateway {
-    type Result = Result<()>;
-
-    fn handle(&mut self, message: Dial, ctx: &mut Context<Self>) -> Result<()> {
+impl Gateway {
+    /// Whether another call may begin.
+    pub(crate) fn has_room(&self, operation: &'static str, id: CallId) -> Result<()> {
         if self.closing || self.calls.len() >= self.config.max_calls {
             let most = self.config.max_calls;
             return Err(Error::new(
                 Fault::ApiMisuse,
-                "dial",
+                operation,
                 format!("{most} calls are the most, or we are closing"),
             )
             .advice("raise call.max_calls, or hang a call up first"));
         }
-        let id = message.call;
         if self.calls.contains_key(&id) {
             return Err(
-                Error::new(Fault::ApiMisuse, "dial", format!("{id} exists already"))
+                Error::new(Fault::ApiMisuse, operation, format!("{id} exists already"))
                     .advice("take a CallId::fresh() for every call"),
             );
         }
-        let mut entry = Entry::new(id, "caller", message.media);
+        Ok(())
+    }
+
+    /// A call of ours begins.
+    pub(crate) fn begin(&mut self, ctx: &mut Context<Self>, mut entry: Entry, id: CallId, target: Uri) {
         if self.config.classic.is_some() {
             entry.call = entry.call.falling_back();
         }
-        self.calls.insert(id, entry);
-        self.input(
-            ctx,
-            id,
-            Input::Dial {
-                target: message.target,
-            },
-        );
+        self.admit(id, entry);
+        self.input(ctx, id, Input::Dial { target });
+    }
+
+    /// A call belongs to this gateway, and to its policies.
+    pub(crate) fn admit(&mut self, id: CallId, mut entry: Entry) {
+        if self.config.control.transfers == Transfers::Accept {
+            entry.call = entry.call.taking_transfers();
+        }
+        self.calls.entry(id).or_insert(entry);
+    }
+}
+
+impl Handler<Dial> for Gateway {
+    type Result = Result<()>;
+
+    fn handle(&mut self, message: Dial, ctx: &mut Context<Self>) -> Result<()> {
+        let id = message.call;
+        self.has_room("dial", id)?;
+        self.begin(ctx, Entry::new(id, "caller", message.media), id, message.target);
         Ok(())
     }
 }

@@ -28,14 +28,14 @@ impl Handler<DialogEvent> for Gateway {
 
     fn handle(&mut self, event: DialogEvent, ctx: &mut Context<Self>) {
         let id = event.call;
-        if let DialogEventKind::Incoming { .. } = &event.kind {
+        if let DialogEventKind::Incoming { replaces, .. } = &event.kind {
             // The dialog manager counts dialogs; a call that still gathers or still closes has none.
             if let Some(status) = self.full() {
                 return self.command(ctx, id, Command::Refuse, dialog::Reject { call: id, status });
             }
-            self.calls
-                .entry(id)
-                .or_insert_with(|| Entry::new(id, "callee", MediaPlan::default()));
+            let mut entry = Entry::new(id, "callee", MediaPlan::default());
+            entry.replaces = *replaces;
+            self.admit(id, entry);
         }
         if let DialogEventKind::Incoming { sip_call_id, .. } | DialogEventKind::Started { sip_call_id } =
             &event.kind

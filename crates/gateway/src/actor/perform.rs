@@ -22,7 +22,7 @@ const SDPFRAG: &str = "application/trickle-ice-sdpfrag";
 
 impl Gateway {
     /// Gives an input to a call and does all that it asks for. `false`: the call is unknown, or it means nothing now.
-    pub(super) fn input(&mut self, ctx: &mut Context<Self>, id: CallId, input: Input) -> bool {
+    pub(crate) fn input(&mut self, ctx: &mut Context<Self>, id: CallId, input: Input) -> bool {
         let Some(entry) = self.calls.get_mut(&id) else {
             return false;
         };
@@ -82,7 +82,7 @@ impl Gateway {
                 self.command(ctx, id, C::HangUp, dialog::Hangup { call: id, reason });
             }
             Output::Invite { target, offer } => {
-                let headers = Headers::new();
+                let headers = self.headers(id);
                 self.command(
                     ctx,
                     id,
@@ -122,6 +122,7 @@ impl Gateway {
             Output::RefuseOffer(status) => {
                 self.command(ctx, id, C::RefuseOffer, dialog::RejectOffer { call: id, status });
             }
+            Output::ReportReferral(status) => self.report_referral(ctx, id, status),
             Output::ReplaceMedia => self.replace_media(ctx, id),
             Output::RestartIce => {
                 if let Some((_, session)) = self.calls.get(&id).and_then(|entry| entry.session.clone()) {
@@ -169,7 +170,21 @@ impl Gateway {
                 },
             ),
             Output::SetHold(held) => self.set_hold(ctx, id, held),
-            Output::Tell(told) => self.tell_told(id, told),
+            Output::TakeReferral(referral) => self.take_referral(ctx, id, referral),
+            Output::Tell(told) => {
+                let takes_place = matches!(
+                    told,
+                    Told::Incoming {
+                        replaces: Some(_),
+                        ..
+                    }
+                );
+                self.concerns_another(ctx, id, &told);
+                self.tell_told(id, told);
+                if takes_place {
+                    self.take_place(ctx, id);
+                }
+            }
             Output::UndoOffer => {
                 if let Some((_, session)) = self.calls.get(&id).and_then(|entry| entry.session.clone()) {
                     // `send` takes its place in the mailbox here and now: before the next step. A peer that did not
@@ -243,15 +258,24 @@ impl Gateway {
             }
             Told::Held(by) => CallEventKind::Held { by },
             Told::HoldRefused(held) => CallEventKind::HoldRefused { held },
-            Told::Incoming { from, to } => CallEventKind::Incoming { from, to },
+            Told::Incoming { from, to, replaces } => CallEventKind::Incoming { from, to, replaces },
             Told::Progress { status, early_media } => CallEventKind::Progress { status, early_media },
             Told::Resumed(by) => CallEventKind::Resumed { by },
+            Told::TransferLapsed => CallEventKind::TransferLapsed,
+            Told::TransferProgress(status) => CallEventKind::TransferProgress { status },
+            Told::TransferRefused(status) => CallEventKind::TransferRefused { status },
+            Told::TransferWanted(referral) => CallEventKind::TransferWanted {
+                replaces: referral.replaces(),
+                to: referral.target,
+                referred_by: referral.referred_by,
+            },
+            Told::Transferred => CallEventKind::Transferred,
         };
         self.tell(id, kind);
     }
 
     /// A command to the dialog manager; the call hears of it when it fails.
-    pub(super) fn command<M>(&mut self, ctx: &mut Context<Self>, id: CallId, command: Command, message: M)
+    pub(crate) fn command<M>(&mut self, ctx: &mut Context<Self>, id: CallId, command: Command, message: M)
     where
         M: Message<Result = Result<()>> + Send + 'static,
         DialogManager: Handler<M>,
@@ -388,11 +412,17 @@ impl Gateway {
         Ok(session)
     }
 
+    /// What the application, or the peer that asked for the call, wants in its INVITE.
+    fn headers(&self, id: CallId) -> Headers {
+        let entry = self.calls.get(&id);
+        entry.map_or_else(Headers::new, |entry| entry.headers.clone())
+    }
+
     /// For whom an offer has to fit into a datagram.
     fn room(&self, id: CallId) -> Option<dialog::MeasureInvite> {
         Some(dialog::MeasureInvite {
             target: self.calls.get(&id)?.call.target()?.clone(),
-            headers: Headers::new(),
+            headers: self.headers(id),
             datagram: self.config.datagram?,
         })
     }

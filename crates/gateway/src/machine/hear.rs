@@ -64,7 +64,7 @@ impl Why {
         }
     }
 
-    fn saying(self, sentence: impl Into<String>) -> Self {
+    pub(super) fn saying(self, sentence: impl Into<String>) -> Self {
         Why {
             sentence: Some(sentence.into()),
             ..self
@@ -103,6 +103,10 @@ impl Call {
     /// `None`: handled already, or stale.
     pub(super) fn hear(&mut self, input: Input) -> Option<Heard> {
         Some(match input {
+            Input::AcceptTransfer | Input::RefuseTransfer { .. } => {
+                self.answer_wish(&input);
+                return None;
+            }
             Input::Answer if self.theirs.is_none() => On::AnswerOfferless.into(),
             Input::Answer => On::Answer.into(),
             Input::Candidate(candidate) => {
@@ -173,6 +177,7 @@ impl Call {
                     ..On::Refuse.into()
                 }
             }
+            Input::Replaced => self.hear_replaced(),
             Input::Step(epoch, _) if !self.awaits(epoch) => return None,
             Input::Step(_, Ok(step)) => self.hear_step(step),
             Input::Step(_, Err(error)) => self.hear_error(&error),
@@ -251,7 +256,7 @@ impl Call {
             // Whatever was to be refused is gone: just as well.
             Command::RefuseOffer => return None,
             // Nobody takes them any more.
-            Command::SendCandidates => return None,
+            Command::ReportReferral | Command::SendCandidates => return None,
             _ => Heard {
                 why: why(),
                 ..On::CommandFailed.into()
@@ -281,8 +286,15 @@ impl Call {
                 self.trickle.supports(dialog, info);
                 return None;
             }
-            K::Incoming { from, to, offer, .. } => {
+            K::Incoming {
+                from,
+                to,
+                offer,
+                replaces,
+                ..
+            } => {
                 self.parties = Some((from, to));
+                self.replaces = replaces;
                 with_sdp(offer, On::Invited, On::InvitedOfferless)
             }
             K::Ringing { dialog, status, sdp } => {
@@ -306,6 +318,11 @@ impl Call {
             K::OfferConfirmed { sdp } => self.hear_ack(sdp, On::ReConfirmed, On::ReConfirmedWithAnswer),
             K::OfferAnswered { sdp } => owed(sdp, On::ReAnswered),
             K::OfferRejected { status } => self.hear_rejection(status),
+            K::Referred(_)
+            | K::ReferralLapsed
+            | K::ReferralProgress { .. }
+            | K::ReferralRefused { .. }
+            | K::ReferralSucceeded => return self.hear_referral(kind),
             K::RefreshDue => On::RefreshDue.into(),
             K::Ended { status, .. } if self.falls_back && self.is_refused_as_unfit(status) => {
                 tracing::info!(call_id = %self.id, ?status, "the peer refuses our offer: it is called again the classic way");

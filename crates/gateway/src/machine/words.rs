@@ -2,8 +2,8 @@
 
 use siprtc_core::ice::Candidate;
 use siprtc_core::sip::{NameAddr, Uri};
-use siprtc_core::{Cause, Error};
-use siprtc_dialog_manager::{DialogEventKind, Side};
+use siprtc_core::{CallId, Cause, Error};
+use siprtc_dialog_manager::{DialogEventKind, Referral, Side};
 use siprtc_media_session::SessionStats;
 
 /// The step of a media peer that a result belongs to; results of an older step are stale and ignored.
@@ -17,6 +17,8 @@ pub struct Epoch(pub(super) u32);
     reason = "a handful in a call's life, each moved once; a box would only be in the way"
 )]
 pub enum Input {
+    /// The application lets the call be transferred.
+    AcceptTransfer,
     /// The application answers.
     Answer,
     /// The media peer found a candidate after its description was made.
@@ -51,6 +53,13 @@ pub enum Input {
         /// 400 to 699.
         status: u16,
     },
+    /// The application does not let the call be transferred.
+    RefuseTransfer {
+        /// 400 to 699.
+        status: u16,
+    },
+    /// Another call has taken this one's place.
+    Replaced,
     /// A step that an output began is done.
     Step(Epoch, Result<Step, Error>),
 }
@@ -72,6 +81,8 @@ pub enum Command {
     Refuse,
     /// [`Output::RefuseOffer`].
     RefuseOffer,
+    /// [`Output::ReportReferral`].
+    ReportReferral,
     /// [`Output::Ring`].
     Ring,
     /// [`Output::SendCandidates`].
@@ -93,10 +104,6 @@ pub enum Step {
 
 /// What the gateway has to do for a call.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a handful in a call's life, each moved once; a box would only be in the way"
-)]
 pub enum Output {
     /// 200 to the initial INVITE.
     Accept(String),
@@ -149,6 +156,8 @@ pub enum Output {
     RefuseOffer(u16),
     /// Put a new media peer in the place of the old one.
     ReplaceMedia,
+    /// How the call goes that the peer asked for.
+    ReportReferral(u16),
     /// New ICE credentials with the next offer.
     RestartIce,
     /// 180.
@@ -164,6 +173,8 @@ pub enum Output {
     SetHold(bool),
     /// INFO with our candidates, as the body of a `trickle-ice` package.
     SendCandidates(String),
+    /// Make the call that the peer asked for.
+    TakeReferral(Referral),
     /// Tell the application.
     Tell(Told),
     /// Roll the media peer's offer back, if it holds one.
@@ -177,10 +188,6 @@ pub enum Output {
 
 /// What the application is told, before it becomes an event of the crate's API.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a handful in a call's life, each moved once; a box would only be in the way"
-)]
 pub enum Told {
     /// Answered.
     Accepted,
@@ -198,6 +205,8 @@ pub enum Told {
         from: NameAddr,
         /// Whom.
         to: NameAddr,
+        /// The call of ours in whose place it comes.
+        replaces: Option<CallId>,
     },
     /// A provisional answer.
     Progress {
@@ -208,6 +217,16 @@ pub enum Told {
     },
     /// A side holds the call no more.
     Resumed(Side),
+    /// The peer was told 603, for nobody answered its wish.
+    TransferLapsed,
+    /// What the peer says of the call that we asked for.
+    TransferProgress(u16),
+    /// It came to nothing.
+    TransferRefused(u16),
+    /// The peer wants us to call somebody else.
+    TransferWanted(Referral),
+    /// The peer talks to whom we sent it to.
+    Transferred,
 }
 
 /// How a call ended.

@@ -5,8 +5,8 @@ use siprtc_core::media::Codec;
 use siprtc_core::sip::{NameAddr, SipStack, SipUri, TimerConfig};
 use siprtc_core::{CallId, Result};
 use siprtc_gateway::{
-    Account, Answer, CallEvent, CallEventKind, Dial, Ending, Gateway, GatewayConfig, GatewayEvent, Hangup,
-    MediaPlan, Router, Trickle,
+    Account, Answer, CallControl, CallEvent, CallEventKind, Dial, Ending, Gateway, GatewayConfig,
+    GatewayEvent, Hangup, MediaPlan, Router, Trickle,
 };
 use siprtc_nat_agent::{InterfaceFilter, NatConfig};
 use siprtc_testkit::media::{FakeEngine, FakeNetwork, Impairment};
@@ -152,6 +152,7 @@ impl Phone {
                 let contact = contact.clone();
                 move || contact.lock().unwrap().clone()
             })),
+            control: CallControl::default(),
         };
         let listener = Listener(sender).start().recipient();
         let gateway = Gateway::new(config, stack.clone(), router, listener).start();

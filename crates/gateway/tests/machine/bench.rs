@@ -112,6 +112,7 @@ impl Bench {
             Output::ReplaceMedia => "replace".into(),
             Output::UseClassic { heard: None } => "classic".into(),
             Output::UseClassic { heard: Some(heard) } => format!("classic as {heard}"),
+            Output::ReportReferral(status) => format!("report {status}"),
             Output::RestartIce => "restart ICE".into(),
             Output::Ring => "180".into(),
             Output::Screen { epoch, offer } => {
@@ -120,6 +121,7 @@ impl Bench {
             }
             Output::SendCandidates(body) => format!("INFO {}", info(&body)),
             Output::SetHold(held) => format!("set hold {held}"),
+            Output::TakeReferral(referral) => format!("call {}", referral.target),
             Output::Tell(told) => self.told(told),
             Output::UndoOffer => "undo".into(),
         }
@@ -137,8 +139,14 @@ impl Bench {
             }
             Told::Held(by) => format!("Held {by:?}"),
             Told::HoldRefused(held) => format!("HoldRefused {held}"),
-            Told::Incoming { .. } => "Incoming".into(),
+            Told::Incoming { replaces: None, .. } => "Incoming".into(),
+            Told::Incoming { .. } => "Incoming instead".into(),
             Told::Resumed(by) => format!("Resumed {by:?}"),
+            Told::TransferLapsed => "TransferLapsed".into(),
+            Told::TransferProgress(status) => format!("TransferProgress {status}"),
+            Told::TransferRefused(status) => format!("TransferRefused {status}"),
+            Told::TransferWanted(referral) => format!("TransferWanted {}", referral.target),
+            Told::Transferred => "Transferred".into(),
             Told::Progress { status, early_media } => {
                 format!("Progress {status}{}", if early_media { " early" } else { "" })
             }
@@ -252,6 +260,7 @@ pub(crate) fn incoming(offer: Option<&str>) -> Input {
         from: party("sip:alice@example.com"),
         to: party("sip:bob@example.com"),
         offer: offer.map(Into::into),
+        replaces: None,
     })
 }
 

@@ -19,8 +19,8 @@ use siprtc_core::{CallId, Error, Fault, Result};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::watch;
-pub(crate) use video::{Outlook, VideoNumbers, VideoWay};
 use tokio::time::Instant;
+pub(crate) use video::{Outlook, VideoNumbers, VideoWay};
 pub(crate) use way::{Kept, Outlet, Way};
 
 /// What becomes of the other leg when one ends.

@@ -1,0 +1,28 @@
+//! Policies of call control: what is taken from peers beside calls.
+
+use std::net::IpAddr;
+
+/// What a manager does beside calls, and what it takes from peers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Control {
+    /// A peer may ask us to call somebody else (REFER, RFC 3515): [`Referred`](crate::DialogEventKind::Referred). Else 603.
+    pub take_referrals: bool,
+    /// MESSAGEs are taken (RFC 3428): [`Message`](crate::DialogEventKind::Message). Else 405.
+    pub take_messages: bool,
+    /// Digits in INFOs without a package are taken: [`Dtmf`](crate::DialogEventKind::Dtmf). Else they mean nothing.
+    pub take_digits: bool,
+    /// Whose P-Asserted-Identity is believed (RFC 3325 section 5): requests from these addresses. Nobody's by default.
+    pub trusted: Vec<IpAddr>,
+}
+
+impl Default for Control {
+    /// Transfers, messages and digits are taken; nobody's assertion is believed.
+    fn default() -> Self {
+        Control {
+            take_referrals: true,
+            take_messages: true,
+            take_digits: true,
+            trusted: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Call control: transfers, from every end (RFC 3515, RFC 3891, RFC 5589), and its policies.
+
+use crate::actor::Gateway;
+use crate::calls::Entry;
+use crate::machine::{Command, Input, Told};
+use crate::messages::{CallEventKind, MediaPlan};
+use actix::prelude::*;
+use siprtc_core::sip::SipUri;
+use siprtc_core::{CallId, Error, Fault, Result};
+use siprtc_dialog_manager::{self as dialog, ReferTo, Referral};
+use siprtc_media_session::Sink;
+
+/// What the gateway does beside calls, and what it takes from peers.
+#[derive(Clone, Debug, Default)]
+pub struct CallControl {
+    /// What the dialog manager takes from peers; `take_referrals` is [`CallControl::transfers`]' to say.
+    pub dialogs: dialog::Control,
+    /// What becomes of a peer's wish that we call somebody else.
+    pub transfers: Transfers,
+}
+
+/// What becomes of a peer's wish to transfer a call of ours (REFER).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Transfers {
+    /// The new call is made at once, with the source of the one that is transferred; nothing of it is recorded.
+    Accept,
+    /// The application is asked ([`CallEventKind::TransferWanted`]), and has 30 s to answer.
+    #[default]
+    Ask,
+    /// 603.
+    Refuse,
+}
+
+/// Asks a call's peer to call somebody else: a blind transfer. [`CallEventKind::TransferProgress`] tells how it goes, and
+/// `Transferred`, with which our call is hung up, or `TransferRefused`, after which it goes on.
+///
+/// Errors: [`Fault::ApiMisuse`] before the call is confirmed, and while it is being transferred.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Transfer {
+    /// Which.
+    pub call: CallId,
+    /// To whom.
+    pub to: TransferTo,
+}
+
+/// To whom a call is transferred.
+#[derive(Clone, Debug)]
+pub enum TransferTo {
+    /// To the peer of another call of this gateway, in whose place it comes: an attended transfer. That call ends by the peer's
+    /// BYE.
+    Call(CallId),
+    /// To that address.
+    Uri(SipUri),
+}
+
+/// Makes the call that a peer asked for ([`CallEventKind::TransferWanted`]). [`CallEventKind::TransferTaken`] names it.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct AcceptTransfer {
+    /// The call that is transferred.
+    pub call: CallId,
+    /// The new one's id, [`CallId::fresh`].
+    pub new: CallId,
+    /// With what media.
+    pub media: MediaPlan,
+}
+
+/// Refuses the call that a peer asked for.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct RefuseTransfer {
+    /// The call that would be transferred; it goes on.
+    pub call: CallId,
+    /// What the peer is told: 400 to 699, usually 603.
+    pub status: u16,
+}
+
+impl Handler<Transfer> for Gateway {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: Transfer, ctx: &mut Context<Self>) -> Self::Result {
+        let Transfer { call, to } = message;
+        let to = match to {
+            TransferTo::Call(other) => ReferTo::Call(other),
+            TransferTo::Uri(uri) => ReferTo::Uri(uri),
+        };
+        let house = self.house(ctx);
+        Box::pin(async move { crate::calls::ask(&house?.dialogs, dialog::Refer { call, to }).await })
+    }
+}
+
+impl Handler<AcceptTransfer> for Gateway {
+    type Result = Result<()>;
+
+    fn handle(&mut self, message: AcceptTransfer, ctx: &mut Context<Self>) -> Result<()> {
+        const OPERATION: &str = "accept a transfer";
+        let AcceptTransfer { call, new, media } = message;
+        self.has_room(OPERATION, new)?;
+        if let Some(entry) = self.calls.get_mut(&call) {
+            entry.successor = Some((new, media));
+        }
+        self.command_input(ctx, OPERATION, call, Input::AcceptTransfer)
+    }
+}
+
+impl Handler<RefuseTransfer> for Gateway {
+    type Result = Result<()>;
+
+    fn handle(&mut self, message: RefuseTransfer, ctx: &mut Context<Self>) -> Result<()> {
+        const OPERATION: &str = "refuse a transfer";
+        let RefuseTransfer { call, status } = message;
+        if !(400..700).contains(&status) {
+            return Err(
+                Error::new(Fault::ApiMisuse, OPERATION, format!("{status} refuses nothing"))
+                    .advice("choose a status from 400 to 699, such as 603 (decline)"),
+            );
+        }
+        self.command_input(ctx, OPERATION, call, Input::RefuseTransfer { status })
+    }
+}
+
+impl Gateway {
+    /// Makes the call that `id`'s peer asked for, and reports of it from now on.
+    pub(crate) fn take_referral(&mut self, ctx: &mut Context<Self>, id: CallId, referral: Referral) {
+        let Some(entry) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let (new, media) = entry.successor.take().unwrap_or_else(|| {
+            let media = MediaPlan {
+                sink: Sink::Null,
+                ..entry.media.clone()
+            };
+            (CallId::fresh(), media)
+        });
+        if let Err(error) = self.has_room("take a transfer", new) {
+            tracing::warn!(call_id = %id, %error, "the peer's transfer finds no room");
+            return self.report_referral(ctx, id, 486);
+        }
+        self.report_referral(ctx, id, 100);
+        let mut entry = Entry::new(new, "caller", media);
+        entry.headers = referral.headers;
+        entry.reports_to = Some(id);
+        self.tell(id, CallEventKind::TransferTaken { call: new });
+        self.begin(ctx, entry, new, referral.target);
+    }
+
+    pub(crate) fn report_referral(&mut self, ctx: &mut Context<Self>, call: CallId, status: u16) {
+        let message = dialog::ReportReferral { call, status };
+        self.command(ctx, call, Command::ReportReferral, message);
+    }
+
+    /// What a call's news mean to another one: the one whose peer asked for it, or whose place it takes.
+    pub(crate) fn concerns_another(&mut self, ctx: &mut Context<Self>, id: CallId, told: &Told) {
+        let Some(entry) = self.calls.get(&id) else { return };
+        let (asked, replaced) = (entry.reports_to, entry.replaces);
+        if let Some(asked) = asked.filter(|asked| self.calls.contains_key(asked)) {
+            let status = match told {
+                Told::Accepted => Some(200),
+                Told::Ended(ending) if !ending.established => Some(ending.status.unwrap_or(503)),
+                Told::Progress { status, .. } => Some(*status),
+                _ => None,
+            };
+            if let Some(status) = status {
+                self.report_referral(ctx, asked, status);
+            }
+        }
+        if let (Some(replaced), Told::Accepted) = (replaced, told) {
+            self.tell(replaced, CallEventKind::Replaced { by: id });
+            self.input(ctx, replaced, Input::Replaced);
+        }
+    }
+
+    /// An INVITE that takes the place of a call of ours is answered as that one was; nothing rings.
+    pub(crate) fn take_place(&mut self, ctx: &mut Context<Self>, id: CallId) {
+        let replaced = self.calls.get(&id).and_then(|entry| entry.replaces);
+        let Some(replaced) = replaced else { return };
+        let media = self.calls.get(&replaced).map(|entry| entry.media.clone());
+        let (Some(media), Some(entry)) = (media, self.calls.get_mut(&id)) else {
+            // RFC 3891 section 3: the call is over already.
+            self.input(ctx, id, Input::Refuse { status: 603 });
+            return;
+        };
+        // Two calls cannot be recorded into one file.
+        let sink = match media.sink {
+            Sink::File { .. } => Sink::Null,
+            sink => sink,
+        };
+        entry.media = MediaPlan { sink, ..media };
+        self.input(ctx, id, Input::Answer);
+    }
+}
