@@ -10,8 +10,8 @@ use actix::Actor;
 use common::sample;
 use siprtc_core::Fault;
 use siprtc_sdp_translator::{
-    AnswerToSip, AnswerToWebrtc, Negotiate, SdpTranslator, SipForm, ToSip, ToWebrtc, answer_to_sip_as,
-    answer_to_webrtc, negotiated_audio, to_sip_as, to_webrtc,
+    AnswerToSip, AnswerToWebrtc, Negotiate, Negotiated, SdpTranslator, SipForm, ToSip, ToWebrtc,
+    answer_to_sip_as, answer_to_webrtc, negotiated_audio, negotiated_video, to_sip_as, to_webrtc,
 };
 
 #[actix_rt::test]
@@ -50,7 +50,11 @@ async fn every_message_is_answered_as_by_its_function() {
         })
         .await
         .unwrap();
-    assert_eq!(said.unwrap(), negotiated_audio(&offer, &answer).unwrap());
+    let expected = Negotiated {
+        audio: negotiated_audio(&offer, &answer).unwrap(),
+        video: negotiated_video(&offer, &answer, None).unwrap(),
+    };
+    assert_eq!(said.unwrap(), expected);
 }
 
 #[actix_rt::test]

@@ -53,3 +53,42 @@ async fn registered(config: &Config) -> Endpoint {
 pub(crate) async fn endpoint(home: &HomeServer, name: &str) -> Endpoint {
     registered(&config(home, name)).await
 }
+pub(crate) fn contacts(home: &HomeServer, user: &str) -> Vec<SipUri> {
+    let all = home.registrations().into_iter();
+    all.filter(|registration| registration.user == user)
+        .map(|registration| registration.contact)
+        .collect()
+}
+
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// `caller` calls `user`, who is `callee`; who answered hangs up. Gives what passed at the caller's.
+pub(crate) async fn talk(caller: &Endpoint, user: &str, callee: &mut Endpoint) -> CallReport {
+    let mut call = caller.dial(user, MediaPlan::default()).await.unwrap();
+    let ringing = tokio::time::timeout(SOON, callee.incoming())
+        .await
+        .expect("it rings")
+        .unwrap();
+    let mut answered = ringing.answer(MediaPlan::default()).await.unwrap();
+    call.confirmed().await.unwrap();
+    answered.confirmed().await.unwrap();
+    answered.hangup().await.unwrap();
+    let report = tokio::time::timeout(SOON, call.finished())
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert_eq!(
+        (report.ending.cause, report.ending.by),
+        (Cause::Bye, Side::Remote)
+    );
+    report
+}
