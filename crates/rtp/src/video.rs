@@ -106,6 +106,23 @@ pub fn common(ours: &[VideoFormat], theirs: &[VideoFormat]) -> Vec<VideoFormat> 
     theirs.iter().filter(is_ours).map(VideoFormat::answered).collect()
 }
 
+/// The formats of an answer to an offer of these. RFC 6184 section 8.2.2: an answer keeps a format's packetization mode or drops the
+/// format; one that keeps our number and says no mode has taken ours.
+pub fn answered(offered: &[VideoFormat], theirs: &[VideoFormat]) -> Vec<VideoFormat> {
+    let taken = |theirs: &VideoFormat| {
+        let ours = offered.iter().find(|ours| {
+            ours.payload_type == theirs.payload_type
+                && ours.codec == theirs.codec
+                && theirs.parameter("packetization-mode").is_none()
+        });
+        VideoFormat {
+            fmtp: ours.map_or(&theirs.fmtp, |ours| &ours.fmtp).clone(),
+            ..theirs.clone()
+        }
+    };
+    theirs.iter().map(taken).collect()
+}
+
 /// What to offer when `current` is in use: that under its numbers, then the rest of ours. No number is one of `taken`, the audio's
 /// in the same transport (RFC 9143 section 10.1).
 pub fn offer(ours: &[VideoFormat], current: &[VideoFormat], taken: &[u8]) -> Vec<VideoFormat> {
@@ -346,6 +363,17 @@ mod tests {
         assert_eq!((common.len(), common[0].payload_type), (1, 99));
         let fragmented = &formats(&[VideoCodec::H264])[..1];
         assert!(super::common(fragmented, &single.formats).is_empty());
+    }
+
+    #[test]
+    fn an_answer_without_a_packetization_mode_has_taken_that_of_its_number() {
+        let offered = formats(&[VideoCodec::H264]);
+        let theirs =
+            section("m=video 5 RTP/AVP 102 99\r\na=rtpmap:102 H264/90000\r\na=rtpmap:99 H264/90000\r\n");
+        let fragments =
+            |formats: Vec<VideoFormat>| formats.iter().map(VideoFormat::fragments).collect::<Vec<_>>();
+        assert_eq!(fragments(answered(&offered, &theirs.formats)), [true, false]);
+        assert_eq!(fragments(theirs.formats), [false, false]);
     }
 
     #[test]

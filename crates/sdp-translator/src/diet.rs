@@ -55,10 +55,16 @@ fn static_rtpmaps(work: &mut Work<'_>, _: usize) {
     work.remove_everywhere(Rule::DietRtpmapStatic, says_the_table);
 }
 
+/// Where several streams share a transport, Asterisk tells them apart by `a=ssrc` alone, and drops what it does not know.
 fn media_streams(work: &mut Work<'_>, _: usize) {
-    const NAMES: [&str; 4] = ["msid", "msid-semantic", "ssrc", "ssrc-group"];
+    const NAMES: [&str; 4] = ["msid", "msid-semantic", "ssrc-group", "ssrc"];
+    let names = if work.live().len() > 1 {
+        &NAMES[..3]
+    } else {
+        &NAMES[..]
+    };
     work.remove_everywhere(Rule::DietMediaStream, |line| {
-        NAMES.iter().any(|name| line.attribute_value(name).is_some())
+        names.iter().any(|name| line.attribute_value(name).is_some())
     });
 }
 

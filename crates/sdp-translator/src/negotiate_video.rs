@@ -37,11 +37,15 @@ pub fn negotiated_video(
     if ours.position("bundle-only").is_some() && remote.bundles().next().is_none() {
         return Ok(None);
     }
-    let (offered, accepted) = (formats(ours), formats(theirs));
+    let (mut offered, mut accepted) = (formats(ours), formats(theirs));
     let is_ours = match answerer {
         Some(answerer) => answerer == Answerer::Local,
         None => local_is_answer(&local, ours, &remote, theirs),
     };
+    match is_ours {
+        true => take_modes(&accepted, &mut offered),
+        false => take_modes(&offered, &mut accepted),
+    }
     let (first, second) = if is_ours {
         (&offered, &accepted)
     } else {
@@ -64,11 +68,24 @@ pub fn negotiated_video(
     }))
 }
 
+/// RFC 6184 section 8.2.2: an answer keeps a format's packetization mode or drops the format; one that keeps the number and says no
+/// mode has taken the offer's.
+fn take_modes(offer: &[Format], answer: &mut [Format]) {
+    for format in answer.iter_mut().filter(|format| !format.says_mode) {
+        let is_it =
+            |offered: &&Format| offered.payload_type == format.payload_type && offered.codec == format.codec;
+        if let Some(offered) = offer.iter().find(is_it) {
+            format.fragments = offered.fragments;
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Format {
     payload_type: u8,
     codec: VideoCodec,
     fragments: bool,
+    says_mode: bool,
     feedback: FeedbackKinds,
 }
 
@@ -85,18 +102,18 @@ fn formats(section: &Section<'_>) -> Vec<Format> {
         let parameters = about(section, "fmtp", encoding.payload_type)
             .last()
             .unwrap_or_default();
-        let is_one = parameters.split(';').any(|parameter| {
-            let parameter = parameter
-                .split_once('=')
-                .map(|(name, value)| (name.trim(), value.trim()));
-            parameter
-                .is_some_and(|(name, value)| name.eq_ignore_ascii_case("packetization-mode") && value == "1")
+        let mode = parameters.split(';').find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            name.trim()
+                .eq_ignore_ascii_case("packetization-mode")
+                .then_some(value.trim())
         });
         let told = about(section, "rtcp-fb", encoding.payload_type);
         (encoding.clock_rate == VideoCodec::CLOCK_RATE).then(|| Format {
             payload_type: encoding.payload_type,
             codec,
-            fragments: codec != VideoCodec::H264 || is_one,
+            fragments: codec != VideoCodec::H264 || mode == Some("1"),
+            says_mode: mode.is_some(),
             feedback: told.fold(FeedbackKinds::default(), FeedbackKinds::with),
         })
     };
@@ -139,6 +156,20 @@ mod tests {
             (VideoCodec::H264, 104, false)
         );
         assert_eq!(video.direction, Direction::SendOnly);
+    }
+
+    #[test]
+    fn an_answer_that_keeps_the_number_keeps_the_mode() {
+        let ours = "m=video 5 RTP/AVP 102\r\na=rtpmap:102 H264/90000\r\na=fmtp:102 packetization-mode=1\r\n";
+        assert!(
+            agreed(ours, "m=video 5 RTP/AVP 102\r\na=rtpmap:102 H264/90000\r\n")
+                .unwrap()
+                .fragments
+        );
+        assert_eq!(
+            agreed(ours, "m=video 5 RTP/AVP 99\r\na=rtpmap:99 H264/90000\r\n"),
+            None
+        );
     }
 
     #[test]

@@ -63,6 +63,14 @@ impl Formats {
         }
     }
 
+    /// The peer's, in its answer to an offer of these.
+    pub(crate) fn answered(&self, theirs: &Formats) -> Self {
+        match (self, theirs) {
+            (Formats::Video(offered), Formats::Video(theirs)) => video::answered(offered, theirs).into(),
+            _ => theirs.clone(),
+        }
+    }
+
     /// What to offer when `current` is in use.
     pub(crate) fn offer(&self, current: &Formats) -> Self {
         match (self, current) {

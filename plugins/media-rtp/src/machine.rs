@@ -166,7 +166,8 @@ impl Machine {
         let Some(offered) = &self.offered else {
             return Err(misuse(operation, "no offer of ours is pending").advice("set an offer of ours first"));
         };
-        let remote = Remote::parse(operation, sdp, &self.ours)?;
+        let mut remote = Remote::parse(operation, sdp, &self.ours)?;
+        remote.formats = self.ours.offer(&self.current).answered(&remote.formats);
         if remote.lines.len() != offered.len() {
             let message = format!(
                 "our offer has {} m-lines, its answer {}",

@@ -28,6 +28,10 @@ pub(crate) struct Video {
     ours: Vec<VideoFormat>,
     wanted: Option<Direction>,
     place: Option<Place>,
+    /// The peer has seen it there.
+    is_settled: bool,
+    /// What our last offer had.
+    offering: Vec<VideoFormat>,
     /// In use, under the peer's numbers.
     current: Vec<VideoFormat>,
     /// Of the remote offer that waits for our answer.
@@ -92,7 +96,11 @@ impl Video {
         let section = VideoSection::read(sdp).filter(|section| section.is_bundled);
         let section =
             section.filter(|section| self.place.as_ref().is_some_and(|place| place.at == section.at));
-        self.current = section.map_or_else(Vec::new, |section| video::common(&self.ours, &section.formats));
+        self.is_settled |= self.place.is_some();
+        self.current = section.map_or_else(Vec::new, |section| {
+            let answered = video::answered(&self.offering, &section.formats);
+            video::common(&self.ours, &answered)
+        });
     }
 
     /// Our answer is set.
@@ -100,6 +108,7 @@ impl Video {
         self.current = self.common().unwrap_or_default();
         if let Some(section) = &self.offered {
             self.place = section.mid.clone().map(|mid| Place { at: section.at, mid });
+            self.is_settled = true;
         }
         if is_final {
             self.offered = None;
@@ -138,7 +147,7 @@ impl Video {
                 None => sdp.to_owned(),
             };
         };
-        let is_first = self.place.is_none();
+        let is_first = !self.is_settled;
         let lines = sdp.lines().filter(|line| line.starts_with("m=")).count();
         let place = self.place.get_or_insert_with(|| Place {
             at: lines,
@@ -146,6 +155,7 @@ impl Video {
         });
         let place = place.clone();
         let formats = video::offer(&self.ours, &self.current, taken);
+        self.offering.clone_from(&formats);
         self.put(sdp, &place, &formats, direction, is_first)
     }
 
