@@ -525,3 +525,27 @@ fn asterisk_transfers_us_and_we_hear_whom_it_meant() {
     );
     world.asterisk.is_idle(SOON);
 }
+
+/// The telephone-event that both would take is not used.
+#[test]
+fn digits_go_to_asterisk_and_back_in_infos() {
+    let world = World::new("digits-info");
+    let phone = Phone::of("digits").at(OURS).set("call.dtmf", "info");
+    let outcome = world.dial(&phone, "608", &["--dtmf", "1*9D"]).finish(CALL);
+    outcome.exits_with(0);
+    world.asterisk.process.says("digits: 1*9D.", 1, SOON);
+    let back = (outcome.events.iter())
+        .filter(|line| line["event"] == "dtmf")
+        .filter_map(|line| line["digit"].as_str());
+    assert_eq!(back.collect::<String>(), "1*9D");
+    world.asterisk.is_idle(SOON);
+}
+
+#[test]
+fn a_message_of_asterisks_is_heard_within_a_call() {
+    let world = World::new("messages");
+    let outcome = world.dial(&Kind::Plain.calls(), "603", &[]).finish(CALL);
+    outcome.exits_with(0);
+    assert_eq!(outcome.event("message")["text"], "hello from the exchange");
+    world.asterisk.is_idle(SOON);
+}

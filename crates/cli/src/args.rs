@@ -148,10 +148,17 @@ pub(crate) struct CallArgs {
     /// Hang up this many seconds after the call is confirmed; without it a file's end, or Ctrl-C, ends the call
     #[arg(long, value_name = "S")]
     pub(crate) duration: Option<f64>,
+    /// A header field for the INVITE, such as "X-Order: 17"; may be given several times
+    #[arg(long = "header", value_name = "FIELD")]
+    pub(crate) headers: Vec<String>,
+    /// Do not tell the callee who calls
+    #[arg(long)]
+    pub(crate) anonymous: bool,
     /// DTMF digits to send once the call is confirmed
     #[arg(long, value_name = "DIGITS")]
     pub(crate) dtmf: Option<String>,
-    /// Obey standard input during the call, a line each: hold, hold playing, resume, dtmf DIGITS, hangup
+    /// Obey standard input during the call, a line each: hold, hold playing, resume, dtmf DIGITS, say TEXT, transfer URI, consult URI,
+    /// transfer (to who is consulted), accept, refuse, hangup
     #[arg(long)]
     pub(crate) control: bool,
     /// Write the call's ladder as SVG
@@ -175,7 +182,11 @@ pub(crate) struct AnswerArgs {
     /// Refuse every call with this status (486 is busy here)
     #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(400..700))]
     pub(crate) refuse: Option<u16>,
-    /// Obey standard input during the call, a line each: hold, hold playing, resume, dtmf DIGITS, hangup
+    /// Send every caller elsewhere (302)
+    #[arg(long, value_name = "URI", conflicts_with = "refuse")]
+    pub(crate) forward: Option<String>,
+    /// Obey standard input during the call, a line each: hold, hold playing, resume, dtmf DIGITS, say TEXT, transfer URI, consult URI,
+    /// transfer (to who is consulted), accept, refuse, hangup
     #[arg(long)]
     pub(crate) control: bool,
     /// Write the last call's ladder as SVG

@@ -21,6 +21,8 @@ pub(crate) enum Order {
     Hold,
     /// The source goes on: music on hold.
     HoldPlaying,
+    /// A message to the peer.
+    Say(String),
     /// To the transfer that the peer wants.
     Refuse,
     Resume,
@@ -43,11 +45,12 @@ impl std::str::FromStr for Order {
             ["hold"] => Order::Hold,
             ["hold", "playing"] => Order::HoldPlaying,
             ["resume"] => Order::Resume,
+            ["say", _, ..] => Order::Say(line.trim().trim_start_matches("say").trim().to_owned()),
             ["dtmf", digits] => Order::Digits(digits.to_owned()),
             _ => {
                 return Err(
                     Error::new(Fault::ApiMisuse, "obey", format!("{:?} is no order", line.trim()))
-                        .advice("say hold, hold playing, resume, dtmf DIGITS, transfer URI, consult URI, transfer (to who is consulted), accept, refuse or hangup, each on a line"),
+                        .advice("say hold, hold playing, resume, dtmf DIGITS, say TEXT, transfer URI, consult URI, transfer (to who is consulted), accept, refuse or hangup, each on a line"),
                 );
             }
         })
@@ -72,6 +75,7 @@ impl Order {
             Order::HoldPlaying => call.hold_playing().await,
             Order::Refuse => call.refuse_transfer().await,
             Order::Resume => call.resume().await,
+            Order::Say(text) => call.send_message(text).await,
             Order::Transfer(Some(target)) => call.transfer(target).await,
             Order::Transfer(None) => match &others.consulted {
                 Some(consulted) => call.transfer_to(consulted).await,
@@ -146,6 +150,7 @@ mod tests {
             ("hangup", Order::HangUp),
             ("accept", Order::Accept),
             ("refuse", Order::Refuse),
+            ("say  Hello, Bob", Order::Say("Hello, Bob".to_owned())),
             ("consult carol", Order::Consult("carol".to_owned())),
             ("transfer", Order::Transfer(None)),
             ("transfer carol", Order::Transfer(Some("carol".to_owned()))),

@@ -213,6 +213,11 @@ fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
             format!("call from {}", from.uri),
             json!({ "from": from.to_string(), "to": to.to_string() }),
         ),
+        CallEventKind::Message(note) => (
+            "message",
+            format!("says: {}", note.body),
+            json!({ "content_type": note.content_type, "text": note.body }),
+        ),
         CallEventKind::Negotiated(audio) => {
             let codec = audio.codec.to_string();
             (
@@ -332,6 +337,9 @@ fn ending_json(ending: &Ending) -> Value {
         "by": format!("{:?}", ending.by).to_lowercase(),
         "status": ending.status,
         "sentence": ending.sentence,
+        "contacts": ending.contacts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "retry_after_s": ending.retry_after.map(|wait| wait.as_secs()),
+        "worth_a_retry": ending.is_worth_a_retry(),
     })
 }
 

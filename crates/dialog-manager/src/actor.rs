@@ -5,8 +5,8 @@ use crate::event::{DialogEvent, DialogEventKind};
 use crate::lanes::{Lane, Lanes, perform};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
-    Accept, AcceptOffer, FromStack, Hangup, Invite, MeasureInvite, Reach, Refer, Reinvite, Reject,
-    RejectOffer, ReportReferral, Ring, SendInfo, Terminate,
+    Accept, AcceptOffer, Attach, Deliver, FromStack, Hangup, Invite, MeasureInvite, Reach, Redirect, Refer,
+    Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Terminate,
 };
 use actix::prelude::*;
 use siprtc_core::sip::{SipStack, TxOwner};
@@ -232,8 +232,11 @@ macro_rules! commands {
 commands!(
     Accept,
     AcceptOffer,
+    Attach,
+    Deliver,
     Hangup,
     Invite,
+    Redirect,
     Refer,
     Reinvite,
     Reject,
@@ -248,6 +251,14 @@ impl Handler<Terminate> for DialogManager {
 
     fn handle(&mut self, _: Terminate, ctx: &mut Context<Self>) -> Self::Result {
         self.drive(ctx, Input::Terminate)
+    }
+}
+
+impl Handler<SendMessage> for DialogManager {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, message: SendMessage, ctx: &mut Context<Self>) -> Self::Result {
+        self.drive(ctx, Input::SendMessage(message))
     }
 }
 

@@ -11,17 +11,20 @@ pub struct Control {
     pub take_messages: bool,
     /// Digits in INFOs without a package are taken: [`Dtmf`](crate::DialogEventKind::Dtmf). Else they mean nothing.
     pub take_digits: bool,
+    /// A call that is sent elsewhere (300 to 399) follows, to five places at most and to none twice. Else it ends.
+    pub follow_redirects: bool,
     /// Whose P-Asserted-Identity is believed (RFC 3325 section 5): requests from these addresses. Nobody's by default.
     pub trusted: Vec<IpAddr>,
 }
 
 impl Default for Control {
-    /// Transfers, messages and digits are taken; nobody's assertion is believed.
+    /// Transfers, messages and digits are taken; no redirection is followed, nobody's assertion believed.
     fn default() -> Self {
         Control {
             take_referrals: true,
             take_messages: true,
             take_digits: true,
+            follow_redirects: false,
             trusted: Vec::new(),
         }
     }

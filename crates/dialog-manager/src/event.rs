@@ -4,6 +4,7 @@ use actix::prelude::*;
 use siprtc_core::sip::{Headers, NameAddr, Uri};
 use siprtc_core::{CallId, Cause};
 use std::fmt;
+use std::time::Duration;
 
 /// Something happened to a call.
 #[derive(Clone, Debug, Message, PartialEq)]
@@ -34,6 +35,18 @@ pub enum DialogEventKind {
         /// The answer, when our 200 carried the offer.
         sdp: Option<String>,
     },
+    /// What became of a [`Deliver`](crate::Deliver) or [`SendMessage`](crate::SendMessage); the event's `call` is the errand's id.
+    Delivered {
+        /// The final answer; 408 when none came, 503 when it could not be sent, 481 when its call ended first.
+        status: u16,
+    },
+    /// The peer pressed a key, and said so in an INFO; its 200 is already sent.
+    Dtmf {
+        /// 0 to 9, `*`, `#`, A to D.
+        digit: char,
+        /// How long.
+        duration: Duration,
+    },
     /// The call is over. Exactly once for every call, and its last event.
     Ended {
         /// Why, in one word.
@@ -44,6 +57,10 @@ pub enum DialogEventKind {
         status: Option<u16>,
         /// Why, in a sentence: whose fault it is and what to do next.
         reason: Option<String>,
+        /// Where the callee is (300 to 399), best first.
+        contacts: Vec<Uri>,
+        /// How long to wait before another try, when the answer says so (Retry-After).
+        retry_after: Option<Duration>,
     },
     /// A peer calls. [`Ring`](crate::Ring), [`Accept`](crate::Accept), [`Reject`](crate::Reject) or
     /// [`Hangup`](crate::Hangup) answers.
@@ -58,6 +75,8 @@ pub enum DialogEventKind {
         offer: Option<String>,
         /// The call of ours in whose place it comes (RFC 3891): whoever accepts it hangs that one up.
         replaces: Option<CallId>,
+        /// What else the INVITE says.
+        head: Box<Head>,
     },
     /// An INFO of the peer, of a package that we take; its 200 is already sent. Only with
     /// [`trickle_ice`](crate::DialogConfig::trickle_ice).
@@ -82,6 +101,8 @@ pub enum DialogEventKind {
         /// candidates in an offer. After another status the next one that waits goes out.
         status: u16,
     },
+    /// A MESSAGE (RFC 3428) of the call's peer; or one that belongs to no call, whose id is nobody's. Its 200 is already sent.
+    Message(Note),
     /// Our re-INVITE was accepted.
     OfferAnswered {
         /// The answer.
@@ -155,6 +176,49 @@ pub enum DialogEventKind {
     },
     /// Caller: 100, the next hop has the INVITE.
     Trying,
+}
+
+/// What an INVITE says beside its description.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Head {
+    /// Its header fields, without a P-Asserted-Identity of somebody whom we do not trust.
+    pub headers: Headers,
+    /// Who calls, as a proxy that we trust has made sure of (RFC 3325).
+    pub asserted: Option<NameAddr>,
+}
+
+impl Head {
+    /// Who had the call before, the last one first: Diversion (RFC 5806), else History-Info (RFC 7044).
+    pub fn diverted_by(&self) -> Vec<NameAddr> {
+        let read = |item: &str| item.parse::<NameAddr>().ok();
+        let diversions = self.headers.items("Diversion");
+        if !diversions.is_empty() {
+            return diversions.into_iter().filter_map(read).collect();
+        }
+        let mut history: Vec<NameAddr> = self
+            .headers
+            .items("History-Info")
+            .into_iter()
+            .filter_map(read)
+            .collect();
+        // The last entry is whom it is for now.
+        history.pop();
+        history.reverse();
+        history
+    }
+}
+
+/// A MESSAGE.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Note {
+    /// Who sent it.
+    pub from: NameAddr,
+    /// To whom.
+    pub to: NameAddr,
+    /// `text/plain`.
+    pub content_type: String,
+    /// What it says.
+    pub body: String,
 }
 
 /// A call that a peer asks for.

@@ -11,8 +11,9 @@ mod message;
 pub use actor::DialogManager;
 pub use config::{Account, DialogConfig, SessionTimer};
 pub use control::Control;
-pub use event::{DialogEvent, DialogEventKind, DialogTag, Referral, Side};
+pub use event::{DialogEvent, DialogEventKind, DialogTag, Head, Note, Referral, Side};
 pub use message::{
-    Accept, AcceptOffer, FromStack, Hangup, Invite, MeasureInvite, Reach, Refer, ReferTo, Reinvite, Reject,
-    RejectOffer, ReportReferral, Ring, SendInfo, Terminate,
+    Accept, AcceptOffer, Attach, Carrier, Deliver, FromStack, Hangup, Invite, MeasureInvite, Occasion, Reach,
+    Redirect, Refer, ReferTo, Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage,
+    Terminate,
 };

@@ -12,8 +12,10 @@ mod auth;
 mod call;
 mod dialog;
 mod end;
+mod errand;
 mod info;
 mod ledger;
+mod outside;
 mod refresh;
 mod reinvite;
 mod replaces;
@@ -29,11 +31,12 @@ mod words;
 use crate::config::DialogConfig;
 use crate::event::DialogEvent;
 use crate::message::{
-    Accept, AcceptOffer, Hangup, Invite, MeasureInvite, Reach, Refer, ReferTo, Reinvite, Reject, RejectOffer,
-    ReportReferral, Ring, SendInfo,
+    Accept, AcceptOffer, Attach, Deliver, Hangup, Invite, MeasureInvite, Reach, Redirect, Refer, ReferTo,
+    Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage,
 };
 use call::Call;
 use ledger::Ledger;
+use outside::Outside;
 use siprtc_core::sip::{Headers, Route, SipRequest, SipResponse, StackEvent, TxEnd, TxId, TxIds, TxOwner};
 use siprtc_core::{CallId, Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -72,12 +75,18 @@ pub enum Input {
         /// The stack's words.
         error: Error,
     },
+    /// See [`Attach`].
+    Attach(Attach),
+    /// See [`Deliver`].
+    Deliver(Deliver),
     /// See [`Hangup`].
     Hangup(Hangup),
     /// See [`Invite`].
     Invite(Invite),
     /// See [`Reach`].
     Reach(Reach),
+    /// See [`Redirect`].
+    Redirect(Redirect),
     /// See [`Refer`].
     Refer(Refer),
     /// See [`Reinvite`].
@@ -99,6 +108,8 @@ pub enum Input {
     },
     /// See [`SendInfo`].
     SendInfo(SendInfo),
+    /// See [`SendMessage`].
+    SendMessage(SendMessage),
     /// From the stack.
     Stack(StackEvent),
     /// See [`Terminate`](crate::Terminate).
@@ -169,6 +180,7 @@ impl Output {
 pub struct Machine {
     scope: Scope,
     calls: BTreeMap<CallId, Call>,
+    outside: Outside,
     /// By Call-ID and our tag: where requests within dialogs belong.
     dialogs: HashMap<(String, String), CallId>,
     /// By Call-ID and the caller's tag: merged requests (RFC 3261 section 8.2.2.2).
@@ -192,6 +204,7 @@ impl Machine {
                 ended: BTreeSet::new(),
             },
             calls: BTreeMap::new(),
+            outside: Outside::default(),
             dialogs: HashMap::new(),
             invitations: HashMap::new(),
             terminating: false,
@@ -208,9 +221,14 @@ impl Machine {
                 call.accept_offer(scope, m.sdp)
             }),
             Input::AckFailed { call, error } => self.ack_failed(call, &error),
+            Input::Attach(m) => self.command("attach", m.call, |call, _| call.attach(m.to, m.headers)),
+            Input::Deliver(m) => self.command("deliver", m.call, |call, scope| call.deliver(scope, m)),
             Input::Hangup(m) => self.command("hang up", m.call, |call, scope| call.hangup(scope, m.reason)),
             Input::Invite(m) => self.invite(m),
             Input::Reach(m) => self.reach(m),
+            Input::Redirect(m) => self.command("redirect", m.call, |call, scope| {
+                call.redirect(scope, &m.contacts)
+            }),
             Input::Refer(m) => self.refer(m),
             Input::Reinvite(m) => {
                 self.command("re-INVITE", m.call, |call, scope| call.reinvite(scope, m.offer))
@@ -227,6 +245,7 @@ impl Machine {
                 self.transaction_ended(tx, TxEnd::Transport(words::told(&error)))
             }
             Input::SendInfo(m) => self.command("send INFO", m.call, |call, scope| call.send_info(scope, m)),
+            Input::SendMessage(m) => self.send_message(m),
             Input::Stack(event) => self.stack(event),
             Input::Terminate => self.terminate(),
             Input::Timeout => self.timeout(),
@@ -386,13 +405,14 @@ impl Machine {
                 }
             }
             StackEvent::Request { tx, request, flow } => {
-                self.requested(tx, request);
+                self.requested(tx, request, flow.remote.ip());
                 if let Some(id) = self.scope.owners.owner(tx) {
                     self.with(id, |call, _| call.heard_over(&flow));
                 }
             }
             StackEvent::Response { tx, response, flow } => {
                 if let Some(id) = self.scope.owners.owner(tx) {
+                    self.answered_outside(id, tx, &response);
                     self.with(id, |call, scope| {
                         flow.iter().for_each(|flow| call.heard_over(flow));
                         call.answered(scope, tx, &response);
@@ -412,6 +432,7 @@ impl Machine {
 
     fn transaction_ended(&mut self, tx: TxId, end: TxEnd) -> Result<()> {
         if let Some(id) = self.scope.owners.remove(tx) {
+            self.lost_outside(id, tx, &end);
             self.with(id, |call, scope| call.transaction_ended(scope, tx, end));
         }
         Ok(())

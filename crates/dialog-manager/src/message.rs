@@ -17,7 +17,8 @@ pub struct Invite {
     pub target: Uri,
     /// The offer.
     pub offer: String,
-    /// More header fields for the INVITE. Those that the manager writes itself (From, CSeq, Contact ...) are refused.
+    /// More header fields for the INVITE. Those that the manager writes itself (From, CSeq, Contact ...) are refused. `Privacy: id`
+    /// makes the From anonymous, and says who we are in P-Preferred-Identity (RFC 3323, RFC 3325).
     pub headers: Headers,
 }
 
@@ -105,6 +106,38 @@ pub struct RejectOffer {
     pub status: u16,
 }
 
+/// Header fields of the application's own for what we send later in a call. A later one takes the place of an earlier one. Those
+/// that the manager writes itself are refused.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Attach {
+    /// Which call.
+    pub call: CallId,
+    /// To what.
+    pub to: Occasion,
+    /// The header fields.
+    pub headers: Headers,
+}
+
+/// What carries header fields of the application's own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Occasion {
+    /// Our answers to the INVITE that began the call, above 100.
+    Answers,
+    /// Our BYE.
+    Bye,
+}
+
+/// Sends the caller elsewhere: 302 with these addresses (RFC 3261 section 21.3); [`Ended`](crate::DialogEventKind::Ended) follows.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Redirect {
+    /// Which call, that we have not answered yet.
+    pub call: CallId,
+    /// Where to, best first; one at least.
+    pub contacts: Vec<NameAddr>,
+}
+
 /// Refuses a call that we have not answered yet; [`Ended`](crate::DialogEventKind::Ended) follows.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
@@ -144,6 +177,47 @@ pub struct SendInfo {
     /// The Info Package: `trickle-ice`.
     pub package: String,
     /// The media type of the body: `application/trickle-ice-sdpfrag`.
+    pub content_type: String,
+    /// The body.
+    pub body: String,
+}
+
+/// Carries something to the peer of a call: [`Delivered`](crate::DialogEventKind::Delivered) tells, under the errand's own id. One
+/// of a call is on its way at a time; at most 64 wait.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Deliver {
+    /// Which call.
+    pub call: CallId,
+    /// A fresh id, for its answer.
+    pub errand: CallId,
+    /// By which method.
+    pub carrier: Carrier,
+    /// The media type of the body.
+    pub content_type: String,
+    /// The body.
+    pub body: String,
+}
+
+/// What carries something within a call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Carrier {
+    /// An INFO without a package (RFC 2976): a digit.
+    Info,
+    /// A MESSAGE (RFC 3428).
+    Message,
+}
+
+/// Sends a MESSAGE outside of any call (RFC 3428), of at most 1,300 octets: [`Delivered`](crate::DialogEventKind::Delivered) tells
+/// what became of it. At most 64 wait for their answers.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct SendMessage {
+    /// A fresh id, for its answer.
+    pub errand: CallId,
+    /// To whom.
+    pub target: Uri,
+    /// The media type of the body.
     pub content_type: String,
     /// The body.
     pub body: String,

@@ -8,7 +8,8 @@ mod recovery;
 mod roaming;
 
 use crate::calls::Entry;
-use crate::control::Transfers;
+use crate::control::{CallControl, Transfers};
+use crate::errands::DtmfWay;
 use crate::messages::*;
 use crate::reach::Reach;
 use crate::router::{DIALOGS, REGISTRAR, Router};
@@ -35,6 +36,8 @@ pub struct Gateway {
     house: Option<House>,
     reach: Reach,
     pub(crate) calls: HashMap<CallId, Entry>,
+    /// Messages and digits whose answers are awaited.
+    pub(crate) errands: HashMap<CallId, oneshot::Sender<u16>>,
     idle: Vec<oneshot::Sender<()>>,
     closing: bool,
     /// Addresses have changed and no route leads out yet.
@@ -71,6 +74,7 @@ impl Gateway {
             house: None,
             reach,
             calls: HashMap::new(),
+            errands: HashMap::new(),
             idle: Vec::new(),
             closing: false,
             wayless: None,
@@ -96,6 +100,7 @@ impl Gateway {
                 trickle_ice: self.config.trickle != Trickle::Off,
                 session_timer: self.config.session_timer,
                 control: dialog::Control {
+                    take_digits: self.config.control.dtmf != DtmfWay::Rfc4733,
                     take_referrals: self.config.control.transfers != Transfers::Refuse,
                     ..self.config.control.dialogs.clone()
                 },
@@ -162,6 +167,10 @@ impl Gateway {
             house.translator = SdpTranslator.start();
         }
         Ok(house.clone())
+    }
+
+    pub(crate) fn control(&self) -> &CallControl {
+        &self.config.control
     }
 
     /// Tells of a call that is not over: `Ended` or `Failed` is its last event.

@@ -7,7 +7,7 @@ use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use siprtc_core::ice::PairEnd;
 use siprtc_core::media::{Codec, Dialect, Direction, MediaEngine, NegotiatedVideo, SdpKind};
-use siprtc_core::sip::Headers;
+use siprtc_core::sip::{Headers, NameAddr};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::MeasureInvite;
 use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
@@ -35,6 +35,10 @@ pub(crate) struct Entry {
     pub(crate) video: Option<NegotiatedVideo>,
     /// Our end of the pair that carries the media.
     pub(crate) local: Option<PairEnd>,
+    /// Its caller is sent there.
+    pub(crate) redirect: Vec<NameAddr>,
+    /// telephone-event was negotiated.
+    pub(crate) telephone_event: bool,
     /// For its INVITE.
     pub(crate) headers: Headers,
     /// The call whose peer asked for it.
@@ -67,6 +71,8 @@ impl Entry {
             plays_on: false,
             video: None,
             local: None,
+            redirect: Vec::new(),
+            telephone_event: false,
             headers: Headers::new(),
             reports_to: None,
             replaces: None,

@@ -2,6 +2,7 @@
 
 use crate::actor::Gateway;
 use crate::calls::Entry;
+use crate::errands::DtmfWay;
 use crate::machine::{Command, Input, Told};
 use crate::messages::{CallEventKind, MediaPlan};
 use actix::prelude::*;
@@ -13,8 +14,10 @@ use siprtc_media_session::Sink;
 /// What the gateway does beside calls, and what it takes from peers.
 #[derive(Clone, Debug, Default)]
 pub struct CallControl {
-    /// What the dialog manager takes from peers; `take_referrals` is [`CallControl::transfers`]' to say.
+    /// What the dialog manager takes from peers; `take_referrals` and `take_digits` are this structure's to say.
     pub dialogs: dialog::Control,
+    /// How digits travel.
+    pub dtmf: DtmfWay,
     /// What becomes of a peer's wish that we call somebody else.
     pub transfers: Transfers,
 }

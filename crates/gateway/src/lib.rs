@@ -8,6 +8,7 @@ mod actor;
 mod bridge;
 mod calls;
 mod control;
+mod errands;
 pub mod machine;
 mod messages;
 mod reach;
@@ -17,9 +18,10 @@ pub mod table;
 pub use actor::Gateway;
 pub use bridge::{Bridge, Confer, Record, StopRecording, Unbridge};
 pub use control::{AcceptTransfer, CallControl, RefuseTransfer, Transfer, TransferTo, Transfers};
+pub use errands::{DtmfWay, MessageTo, SendMessage};
 pub use messages::{
-    Account, Answer, CallEvent, CallEventKind, ContactNow, Dial, Ending, GatewayConfig, GatewayEvent, Hangup,
-    Hold, MediaPlan, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration, Trickle,
+    Account, Answer, Attach, CallEvent, CallEventKind, ContactNow, Dial, Ending, GatewayConfig, GatewayEvent,
+    Hangup, Hold, MediaPlan, Redirect, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration, Trickle,
 };
 pub use router::Router;
-pub use siprtc_dialog_manager::{Control, SessionTimer, Side};
+pub use siprtc_dialog_manager::{Control, Head, Note, Occasion, SessionTimer, Side};

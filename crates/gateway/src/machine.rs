@@ -15,7 +15,7 @@ use hear::{Heard, Why};
 use hold::Hold;
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{CallId, Cause, Error, Fault};
-use siprtc_dialog_manager::{DialogTag, Side};
+use siprtc_dialog_manager::{DialogTag, Head, Side};
 use siprtc_sdp_translator::says_trickle;
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -36,6 +36,7 @@ pub struct Call {
     parties: Option<(NameAddr, NameAddr)>,
     /// The call in whose place it comes.
     replaces: Option<CallId>,
+    head: Box<Head>,
     wish: Wish,
     /// The last description that we made, and the last of the peer's that is or was to be applied.
     ours: Option<String>,
@@ -71,6 +72,7 @@ impl Call {
             target: None,
             parties: None,
             replaces: None,
+            head: Box::default(),
             wish: Wish::default(),
             ours: None,
             theirs: None,
@@ -251,6 +253,8 @@ impl Call {
             by: why.by,
             status: why.status,
             sentence: why.sentence,
+            contacts: why.contacts,
+            retry_after: why.retry_after,
             // An INVITE that was refused in the end was never answered, whatever we had just sent.
             established: self.accepted && !(self.sip == Sip::Accepting && why.status.is_some()),
             stats: None,
@@ -350,8 +354,12 @@ impl Call {
             Do::TellEnded => Told::Ended(self.ending.clone()?),
             Do::TellIncoming => {
                 let (from, to) = self.parties.clone()?;
-                let replaces = self.replaces;
-                Told::Incoming { from, to, replaces }
+                Told::Incoming {
+                    from,
+                    to,
+                    replaces: self.replaces,
+                    head: std::mem::take(&mut self.head),
+                }
             }
             Do::TellProgress => Told::Progress {
                 status: self.progress.0,

@@ -5,9 +5,9 @@ use crate::machine;
 use actix::prelude::*;
 use siprtc_core::ice::{CandidatePair, IceState};
 use siprtc_core::media::{Codec, Direction, MediaEngine, NegotiatedAudio, NegotiatedVideo, VideoCodec};
-use siprtc_core::sip::{DigestAlgorithm, DigestSecret, NameAddr, SipUri, TimerConfig, Uri};
+use siprtc_core::sip::{DigestAlgorithm, DigestSecret, Headers, NameAddr, SipUri, TimerConfig, Uri};
 use siprtc_core::{CallId, Error};
-use siprtc_dialog_manager::{SessionTimer, Side};
+use siprtc_dialog_manager::{Head, Note, Occasion, SessionTimer, Side};
 use siprtc_media_session::{Carriage, PartedBy, QuietConfig, SessionStats, Sink, Source, VideoPlan};
 use siprtc_nat_agent::{NatConfig, NatEvent};
 use siprtc_registrar_client::{Backoff, RegistrationEvent};
@@ -173,6 +173,9 @@ pub struct Dial {
     pub target: Uri,
     /// With what media.
     pub media: MediaPlan,
+    /// More header fields for the INVITE. Those that the dialog manager writes itself are an error; `Privacy: id` makes the call
+    /// anonymous (RFC 3325).
+    pub headers: Headers,
 }
 
 /// Answers an incoming call.
@@ -193,6 +196,28 @@ pub struct Refuse {
     pub call: CallId,
     /// 400 to 699: 486 is busy here, 603 is decline.
     pub status: u16,
+}
+
+/// Sends the caller of an incoming call elsewhere: 302 (RFC 3261 section 21.3.3).
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Redirect {
+    /// Which.
+    pub call: CallId,
+    /// Where to, best first; one at least.
+    pub contacts: Vec<NameAddr>,
+}
+
+/// Header fields of the application's own for what is sent later in a call.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Attach {
+    /// Which.
+    pub call: CallId,
+    /// To our answers, or to our BYE.
+    pub to: Occasion,
+    /// The header fields.
+    pub headers: Headers,
 }
 
 /// Ends a call, in any state.
@@ -218,7 +243,7 @@ pub struct Hold {
     pub plays_on: bool,
 }
 
-/// Sends DTMF digits (RFC 4733).
+/// Sends DTMF digits, as telephone-event (RFC 4733) or in INFOs, as [`CallControl::dtmf`] says.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct SendDtmf {
@@ -258,6 +283,8 @@ pub struct Shutdown {
 pub enum GatewayEvent {
     /// Of one call.
     Call(CallEvent),
+    /// A MESSAGE that belongs to no call.
+    Message(Note),
     /// Of a STUN or TURN server.
     Nat(NatEvent),
     /// Of the registration.
@@ -332,7 +359,11 @@ pub enum CallEventKind {
         to: NameAddr,
         /// The call of ours in whose place it comes (RFC 3891): it is answered with that one's media, and nobody is asked.
         replaces: Option<CallId>,
+        /// What else the INVITE says: its header fields, who is vouched for, who had the call before.
+        head: Box<Head>,
     },
+    /// The peer sent a MESSAGE.
+    Message(Note),
     /// Both sides agreed on this audio.
     Negotiated(NegotiatedAudio),
     /// And on this video; told when it changes. `None`: there is none any more.

@@ -85,6 +85,11 @@ pub struct CallConfig {
     pub session_timer_least_s: u64,
     pub shutdown_grace_ms: u64,
     pub transfer: String,
+    pub dtmf: String,
+    pub messages: bool,
+    pub redirects: String,
+    #[serde(deserialize_with = "one_or_many")]
+    pub trusted: Vec<String>,
 }
 
 /// `[home]`: the embedded server.

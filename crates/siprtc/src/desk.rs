@@ -6,7 +6,7 @@ use crate::telemetry::INSTRUMENTS;
 use actix::prelude::*;
 use siprtc_core::CallId;
 use siprtc_core::sip::NameAddr;
-use siprtc_gateway::{CallEvent, CallEventKind, Gateway, GatewayEvent, Refuse};
+use siprtc_gateway::{CallEvent, CallEventKind, Gateway, GatewayEvent, Head, Note, Refuse};
 use siprtc_nat_agent::NatEvent;
 use siprtc_registrar_client::RegistrationEvent;
 use std::collections::HashMap;
@@ -17,12 +17,16 @@ pub(crate) const CALL_EVENTS: usize = 256;
 /// Calls that ring and wait to be taken; beyond it a caller hears 486.
 pub(crate) const RINGING: usize = 32;
 
+/// Messages that wait to be read; beyond it they are lost, with a warning.
+pub(crate) const MESSAGES: usize = 64;
+
 /// Somebody calls. Boxed on its way: a channel has room for 32 from the start, and most endpoints are idle.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) call: CallId,
     pub(crate) from: NameAddr,
     pub(crate) to: NameAddr,
+    pub(crate) head: Box<Head>,
 }
 
 /// How the account stands with its registrar.
@@ -60,6 +64,7 @@ pub(crate) type CallFeed = mpsc::Receiver<(CallEvent, Option<Box<Diary>>)>;
 pub(crate) struct Desk {
     calls: HashMap<CallId, Open>,
     arrivals: mpsc::Sender<Box<Arrival>>,
+    messages: mpsc::Sender<Note>,
     registration: watch::Sender<Registration>,
     gateway: Option<Addr<Gateway>>,
 }
@@ -69,11 +74,13 @@ impl Desk {
 
     pub(crate) fn new(
         arrivals: mpsc::Sender<Box<Arrival>>,
+        messages: mpsc::Sender<Note>,
         registration: watch::Sender<Registration>,
     ) -> Self {
         Desk {
             calls: HashMap::new(),
             arrivals,
+            messages,
             registration,
             gateway: None,
         }
@@ -98,11 +105,12 @@ impl Desk {
         {
             // Nobody is asked: whoever has the call that it replaces is told, and takes it.
             self.open(id, Role::Callee).diary.becomes(Role::Callee);
-        } else if let CallEventKind::Incoming { from, to, .. } = &event.kind {
+        } else if let CallEventKind::Incoming { from, to, head, .. } = &event.kind {
             let arrival = Box::new(Arrival {
                 call: id,
                 from: from.clone(),
                 to: to.clone(),
+                head: head.clone(),
             });
             self.open(id, Role::Callee).diary.becomes(Role::Callee);
             if self.arrivals.try_send(arrival).is_err() {
@@ -236,6 +244,11 @@ impl Handler<GatewayEvent> for Desk {
     fn handle(&mut self, event: GatewayEvent, _: &mut Context<Self>) {
         match event {
             GatewayEvent::Call(event) => self.call_event(event),
+            GatewayEvent::Message(note) => {
+                if self.messages.try_send(note).is_err() {
+                    tracing::warn!("nobody reads the messages that come: one is lost");
+                }
+            }
             GatewayEvent::Nat(NatEvent::AddressesChanged(addresses)) => {
                 tracing::info!("this machine's addresses are {addresses:?} from here on");
             }

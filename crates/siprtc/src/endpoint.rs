@@ -9,11 +9,11 @@ use crate::stage;
 use crate::wiretap::Wiretap;
 use actix::prelude::*;
 use siprtc_core::media::MediaEngine;
-use siprtc_core::sip::{Listener, NameAddr, SipStack, SipStackFactory, SipUri, Uri};
+use siprtc_core::sip::{Headers, Listener, NameAddr, SipStack, SipStackFactory, SipUri, Uri};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::{
-    Account, Answer, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, Hold, MediaPlan, Refuse,
-    Router, SendDtmf, Shutdown, Snapshot, StartRegistration,
+    Account, Answer, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, Head, Hold, MediaPlan,
+    Note, Refuse, Router, SendDtmf, Shutdown, Snapshot, StartRegistration,
 };
 use siprtc_media_session::SessionStats;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ pub struct Endpoint {
     stack: Arc<dyn SipStack>,
     tap: Wiretap,
     arrivals: mpsc::Receiver<Box<Arrival>>,
+    messages: Option<mpsc::Receiver<Note>>,
     registration: watch::Receiver<Registration>,
     account: Account,
     runtime: tokio::runtime::Handle,
@@ -117,9 +118,12 @@ impl Endpoint {
             datagram: config.sip.invite_diet.then_some(config.sip.udp_limit),
         };
         let (arrivals_in, arrivals) = mpsc::channel(crate::desk::RINGING);
+        let (messages_in, messages) = mpsc::channel(crate::desk::MESSAGES);
         let (registration_in, registration) = watch::channel(Registration::None);
         let arbiter = stage::arbiter()?;
-        let desk = Desk::start_in_arbiter(&arbiter, move |_| Desk::new(arrivals_in, registration_in));
+        let desk = Desk::start_in_arbiter(&arbiter, move |_| {
+            Desk::new(arrivals_in, messages_in, registration_in)
+        });
         let (events, port) = (desk.clone().recipient(), stack.clone());
         let gateway = Gateway::start_in_arbiter(&arbiter, move |_| {
             Gateway::new(gateway_config, port, router, events)
@@ -131,6 +135,7 @@ impl Endpoint {
             stack,
             tap,
             arrivals,
+            messages: Some(messages),
             registration,
             account,
             runtime: tokio::runtime::Handle::current(),
@@ -144,7 +149,7 @@ impl Endpoint {
 
     /// Calls `target`: a SIP URI, or a bare user name of the account's own domain.
     pub async fn dial(&self, target: &str, media: MediaPlan) -> Result<Call> {
-        self.house().dial(target, media).await
+        self.house().dial(target, media, Headers::new()).await
     }
 
     /// The next call that rings. `None` once the endpoint is shut down.
@@ -160,9 +165,16 @@ impl Endpoint {
                     call,
                     from: arrival.from,
                     to: arrival.to,
+                    head: arrival.head,
                 });
             }
         }
+    }
+
+    /// The messages that come outside of calls (MESSAGE, RFC 3428), once: 64 wait, more are lost with a warning, those that come
+    /// before anybody asks among them.
+    pub fn messages(&mut self) -> Option<mpsc::Receiver<Note>> {
+        self.messages.take()
     }
 
     /// Waits until the account is registered, or will not be.
@@ -234,7 +246,7 @@ impl Endpoint {
         self.house().call(id, feed)
     }
 
-    fn house(&self) -> House {
+    pub(crate) fn house(&self) -> House {
         House {
             gateway: self.gateway.clone(),
             desk: self.desk.clone(),
@@ -254,7 +266,7 @@ pub(crate) struct House {
 }
 
 impl House {
-    pub(crate) async fn dial(&self, target: &str, media: MediaPlan) -> Result<Call> {
+    pub(crate) async fn dial(&self, target: &str, media: MediaPlan, headers: Headers) -> Result<Call> {
         let target = read_target(&self.aor, target)?;
         let id = CallId::fresh();
         let feed = tell(&self.desk, Expect { call: id }).await?;
@@ -265,6 +277,7 @@ impl House {
                 call: id,
                 target,
                 media,
+                headers,
             },
         )
         .await?;
@@ -404,7 +417,7 @@ impl Call {
         ask(self.gateway(), Hold { call, held, plays_on }).await
     }
 
-    /// Sends DTMF digits (RFC 4733), 100 ms each.
+    /// Sends DTMF digits, 100 ms each: as telephone-event (RFC 4733), or in INFOs, as `call.dtmf` says. INFOs are waited for.
     pub async fn send_dtmf(&self, digits: &str) -> Result<()> {
         let duration = Duration::from_millis(100);
         ask(
@@ -426,9 +439,10 @@ impl Call {
 
 /// A call that rings here.
 pub struct IncomingCall {
-    call: Call,
+    pub(crate) call: Call,
     from: NameAddr,
     to: NameAddr,
+    pub(crate) head: Box<Head>,
 }
 
 impl IncomingCall {

@@ -3,8 +3,10 @@
 mod bridge;
 pub mod config;
 mod desk;
+mod dialling;
 mod endpoint;
 pub mod ladder;
+mod message;
 mod plan;
 pub mod registry;
 mod report;
@@ -18,16 +20,19 @@ pub mod wiretap;
 pub use bridge::{Bridge, Conference};
 pub use config::{Config, Layers};
 pub use desk::Registration;
+pub use dialling::{DialOptions, header_field};
 pub use endpoint::{Call, Endpoint, IncomingCall, Parts};
 pub use report::{CallReport, Role, Timings};
 
 /// What most programs need.
 pub mod prelude {
     pub use crate::{
-        Bridge, Call, CallReport, Conference, Config, Endpoint, IncomingCall, Layers, Registration,
+        Bridge, Call, CallReport, Conference, Config, DialOptions, Endpoint, IncomingCall, Layers,
+        Registration,
     };
+    pub use siprtc_core::sip::Headers;
     pub use siprtc_core::{Cause, Error, Fault, Result};
-    pub use siprtc_gateway::{CallEventKind, Ending, MediaPlan, Side};
+    pub use siprtc_gateway::{CallEventKind, Ending, Head, MediaPlan, Note, Side};
     pub use siprtc_media_session::{
         BridgeConfig, Carriage, ConferenceConfig, FrameSink, FrameSource, OnEnd, PartedBy, QuietConfig,
         SessionStats, Sides, Sink, Source, VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats,

@@ -2,7 +2,7 @@
 
 use crate::desk::{Claim, Expect};
 use crate::endpoint::{Call, ask, read_target, tell};
-use siprtc_core::sip::Uri;
+use siprtc_core::sip::{Headers, Uri};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::{AcceptTransfer, MediaPlan, RefuseTransfer, Transfer, TransferTo};
 
@@ -23,7 +23,7 @@ impl Call {
 
     /// Another call of the same endpoint: to whom this one may be transferred ([`Call::transfer_to`]), or to ask before.
     pub async fn consult(&self, target: &str, media: MediaPlan) -> Result<Call> {
-        self.house().dial(target, media).await
+        self.house().dial(target, media, Headers::new()).await
     }
 
     /// Has the peer call the other call's peer, in the place of that call: an attended transfer. Both calls end when it succeeds.

@@ -9,6 +9,7 @@ use crate::output::Output;
 use serde_json::json;
 use siprtc::{Config, Endpoint, IncomingCall};
 use siprtc_core::Result;
+use siprtc_core::sip::NameAddr;
 use std::time::Duration;
 
 /// How long the first registration may take before the program gives up.
@@ -68,8 +69,21 @@ async fn one(
     output: &Output,
 ) -> Result<Exit> {
     let from = incoming.from().uri.to_string();
-    output.emit(json!({ "event": "incoming", "from": from, "to": incoming.to().to_string() }));
+    let head = incoming.head();
+    let texts = |parties: &[NameAddr]| parties.iter().map(ToString::to_string).collect::<Vec<_>>();
+    output.emit(json!({
+        "event": "incoming",
+        "from": from,
+        "to": incoming.to().to_string(),
+        "asserted": head.asserted.as_ref().map(ToString::to_string),
+        "diverted_by": texts(&head.diverted_by()),
+    }));
     output.progress(format!("call from {from}"));
+    if let Some(target) = &args.forward {
+        incoming.forward(&[target]).await?;
+        output.say(&format!("sent {from} to {target}"));
+        return Ok(Exit::Ok);
+    }
     if let Some(status) = args.refuse {
         incoming.refuse(status).await?;
         output.say(&format!("refused {from} with {status}"));

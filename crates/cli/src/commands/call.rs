@@ -5,7 +5,7 @@ use crate::args::CallArgs;
 use crate::control::Control;
 use crate::exit::Exit;
 use crate::output::Output;
-use siprtc::{Config, Endpoint};
+use siprtc::{Config, DialOptions, Endpoint, header_field};
 use siprtc_core::Result;
 use std::time::Duration;
 
@@ -33,7 +33,17 @@ async fn call(endpoint: &Endpoint, config: &Config, args: &CallArgs, output: &Ou
         }
     }
     output.progress(format!("calling {}", args.target));
-    let call = endpoint.dial(&args.target, args.media.plan()).await?;
+    let mut options = DialOptions {
+        anonymous: args.anonymous,
+        ..DialOptions::default()
+    };
+    for field in &args.headers {
+        let (name, value) = header_field(field)?;
+        options.headers.push(name, value);
+    }
+    let call = endpoint
+        .dial_with(&args.target, args.media.plan(), options)
+        .await?;
     let plan = Plan {
         duration: args
             .duration

@@ -3,17 +3,19 @@
 use super::auth::{Attempts, Authenticator};
 use super::dialog::Dialog;
 use super::end::End;
+use super::errand::Errands;
 use super::info::Infos;
 use super::refresh::Refresh;
 use super::session::Session;
 use super::timers::Timer;
 use super::transfer::Transfers;
-use super::uac::Calling;
+use super::uac::{Calling, check_headers};
 use super::uas::Inviting;
-use super::words::{is_one_line, misuse};
+use super::words::{is_one_line, misuse, push_all};
 use super::{Output, Scope};
 use crate::event::{DialogEvent, DialogEventKind, Side};
-use siprtc_core::sip::{CSeq, Flow, FlowId, Route, SipRequest, SipResponse, Transport, TxEnd, TxId};
+use crate::message::Occasion;
+use siprtc_core::sip::{CSeq, Flow, FlowId, Headers, Route, SipRequest, SipResponse, Transport, TxEnd, TxId};
 use siprtc_core::{CallId, Cause, Result};
 
 /// Most client transactions of one call that are remembered; the oldest finished one goes first.
@@ -39,6 +41,9 @@ pub(crate) struct Call {
     ending: Option<End>,
     /// The value of a Reason header field for our CANCEL or BYE.
     pub(super) hangup_reason: Option<String>,
+    /// The application's own, for our answers and for our BYE.
+    pub(super) attached: [Headers; 2],
+    pub(super) errands: Errands,
     pub(super) infos: Infos,
     pub(super) refresh: Refresh,
     pub(super) transfers: Transfers,
@@ -68,6 +73,8 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Purpose {
     Bye,
+    /// A MESSAGE, or a digit.
+    Errand,
     /// Hangs up a fork that answered too late: its end is nobody's business.
     ForkBye,
     Info,
@@ -139,6 +146,8 @@ impl Call {
             begun_by: None,
             ending: None,
             hangup_reason: None,
+            attached: [Headers::new(), Headers::new()],
+            errands: Errands::default(),
             infos: Infos::default(),
             refresh: Refresh::default(),
             transfers: Transfers::default(),
@@ -255,6 +264,7 @@ impl Call {
         let mut told = self.ending.take().unwrap_or_else(|| end.clone());
         told.status = told.status.or(end.status);
         self.ended = true;
+        self.forget_errands(scope);
         scope.ended.insert(self.id);
         self.cancel_waits(scope);
         // Whatever is still owed (an ACK, a BYE to a late 2xx) takes no longer than two transactions.
@@ -264,14 +274,36 @@ impl Call {
             by,
             status,
             reason,
+            contacts,
+            retry_after,
         } = told;
         let kind = DialogEventKind::Ended {
             cause,
             by,
             status,
             reason,
+            contacts,
+            retry_after,
         };
         scope.push(Output::Event(DialogEvent { call: self.id, kind }));
+    }
+
+    pub(super) fn attach(&mut self, to: Occasion, headers: Headers) -> Result<()> {
+        check_headers("attach", &headers)?;
+        let [answers, bye] = &mut self.attached;
+        match to {
+            Occasion::Answers => *answers = headers,
+            Occasion::Bye => *bye = headers,
+        }
+        Ok(())
+    }
+
+    pub(super) fn attached(&self, to: Occasion) -> &Headers {
+        let [answers, bye] = &self.attached;
+        match to {
+            Occasion::Answers => answers,
+            Occasion::Bye => bye,
+        }
     }
 
     fn cancel_waits(&self, scope: &mut Scope) {
@@ -360,6 +392,9 @@ impl Call {
 
     pub(super) fn bye(&mut self, scope: &mut Scope, dialog: &mut Dialog, purpose: Purpose) {
         let (mut bye, sequence) = dialog.request(siprtc_core::sip::Method::Bye);
+        if purpose == Purpose::Bye {
+            push_all(&mut bye.headers, self.attached(Occasion::Bye));
+        }
         if let (Purpose::Bye, Some(reason)) = (purpose, &self.hangup_reason) {
             bye.headers.push("Reason", reason);
         }
@@ -386,6 +421,7 @@ impl Call {
             (Purpose::Reinvite, false) => self.reinvite_refused(scope, tx, response),
             (Purpose::Info, false) => self.info_answered(scope, tx, response),
             (Purpose::Refresh, false) => self.update_answered(scope, tx, response),
+            (Purpose::Errand, false) => self.errand_answered(scope, tx, response),
             (Purpose::Notify, false) => self.notify_answered(scope, tx, response),
             (Purpose::Refer, false) => self.refer_answered(scope, tx, response),
             (_, true) => {}
@@ -425,6 +461,7 @@ impl Call {
         let within = matches!(
             purpose,
             Purpose::Bye
+                | Purpose::Errand
                 | Purpose::Info
                 | Purpose::Notify
                 | Purpose::Refer
@@ -470,6 +507,7 @@ impl Call {
     fn client_lost(&mut self, scope: &mut Scope, client: &Client, end: TxEnd) {
         match client.purpose {
             Purpose::Info => self.info_lost(scope, client, &end),
+            Purpose::Errand => self.errand_lost(scope, client.tx, &end),
             Purpose::Notify => self.notify_lost(client.tx),
             Purpose::Refer => self.refer_lost(scope, client.tx, &end),
             Purpose::Refresh => self.update_lost(scope, client, &end),

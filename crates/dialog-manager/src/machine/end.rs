@@ -2,11 +2,15 @@
 
 use crate::event::Side;
 use siprtc_core::Cause;
-use siprtc_core::sip::{Headers, SipResponse};
+use siprtc_core::sip::{Headers, NameAddr, SipResponse, Uri};
 use std::fmt::Write;
+use std::time::Duration;
 
 /// Most characters of a peer's text that are passed on.
 const MAX_QUOTE: usize = 200;
+
+/// Most contacts of a redirection that are read. **Policy beyond**: the rest is left out.
+const MAX_CONTACTS: usize = 16;
 
 /// The end of a call.
 #[derive(Clone, Debug)]
@@ -15,26 +19,32 @@ pub(crate) struct End {
     pub(crate) by: Side,
     pub(crate) status: Option<u16>,
     pub(crate) reason: Option<String>,
+    pub(crate) contacts: Vec<Uri>,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl End {
-    pub(crate) fn local(cause: Cause, reason: impl Into<String>) -> Self {
+    fn new(cause: Cause, by: Side) -> Self {
         End {
             cause,
-            by: Side::Local,
+            by,
             status: None,
+            reason: None,
+            contacts: Vec::new(),
+            retry_after: None,
+        }
+    }
+
+    pub(crate) fn local(cause: Cause, reason: impl Into<String>) -> Self {
+        End {
             reason: Some(reason.into()),
+            ..End::new(cause, Side::Local)
         }
     }
 
     /// We hung up, and there is nothing to explain.
     pub(crate) fn wanted(cause: Cause) -> Self {
-        End {
-            cause,
-            by: Side::Local,
-            status: None,
-            reason: None,
-        }
+        End::new(cause, Side::Local)
     }
 
     pub(crate) fn with_status(mut self, status: u16) -> Self {
@@ -51,11 +61,13 @@ impl End {
         };
         let mut reason = sentence(response, cause, circumstances.target);
         append_details(&mut reason, &response.headers);
+        let retry_after = response.headers.retry_after().ok().flatten();
         End {
-            cause,
-            by: Side::Remote,
             status: Some(response.status),
             reason: Some(reason),
+            contacts: contacts(response),
+            retry_after: retry_after.map(|seconds| Duration::from_secs(seconds.into())),
+            ..End::new(cause, Side::Remote)
         }
     }
 
@@ -65,12 +77,29 @@ impl End {
             .and_then(|headers| headers.value("Reason"))
             .map(|reason| format!("the peer ended the call and says: {}", quote(reason)));
         End {
-            cause,
-            by: Side::Remote,
-            status: None,
             reason,
+            ..End::new(cause, Side::Remote)
         }
     }
+}
+
+/// Where a redirection leads, best first (RFC 3261 section 8.1.3.4).
+pub(crate) fn contacts(response: &SipResponse) -> Vec<Uri> {
+    if !(300..400).contains(&response.status) {
+        return Vec::new();
+    }
+    let items = response.headers.items("Contact").into_iter();
+    let mut contacts: Vec<(f32, Uri)> = items
+        .take(MAX_CONTACTS)
+        .filter_map(|item| item.parse::<NameAddr>().ok())
+        .map(|contact| {
+            let q = contact.params.value("q").and_then(|q| q.parse::<f32>().ok());
+            (q.filter(|q| q.is_finite()).unwrap_or(1.0), contact.uri)
+        })
+        .collect();
+    // Stable: those of one q stay in their order.
+    contacts.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    contacts.into_iter().map(|(_, uri)| uri).collect()
 }
 
 /// What was known of a call when it was refused.

@@ -320,8 +320,7 @@ impl Call {
     pub(super) fn informed(&mut self, scope: &mut Scope, tx: TxId, request: &SipRequest, tag: &str) {
         let abilities = scope.abilities();
         let Some(package) = request.headers.value("Info-Package").map(package_of) else {
-            // RFC 6086 section 9: an INFO of no package is accepted and means nothing to us.
-            return scope.respond(Some(self.id), tx, request.response(200));
+            return self.informed_of_digits(scope, tx, request);
         };
         if let Some(response) = info_objection(abilities, request, package) {
             return scope.respond(Some(self.id), tx, response);

@@ -7,18 +7,19 @@ use super::words::{answer_to_options, not_allowed, objection};
 use super::{Machine, Scope};
 use siprtc_core::CallId;
 use siprtc_core::sip::{Method, SipRequest, TxId};
+use std::net::IpAddr;
 
 /// What a 486 for too many calls says in its Retry-After, in seconds.
 const FULL_RETRY_AFTER: u32 = 5;
 
 impl Machine {
-    pub(super) fn requested(&mut self, tx: TxId, request: SipRequest) {
+    pub(super) fn requested(&mut self, tx: TxId, request: SipRequest, from: IpAddr) {
         if request.method == Method::Ack {
             return;
         }
         match local_tag(&request) {
             Some(tag) => self.requested_within(tx, request, tag),
-            None => self.requested_outside(tx, request),
+            None => self.requested_outside(tx, request, from),
         }
     }
 
@@ -41,13 +42,19 @@ impl Machine {
         }
     }
 
-    fn requested_outside(&mut self, tx: TxId, request: SipRequest) {
+    fn requested_outside(&mut self, tx: TxId, request: SipRequest, from: IpAddr) {
         match request.method {
-            Method::Invite => self.invited(tx, request),
+            Method::Invite => self.invited(tx, request, from),
             Method::Options if self.scope.config.answer_options => {
                 let ours = self.scope.abilities();
                 let response = objection(ours, &request).unwrap_or_else(|| answer_to_options(ours, &request));
                 self.scope.respond_outside(tx, response);
+            }
+            Method::Message if self.scope.config.control.take_messages => {
+                match objection(self.scope.abilities(), &request) {
+                    Some(response) => self.scope.respond_outside(tx, response),
+                    None => self.messaged_outside(tx, &request),
+                }
             }
             Method::Bye | Method::Cancel | Method::Info | Method::Notify | Method::Prack | Method::Update => {
                 self.scope.respond_outside(tx, request.response(481));
@@ -58,7 +65,7 @@ impl Machine {
         }
     }
 
-    fn invited(&mut self, tx: TxId, invite: SipRequest) {
+    fn invited(&mut self, tx: TxId, invite: SipRequest, from: IpAddr) {
         let key = match (invite.headers.call_id(), invite.headers.from()) {
             (Ok(call_id), Ok(from)) => (call_id.to_owned(), from.tag().unwrap_or_default().to_owned()),
             _ => return self.scope.respond_outside(tx, invite.response(400)),
@@ -85,7 +92,8 @@ impl Machine {
             Ok(replaces) => replaces,
             Err(status) => return self.scope.respond_outside(tx, invite.response(status)),
         };
-        match Call::invited(&mut self.scope, tx, &invite, replaces) {
+        let trusts = self.scope.config.control.trusted.contains(&from);
+        match Call::invited(&mut self.scope, tx, &invite, (replaces, trusts)) {
             Ok(call) => {
                 self.invitations.insert(key, call.id);
                 self.insert(call);
@@ -128,7 +136,7 @@ impl Machine {
 
 impl Scope {
     /// Answers a request that makes no dialog; the To gets a tag all the same (RFC 3261 section 8.2.6.2).
-    fn respond_outside(&mut self, tx: TxId, mut response: siprtc_core::sip::SipResponse) {
+    pub(super) fn respond_outside(&mut self, tx: TxId, mut response: siprtc_core::sip::SipResponse) {
         if let Ok(to) = response.headers.to()
             && to.tag().is_none()
         {

@@ -91,6 +91,7 @@ impl Call {
                 self.hear_abilities(scope, tag, &request.headers);
                 self.peer_refreshes(scope, tx, request);
             }
+            Method::Message if scope.config.control.take_messages => self.messaged(scope, tx, &request),
             Method::Notify => self.notified(scope, tx, &request),
             Method::Options => self.respond(scope, tx, answer_to_options(abilities, &request)),
             Method::Refer => self.referred(scope, tx, &request),

@@ -3,16 +3,19 @@
 use super::auth::Attempts;
 use super::call::{Call, Client, Departure, MAX_FORKS, Phase, Purpose, is_challenge};
 use super::dialog::Dialog;
-use super::end::{Circumstances, End};
+use super::end::{Circumstances, End, contacts};
 use super::refresh::Refresh;
 use super::session::Session;
 use super::timers::Timer;
-use super::words::{SDP, is_one_line, misuse, sdp_of};
+use super::words::{SDP, is_one_line, misuse, push_all, sdp_of};
 use super::{Output, Scope};
 use crate::event::{DialogEventKind, DialogTag};
 use crate::message::{Invite, MeasureInvite};
-use siprtc_core::sip::{CSeq, Headers, Method, NameAddr, SipRequest, SipResponse, TxEnd, TxId, Uri};
+use siprtc_core::sip::{
+    CSeq, Headers, Host, Method, NameAddr, SipRequest, SipResponse, SipUri, TxEnd, TxId, Uri,
+};
 use siprtc_core::{CallId, Cause, Result};
+use std::collections::VecDeque;
 
 /// Header fields that are ours to write.
 const OWN: [&str; 23] = [
@@ -41,6 +44,9 @@ const OWN: [&str; 23] = [
     "Via",
 ];
 
+/// Most places that a call follows to. **Policy beyond**: it ends with the last answer.
+const MAX_REDIRECTS: usize = 5;
+
 /// An INVITE without a final answer.
 pub(super) struct Calling {
     tx: TxId,
@@ -51,6 +57,9 @@ pub(super) struct Calling {
     rang: bool,
     early: Vec<Dialog>,
     next_hop: String,
+    /// Where it was sent elsewhere to (RFC 3261 section 8.1.3.4), and where it may still go.
+    tried: Vec<Uri>,
+    left: VecDeque<Uri>,
 }
 
 impl Calling {
@@ -71,7 +80,7 @@ impl Calling {
 
 impl Call {
     pub(super) fn start(scope: &mut Scope, message: Invite) -> Result<Self> {
-        check_headers(&message.headers)?;
+        check_headers("invite", &message.headers)?;
         let sip_call_id = scope.token() + &scope.token();
         let local_tag = scope.token();
         let request = initial_invite(scope, &message, &sip_call_id, &local_tag);
@@ -95,6 +104,8 @@ impl Call {
             rang: false,
             early: Vec::new(),
             next_hop,
+            tried: vec![message.target],
+            left: VecDeque::new(),
         });
         call.tell(scope, DialogEventKind::Started { sip_call_id });
         Ok(call)
@@ -270,9 +281,70 @@ impl Call {
         if !self.is_ending() && self.refresh.raise(response) {
             return self.invite_for_longer(scope, tx);
         }
+        if scope.config.control.follow_redirects
+            && !self.is_ending()
+            && self.goes_elsewhere(scope, tx, response)
+        {
+            return;
+        }
         scope.timers.cancel(self.id, Timer::CancelGiveUp);
         self.phase = Phase::Over;
         self.end(scope, end);
+    }
+
+    /// The same INVITE to where it was sent, or to the next such place after a refusal. Whatever answers 6xx answers for all.
+    fn goes_elsewhere(&mut self, scope: &mut Scope, tx: TxId, response: &SipResponse) -> bool {
+        let Phase::Calling(calling) = &mut self.phase else {
+            return false;
+        };
+        if response.status >= 600 {
+            return false;
+        }
+        let is_secure = |uri: &Uri| uri.as_sip().is_some_and(|uri| uri.secure);
+        // RFC 3261 section 8.1.3.4: a `sips:` call does not become a `sip:` one.
+        let secure = calling.tried.first().is_some_and(is_secure);
+        for contact in contacts(response) {
+            let is_new = !calling.tried.contains(&contact) && !calling.left.contains(&contact);
+            if contact.as_sip().is_some() && is_new && (is_secure(&contact) || !secure) {
+                calling.left.push_back(contact);
+            }
+        }
+        if calling.tried.len() > MAX_REDIRECTS {
+            return false;
+        }
+        let Some(target) = calling.left.pop_front() else {
+            return false;
+        };
+        calling.tried.push(target.clone());
+        let Some(client) = self.client(tx) else {
+            return false;
+        };
+        let (mut request, sequence) = (client.request.clone(), client.sequence + 1);
+        request.uri = match target {
+            Uri::Sip(uri) => Uri::Sip(SipUri { headers: None, ..uri }),
+            other => other,
+        };
+        // Credentials were for another Request-URI.
+        request.headers.remove("Authorization");
+        request.headers.remove("Proxy-Authorization");
+        let method = Method::Invite;
+        request.headers.set("CSeq", CSeq { sequence, method });
+        let Ok((route, next_hop)) = scope.way_out(&request) else {
+            return false;
+        };
+        let departure = Departure {
+            purpose: Purpose::Invite,
+            request,
+            sequence,
+            attempts: Attempts::default(),
+            route,
+        };
+        let tx = self.send(scope, departure);
+        self.sent_again(scope, tx);
+        if let Phase::Calling(calling) = &mut self.phase {
+            calling.next_hop = next_hop;
+        }
+        true
     }
 
     /// The same INVITE for a session that the peer does not find too short (RFC 4028 section 7.3).
@@ -380,7 +452,7 @@ impl Call {
 }
 
 /// What a stack adds: Via, Max-Forwards, User-Agent, Content-Length.
-const ADDED: usize = 200;
+pub(super) const ADDED: usize = 200;
 /// `Content-Type: application/sdp`.
 const CONTENT_TYPE: usize = 31;
 /// A Call-ID and a tag of ours.
@@ -414,10 +486,16 @@ pub(super) fn room_for_description(scope: &Scope, message: &MeasureInvite) -> Op
 
 fn initial_invite(scope: &Scope, message: &Invite, sip_call_id: &str, local_tag: &str) -> SipRequest {
     let account = &scope.config.account;
-    let mut from = NameAddr::new(account.aor.address_of_record()).with_tag(local_tag);
-    from.display.clone_from(&account.display_name);
+    let ours = NameAddr::new(account.aor.address_of_record());
     let mut request = SipRequest::new(Method::Invite, message.target.clone());
-    request.headers.push("From", from);
+    let from = match wants_privacy(&message.headers) {
+        true => anonymous(),
+        false => NameAddr {
+            display: account.display_name.clone(),
+            ..ours.clone()
+        },
+    };
+    request.headers.push("From", from.with_tag(local_tag));
     request.headers.push("To", NameAddr::new(to_uri(&message.target)));
     request.headers.push("Call-ID", sip_call_id);
     request.headers.push(
@@ -430,32 +508,48 @@ fn initial_invite(scope: &Scope, message: &Invite, sip_call_id: &str, local_tag:
     request.headers.push("Contact", &account.contact);
     scope.abilities().push(&mut request.headers);
     Refresh::default().ask(scope, &mut request.headers);
-    for (name, value) in message.headers.iter() {
-        request.headers.push(name.clone(), value);
+    push_all(&mut request.headers, &message.headers);
+    if wants_privacy(&message.headers) && !message.headers.contains(PREFERRED) {
+        request.headers.push(PREFERRED, ours);
     }
     request.with_body(SDP, message.offer.clone())
 }
 
+/// Who we are, for the proxy alone (RFC 3325 section 9.2).
+const PREFERRED: &str = "P-Preferred-Identity";
+
+/// RFC 3325 section 9.3: `Privacy: id`.
+fn wants_privacy(headers: &Headers) -> bool {
+    let mut values = headers.value("Privacy").unwrap_or_default().split(';');
+    values.any(|value| value.trim().eq_ignore_ascii_case("id"))
+}
+
+/// RFC 3323 section 4.1.1.3.
+fn anonymous() -> NameAddr {
+    let uri = SipUri::new(Host::Name("anonymous.invalid".to_owned())).with_user("anonymous");
+    NameAddr::new(uri).with_display("Anonymous")
+}
+
 /// A To carries neither headers nor a transport (RFC 3261 table 1).
-fn to_uri(target: &Uri) -> Uri {
+pub(super) fn to_uri(target: &Uri) -> Uri {
     match target {
         Uri::Other(_) => target.clone(),
         Uri::Sip(uri) => Uri::Sip(uri.address_of_record()),
     }
 }
 
-fn check_headers(headers: &Headers) -> Result<()> {
+pub(super) fn check_headers(operation: &'static str, headers: &Headers) -> Result<()> {
     for (name, value) in headers.iter() {
         if OWN.iter().any(|own| name.is(own)) {
             return Err(misuse(
-                "invite",
+                operation,
                 format!("the header field {name} is the dialog manager's to write"),
             )
             .advice("leave it out"));
         }
         if !is_one_line(name.as_str()) || !is_one_line(value) {
             return Err(
-                misuse("invite", format!("the header field {name:?} has a line break"))
+                misuse(operation, format!("the header field {name:?} has a line break"))
                     .advice("give each header field as one line"),
             );
         }

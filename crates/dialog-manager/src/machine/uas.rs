@@ -6,9 +6,10 @@ use super::dialog::Dialog;
 use super::end::End;
 use super::session::{Session, Unacked};
 use super::timers::Timer;
-use super::words::{Description, SDP, misuse};
-use crate::event::DialogEventKind;
-use siprtc_core::sip::{SipRequest, SipResponse, TxId};
+use super::words::{Description, SDP, misuse, push_all};
+use crate::event::{DialogEventKind, Head};
+use crate::message::Occasion;
+use siprtc_core::sip::{NameAddr, SipRequest, SipResponse, TxId};
 use siprtc_core::{CallId, Cause, Result};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a caller's silence doubles the interval of an 18x that it must hear of, as RFC 3262 section 3 does it: T1, 2*T1
 /// ... 32*T1.
 const MAX_DOUBLINGS: u32 = 5;
+
+const ASSERTED: &str = "P-Asserted-Identity";
 
 /// An INVITE that we have not answered finally.
 pub(super) struct Inviting {
@@ -39,7 +42,7 @@ impl Call {
         scope: &mut Scope,
         tx: TxId,
         invite: &SipRequest,
-        replaces: Option<CallId>,
+        (replaces, trusts): (Option<CallId>, bool),
     ) -> Result<Self> {
         let id = CallId::fresh();
         let (from, to) = (invite.headers.from()?, invite.headers.to()?);
@@ -88,6 +91,7 @@ impl Call {
                 to,
                 offer,
                 replaces,
+                head: Box::new(head(invite, trusts)),
             },
         );
         let tag = call.caller_tag.clone();
@@ -194,11 +198,40 @@ impl Call {
 
     /// Answers the INVITE finally and not with 2xx.
     pub(super) fn refuse(&mut self, scope: &mut Scope, status: u16, end: End, reason: Option<String>) {
+        self.refuse_with(scope, status, end, reason, &[]);
+    }
+
+    /// Sends the caller elsewhere.
+    pub(super) fn redirect(&mut self, scope: &mut Scope, contacts: &[NameAddr]) -> Result<()> {
+        if contacts.is_empty() {
+            return Err(
+                misuse("redirect", "there is nowhere to send the caller").advice("give one address at least")
+            );
+        }
+        if !matches!(self.phase, Phase::Inviting(_)) {
+            return Err(self.not_inviting("redirect"));
+        }
+        self.refuse_with(scope, 302, End::wanted(Cause::Redirected), None, contacts);
+        Ok(())
+    }
+
+    fn refuse_with(
+        &mut self,
+        scope: &mut Scope,
+        status: u16,
+        end: End,
+        reason: Option<String>,
+        contacts: &[NameAddr],
+    ) {
         let Phase::Inviting(inviting) = &self.phase else {
             return;
         };
         let mut response = inviting.request.response(status);
         set_tag(&mut response, &self.local_tag);
+        for contact in contacts {
+            response.headers.push("Contact", contact);
+        }
+        push_all(&mut response.headers, self.attached(Occasion::Answers));
         if let Some(reason) = reason {
             // RFC 6432 section 3 lets a final answer carry a Reason.
             response.headers.push("Reason", reason);
@@ -234,6 +267,7 @@ impl Call {
         let mut response = inviting.request.response(status);
         set_tag(&mut response, &self.local_tag);
         response.headers.push("Contact", &scope.config.account.contact);
+        push_all(&mut response.headers, self.attached(Occasion::Answers));
         Ok(response)
     }
 
@@ -244,6 +278,19 @@ impl Call {
         )
         .advice("answer an Incoming call once")
     }
+}
+
+/// What the application may know of an INVITE. An assertion counts only where it comes from who is trusted (RFC 3325 section 9).
+fn head(invite: &SipRequest, trusts: bool) -> Head {
+    let mut headers = invite.headers.clone();
+    let mut asserted = None;
+    if trusts {
+        let read = |item: &str| item.parse::<NameAddr>().ok();
+        asserted = headers.items(ASSERTED).into_iter().find_map(read);
+    } else {
+        headers.remove(ASSERTED);
+    }
+    Head { headers, asserted }
 }
 
 fn set_tag(response: &mut SipResponse, tag: &str) {

@@ -6,7 +6,7 @@ use siprtc_core::sip::{Headers, Method, SipRequest, SipResponse};
 use siprtc_core::{Error, Fault};
 
 /// The methods handled within a dialog.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY, MESSAGE";
 /// The one body that is understood.
 pub(super) const SDP: &str = "application/sdp";
 /// The option-tag and the Info Package of trickle ICE (RFC 8840 section 10).
@@ -227,6 +227,12 @@ pub(super) fn busy_dialog(scope: &mut Scope, request: &SipRequest) -> SipRespons
         .headers
         .push("Retry-After", scope.pick(0..=MAX_RETRY_AFTER));
     response
+}
+
+pub(super) fn push_all(headers: &mut Headers, more: &Headers) {
+    for (name, value) in more.iter() {
+        headers.push(name.clone(), value);
+    }
 }
 
 /// RFC 3261 section 25.1.

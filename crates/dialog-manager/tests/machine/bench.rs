@@ -133,6 +133,7 @@ impl Bench {
                 by,
                 status,
                 reason,
+                ..
             } => (cause, by, status, reason.unwrap_or_default()),
             other => panic!("expected Ended, got {other:?}"),
         }

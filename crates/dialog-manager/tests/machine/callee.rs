@@ -411,7 +411,6 @@ fn methods_that_we_do_not_handle_are_answered_405_or_501() {
     let mut bench = Bench::new();
     let unknown = Method::Other("DANCE".to_owned());
     for (method, status) in [
-        (Method::Message, 405),
         (Method::Subscribe, 405),
         (Method::Publish, 405),
         (Method::Register, 405),

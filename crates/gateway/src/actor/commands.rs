@@ -8,7 +8,7 @@ use crate::messages::*;
 use actix::prelude::*;
 use siprtc_core::sip::Uri;
 use siprtc_core::{CallId, Error, Fault, Result};
-use siprtc_dialog_manager::Terminate;
+use siprtc_dialog_manager::{self as dialog, Terminate};
 use siprtc_media_session::{self as media, MediaSession};
 use siprtc_registrar_client as registrar;
 use std::time::Duration;
@@ -103,8 +103,40 @@ impl Handler<Dial> for Gateway {
     fn handle(&mut self, message: Dial, ctx: &mut Context<Self>) -> Result<()> {
         let id = message.call;
         self.has_room("dial", id)?;
-        self.begin(ctx, Entry::new(id, "caller", message.media), id, message.target);
+        let mut entry = Entry::new(id, "caller", message.media);
+        entry.headers = message.headers;
+        self.begin(ctx, entry, id, message.target);
         Ok(())
+    }
+}
+
+impl Handler<Attach> for Gateway {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: Attach, ctx: &mut Context<Self>) -> Self::Result {
+        let Attach { call, to, headers } = message;
+        let house = self.house(ctx);
+        Box::pin(async move { ask(&house?.dialogs, dialog::Attach { call, to, headers }).await })
+    }
+}
+
+impl Handler<Redirect> for Gateway {
+    type Result = Result<()>;
+
+    fn handle(&mut self, message: Redirect, ctx: &mut Context<Self>) -> Result<()> {
+        let Redirect { call, contacts } = message;
+        if contacts.is_empty() {
+            return Err(Error::new(
+                Fault::ApiMisuse,
+                "redirect",
+                "there is nowhere to send the caller",
+            )
+            .advice("give one address at least"));
+        }
+        if let Some(entry) = self.calls.get_mut(&call) {
+            entry.redirect = contacts;
+        }
+        self.command_input(ctx, "redirect", call, Input::Refuse { status: 302 })
     }
 }
 
@@ -172,25 +204,6 @@ impl Handler<Hold> for Gateway {
             entry.plays_on = before;
         }
         done
-    }
-}
-
-impl Handler<SendDtmf> for Gateway {
-    type Result = ResponseFuture<Result<()>>;
-
-    fn handle(&mut self, message: SendDtmf, _: &mut Context<Self>) -> Self::Result {
-        let session = self.session("send DTMF", message.call);
-        Box::pin(async move {
-            let duration_ms = message.duration.as_millis().min(u128::from(u32::MAX)) as u32;
-            ask(
-                &session?,
-                media::SendDtmf {
-                    digits: message.digits,
-                    duration_ms,
-                },
-            )
-            .await
-        })
     }
 }
 

@@ -5,12 +5,14 @@ use crate::calls::Entry;
 use crate::machine::{Command, Input};
 use crate::messages::*;
 use actix::prelude::*;
+use siprtc_core::CallId;
 use siprtc_core::ice::IceState;
 use siprtc_core::media::MediaEvent;
-use siprtc_dialog_manager::{self as dialog, DialogEvent, DialogEventKind, Side};
+use siprtc_dialog_manager::{self as dialog, DialogEvent, DialogEventKind, Note, Side};
 use siprtc_media_session::{SessionEvent, SessionEventKind, Talker};
 use siprtc_nat_agent::NatEvent;
 use siprtc_registrar_client::RegistrationEvent;
+use std::time::Duration;
 
 impl Gateway {
     /// The status of an INVITE that finds no room: 486, or 480 once we are leaving.
@@ -23,11 +25,34 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// A digit in an INFO. A peer that sends it as telephone-event, too, is heard once.
+    fn heard_digit(&mut self, id: CallId, digit: char, duration: Duration) {
+        let has_event = self.calls.get(&id).is_some_and(|entry| entry.telephone_event);
+        if self.config.control.dtmf.is_info(has_event) {
+            self.tell(id, CallEventKind::Dtmf { digit, duration });
+        }
+    }
+
+    fn heard_message(&mut self, id: CallId, note: Note) {
+        match self.calls.contains_key(&id) {
+            true => self.tell(id, CallEventKind::Message(note)),
+            false => self.tell_all(GatewayEvent::Message(note)),
+        }
+    }
+}
+
 impl Handler<DialogEvent> for Gateway {
     type Result = ();
 
     fn handle(&mut self, event: DialogEvent, ctx: &mut Context<Self>) {
         let id = event.call;
+        match &event.kind {
+            DialogEventKind::Delivered { status } => return self.delivered(id, *status),
+            DialogEventKind::Dtmf { digit, duration } => return self.heard_digit(id, *digit, *duration),
+            DialogEventKind::Message(note) => return self.heard_message(id, note.clone()),
+            _ => {}
+        }
         if let DialogEventKind::Incoming { replaces, .. } = &event.kind {
             // The dialog manager counts dialogs; a call that still gathers or still closes has none.
             if let Some(status) = self.full() {

@@ -118,6 +118,11 @@ impl Gateway {
             Output::ReInvite(offer) => {
                 self.command(ctx, id, C::ReInvite, dialog::Reinvite { call: id, offer });
             }
+            Output::Refuse(302) => {
+                let entry = self.calls.get_mut(&id);
+                let contacts = entry.map_or_else(Vec::new, |entry| std::mem::take(&mut entry.redirect));
+                self.command(ctx, id, C::Refuse, dialog::Redirect { call: id, contacts });
+            }
             Output::Refuse(status) => self.command(ctx, id, C::Refuse, dialog::Reject { call: id, status }),
             Output::RefuseOffer(status) => {
                 self.command(ctx, id, C::RefuseOffer, dialog::RejectOffer { call: id, status });
@@ -258,7 +263,17 @@ impl Gateway {
             }
             Told::Held(by) => CallEventKind::Held { by },
             Told::HoldRefused(held) => CallEventKind::HoldRefused { held },
-            Told::Incoming { from, to, replaces } => CallEventKind::Incoming { from, to, replaces },
+            Told::Incoming {
+                from,
+                to,
+                replaces,
+                head,
+            } => CallEventKind::Incoming {
+                from,
+                to,
+                replaces,
+                head,
+            },
             Told::Progress { status, early_media } => CallEventKind::Progress { status, early_media },
             Told::Resumed(by) => CallEventKind::Resumed { by },
             Told::TransferLapsed => CallEventKind::TransferLapsed,
@@ -347,12 +362,15 @@ impl Gateway {
         }
         let agreed = result.as_ref().ok().and_then(|done| done.agreed);
         if let Some(agreed) = agreed.filter(|_| self.awaits(id, epoch)) {
+            let mut video = None;
+            if let Some(entry) = self.calls.get_mut(&id) {
+                entry.telephone_event = agreed.audio.telephone_event.is_some();
+                let is_new = std::mem::replace(&mut entry.video, agreed.video) != agreed.video;
+                video = is_new.then_some(agreed.video);
+            }
             self.tell(id, CallEventKind::Negotiated(agreed.audio));
-            let entry = self.calls.get_mut(&id);
-            let video = entry.filter(|entry| entry.video != agreed.video);
-            if let Some(entry) = video {
-                entry.video = agreed.video;
-                self.tell(id, CallEventKind::NegotiatedVideo(agreed.video));
+            if let Some(video) = video {
+                self.tell(id, CallEventKind::NegotiatedVideo(video));
             }
         }
         self.input(ctx, id, Input::Step(epoch, result.map(|done| done.step)));

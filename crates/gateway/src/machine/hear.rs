@@ -2,9 +2,11 @@
 
 use super::{Call, Command, Input, Output, Step};
 use crate::table::{Jsep, On, Sip};
+use siprtc_core::sip::Uri;
 use siprtc_core::{Cause, Error, Fault};
 use siprtc_dialog_manager::{DialogEventKind, DialogTag, Side};
 use siprtc_sdp_translator::SdpFrag;
+use std::time::Duration;
 
 /// Most characters of an error's message that go into a Reason header field: a BYE should fit a datagram.
 const MAX_REASON: usize = 120;
@@ -50,6 +52,9 @@ pub(super) struct Why {
     pub(super) refusal: Option<u16>,
     /// What our BYE or CANCEL says (RFC 3326).
     pub(super) reason: Option<String>,
+    /// Where the callee is instead.
+    pub(super) contacts: Vec<Uri>,
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Why {
@@ -61,6 +66,8 @@ impl Why {
             sentence: None,
             refusal: None,
             reason: None,
+            contacts: Vec::new(),
+            retry_after: None,
         }
     }
 
@@ -267,6 +274,8 @@ impl Call {
     fn hear_dialog(&mut self, kind: DialogEventKind) -> Option<Heard> {
         use DialogEventKind as K;
         Some(match kind {
+            // Nothing that the table knows: the hub has taken them.
+            K::Delivered { .. } | K::Dtmf { .. } | K::Message(_) => return None,
             K::Started { .. } | K::Trying => return None,
             K::Info {
                 dialog,
@@ -291,8 +300,10 @@ impl Call {
                 to,
                 offer,
                 replaces,
+                head,
                 ..
             } => {
+                self.head = head;
                 self.parties = Some((from, to));
                 self.replaces = replaces;
                 with_sdp(offer, On::Invited, On::InvitedOfferless)
@@ -333,6 +344,8 @@ impl Call {
                 by,
                 status,
                 reason,
+                contacts,
+                retry_after,
             } => {
                 if let Some(ending) = &mut self.ending {
                     ending.status = ending.status.or(status);
@@ -340,6 +353,8 @@ impl Call {
                 let why = Why {
                     status,
                     sentence: reason,
+                    contacts,
+                    retry_after,
                     ..Why::new(cause, by)
                 };
                 Heard {

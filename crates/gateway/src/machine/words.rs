@@ -3,8 +3,9 @@
 use siprtc_core::ice::Candidate;
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{CallId, Cause, Error};
-use siprtc_dialog_manager::{DialogEventKind, Referral, Side};
+use siprtc_dialog_manager::{DialogEventKind, Head, Referral, Side};
 use siprtc_media_session::SessionStats;
+use std::time::Duration;
 
 /// The step of a media peer that a result belongs to; results of an older step are stale and ignored.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -207,6 +208,8 @@ pub enum Told {
         to: NameAddr,
         /// The call of ours in whose place it comes.
         replaces: Option<CallId>,
+        /// What else its INVITE says.
+        head: Box<Head>,
     },
     /// A provisional answer.
     Progress {
@@ -240,8 +243,30 @@ pub struct Ending {
     pub status: Option<u16>,
     /// A sentence for people: whose fault and what next.
     pub sentence: Option<String>,
+    /// Where the callee is, best first, when the call was sent elsewhere (300 to 399).
+    pub contacts: Vec<Uri>,
+    /// How long to wait before another try, when the answer said so (Retry-After).
+    pub retry_after: Option<Duration>,
     /// Whether both sides had agreed to talk.
     pub established: bool,
     /// The media's numbers, when there was media.
     pub stats: Option<Box<SessionStats>>,
+}
+
+impl Ending {
+    /// Whether the same call may well succeed a little later: nobody said that it will not.
+    pub fn is_worth_a_retry(&self) -> bool {
+        let passes = matches!(
+            self.cause,
+            Cause::Busy
+                | Cause::ConnectionFailed
+                | Cause::NoAnswer
+                | Cause::ServerError
+                | Cause::TimedOut
+                | Cause::Unavailable
+        );
+        // RFC 3261 section 21.6: a 6xx speaks for every place.
+        let is_global = self.status.is_some_and(|status| status >= 600);
+        !self.established && (self.retry_after.is_some() || passes && !is_global)
+    }
 }

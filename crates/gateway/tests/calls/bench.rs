@@ -2,7 +2,7 @@
 
 use actix::prelude::*;
 use siprtc_core::media::Codec;
-use siprtc_core::sip::{NameAddr, SipStack, SipUri, TimerConfig};
+use siprtc_core::sip::{Headers, NameAddr, SipStack, SipUri, TimerConfig};
 use siprtc_core::{CallId, Result};
 use siprtc_gateway::{
     Account, Answer, CallControl, CallEvent, CallEventKind, Dial, Ending, Gateway, GatewayConfig,
@@ -187,6 +187,7 @@ impl Phone {
             call,
             target,
             media: MediaPlan::default(),
+            headers: Headers::new(),
         })
         .await
         .unwrap();

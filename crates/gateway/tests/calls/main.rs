@@ -8,6 +8,7 @@ mod trickle;
 
 use bench::*;
 use siprtc_core::media::Codec;
+use siprtc_core::sip::Headers;
 use siprtc_core::{CallId, Cause, Fault};
 use siprtc_dialog_manager::{DialogEvent, DialogEventKind};
 use siprtc_gateway::{
@@ -329,6 +330,7 @@ fn one_call_more_than_allowed_hears_486() {
             call: CallId::fresh(),
             target,
             media: MediaPlan::default(),
+            headers: Headers::new(),
         };
         assert_eq!(bob.tell(one_more).await.unwrap_err().fault(), Fault::ApiMisuse);
         // Room is made by the end of a call.

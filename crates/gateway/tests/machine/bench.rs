@@ -261,6 +261,7 @@ pub(crate) fn incoming(offer: Option<&str>) -> Input {
         to: party("sip:bob@example.com"),
         offer: offer.map(Into::into),
         replaces: None,
+        head: Box::default(),
     })
 }
 
@@ -270,5 +271,7 @@ pub(crate) fn ended(cause: Cause, by: Side, status: Option<u16>) -> Input {
         by,
         status,
         reason: None,
+        contacts: Vec::new(),
+        retry_after: None,
     })
 }

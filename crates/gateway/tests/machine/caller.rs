@@ -230,6 +230,8 @@ fn a_refusal_tells_its_status_and_its_sentence() {
         by: Side::Remote,
         status: Some(486),
         reason: Some("bob is busy".into()),
+        contacts: Vec::new(),
+        retry_after: None,
     };
     assert_eq!(bench.dialog(busy), ["close"]);
     assert_eq!(bench.on(Input::MediaClosed(None)), ["Failed busy", "forget"]);

@@ -2,7 +2,7 @@
 
 use super::{CallConfig, invalid};
 use siprtc_core::Result;
-use siprtc_gateway::{CallControl, Transfers};
+use siprtc_gateway::{CallControl, Control, DtmfWay, Transfers};
 
 impl CallConfig {
     pub(crate) fn control(&self) -> Result<CallControl> {
@@ -15,9 +15,39 @@ impl CallConfig {
                     .advice("choose ask, accept or refuse"));
             }
         };
+        let dtmf = match self.dtmf.as_str() {
+            "auto" => DtmfWay::Auto,
+            "info" => DtmfWay::Info,
+            "rfc4733" => DtmfWay::Rfc4733,
+            other => {
+                return Err(invalid(format!("call.dtmf = {other:?} is no way for digits"))
+                    .advice("choose auto, rfc4733 or info"));
+            }
+        };
+        let follow_redirects = match self.redirects.as_str() {
+            "follow" => true,
+            "tell" => false,
+            other => {
+                return Err(invalid(format!("call.redirects = {other:?} is no policy"))
+                    .advice("choose tell or follow"));
+            }
+        };
+        let trusted = self.trusted.iter().map(|address| {
+            address.parse().map_err(|_| {
+                invalid(format!("call.trusted: {address:?} is no address"))
+                    .advice("list IP addresses of proxies")
+            })
+        });
+        let dialogs = Control {
+            follow_redirects,
+            trusted: trusted.collect::<Result<_>>()?,
+            take_messages: self.messages,
+            ..Control::default()
+        };
         Ok(CallControl {
+            dialogs,
+            dtmf,
             transfers,
-            ..CallControl::default()
         })
     }
 }

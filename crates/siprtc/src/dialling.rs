@@ -1,0 +1,94 @@
+//! Who calls whom, and what is said beside the call: header fields, privacy, forwarding.
+
+use crate::endpoint::{Call, Endpoint, IncomingCall, ask, read_target};
+use siprtc_core::sip::{Headers, NameAddr};
+use siprtc_core::{Error, Fault, Result};
+use siprtc_gateway::{Attach, Hangup, Head, MediaPlan, Occasion, Redirect};
+
+/// What a call says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct DialOptions {
+    /// More header fields for the INVITE. Those that SIP needs itself (From, CSeq, Contact ...) are an error.
+    pub headers: Headers,
+    /// The callee is not told who calls; the account's own proxy is (RFC 3323, RFC 3325).
+    pub anonymous: bool,
+}
+
+impl Endpoint {
+    /// As [`Endpoint::dial`], with header fields of one's own, or without telling who calls.
+    pub async fn dial_with(&self, target: &str, media: MediaPlan, options: DialOptions) -> Result<Call> {
+        let DialOptions {
+            mut headers,
+            anonymous,
+        } = options;
+        if anonymous {
+            headers.push("Privacy", "id");
+        }
+        self.house().dial(target, media, headers).await
+    }
+}
+
+impl IncomingCall {
+    /// What else the INVITE says: its header fields; `asserted`, who is vouched for by a proxy of `call.trusted` (RFC 3325); and
+    /// [`Head::diverted_by`], who had the call before.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// As [`IncomingCall::answer`], with header fields of one's own in the 200.
+    pub async fn answer_with(self, media: MediaPlan, headers: Headers) -> Result<Call> {
+        attach(&self.call, Occasion::Answers, headers).await?;
+        self.answer(media).await
+    }
+
+    /// As [`IncomingCall::refuse`], with header fields of one's own, such as Retry-After.
+    pub async fn refuse_with(self, status: u16, headers: Headers) -> Result<()> {
+        attach(&self.call, Occasion::Answers, headers).await?;
+        self.refuse(status).await
+    }
+
+    /// Sends the caller elsewhere (302): SIP URIs, or bare user names of the account's own domain, best first.
+    pub async fn forward(self, targets: &[&str]) -> Result<()> {
+        let read = |target: &&str| read_target(&self.call.house().aor, target).map(NameAddr::new);
+        let contacts = targets.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let call = self.call.id();
+        ask(self.call.gateway(), Redirect { call, contacts }).await
+    }
+}
+
+impl Call {
+    /// As [`Call::hangup`], with header fields of one's own in the BYE of a call that was answered.
+    pub async fn hangup_with(&self, headers: Headers) -> Result<()> {
+        attach(self, Occasion::Bye, headers).await?;
+        ask(self.gateway(), Hangup { call: self.id() }).await
+    }
+}
+
+async fn attach(call: &Call, to: Occasion, headers: Headers) -> Result<()> {
+    let call_id = call.id();
+    ask(
+        call.gateway(),
+        Attach {
+            call: call_id,
+            to,
+            headers,
+        },
+    )
+    .await
+}
+
+/// A `Name: value` as people write it.
+///
+/// Errors: [`Fault::ApiMisuse`] without a colon or a name.
+pub fn header_field(line: &str) -> Result<(String, String)> {
+    let parts = line
+        .split_once(':')
+        .map(|(name, value)| (name.trim(), value.trim()));
+    match parts.filter(|(name, _)| !name.is_empty()) {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => {
+            let what = format!("{line:?} is no header field");
+            Err(Error::new(Fault::ApiMisuse, "read header field", what).advice("write it as Name: value"))
+        }
+    }
+}

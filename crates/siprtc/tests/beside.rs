@@ -1,0 +1,180 @@
+//! What goes beside the call: messages, digits in INFOs, header fields, privacy, forwarding.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+mod house;
+
+use house::{SOON, config, endpoint, home};
+use siprtc::prelude::*;
+use siprtc_home_server::HomeServer;
+
+async fn rings(endpoint: &mut Endpoint) -> IncomingCall {
+    let ringing = tokio::time::timeout(SOON, endpoint.incoming()).await;
+    ringing.expect("it rings").unwrap()
+}
+
+async fn until<T>(call: &mut Call, fits: impl Fn(&CallEventKind) -> Option<T>) -> T {
+    let waiting = async {
+        while let Some(event) = call.next().await {
+            if let Some(found) = fits(&event) {
+                return found;
+            }
+        }
+        panic!("the call ended first");
+    };
+    tokio::time::timeout(SOON, waiting).await.expect("it comes")
+}
+
+async fn stands(alice: &Endpoint, bob: &mut Endpoint) -> [Call; 2] {
+    let mut call = alice.dial("bob", MediaPlan::default()).await.unwrap();
+    let mut answered = rings(bob).await.answer(MediaPlan::default()).await.unwrap();
+    call.confirmed().await.unwrap();
+    answered.confirmed().await.unwrap();
+    [call, answered]
+}
+
+async fn over(endpoints: impl IntoIterator<Item = Endpoint>, home: HomeServer) {
+    for endpoint in endpoints {
+        endpoint.shutdown().await;
+    }
+    home.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_go_within_a_call_and_outside_of_any() {
+    let home = home().await;
+    let alice = endpoint(&home, "alice").await;
+    let mut bob = endpoint(&home, "bob").await;
+    let mut inbox = bob.messages().unwrap();
+    assert!(bob.messages().is_none(), "once");
+    alice.send_message("bob", "shall I call?").await.unwrap();
+    let note = tokio::time::timeout(SOON, inbox.recv()).await.unwrap().unwrap();
+    assert_eq!(note.body, "shall I call?");
+    assert!(note.from.uri.to_string().starts_with("sip:alice@"));
+    let [mut call, mut answered] = stands(&alice, &mut bob).await;
+    call.send_message("grüß dich").await.unwrap();
+    answered.send_message("hello").await.unwrap();
+    for (end, text) in [(&mut answered, "grüß dich"), (&mut call, "hello")] {
+        let said = until(end, |event| match event {
+            CallEventKind::Message(note) => Some(note.body.clone()),
+            _ => None,
+        });
+        assert_eq!(said.await, text);
+    }
+    let error = alice.send_message("nobody", "hello?").await.unwrap_err();
+    assert_eq!(error.fault(), Fault::PeerIncompatible, "{error}");
+    let error = alice.send_message("bob", &"x".repeat(1300)).await.unwrap_err();
+    assert_eq!(error.fault(), Fault::ApiMisuse, "{error}");
+    over([alice, bob], home).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn digits_go_in_infos_where_that_is_wanted() {
+    let home = home().await;
+    let mut ends = Vec::new();
+    for name in ["alice", "bob"] {
+        let mut config = config(&home, name);
+        "info".clone_into(&mut config.call.dtmf);
+        let endpoint = Endpoint::start(&config).await.unwrap();
+        endpoint.registered(SOON).await.unwrap();
+        ends.push(endpoint);
+    }
+    let [alice, mut bob] = <[Endpoint; 2]>::try_from(ends).ok().unwrap();
+    let [call, mut answered] = stands(&alice, &mut bob).await;
+    call.send_dtmf("1*D").await.unwrap();
+    for digit in ['1', '*', 'D'] {
+        let heard = until(&mut answered, |event| match event {
+            CallEventKind::Dtmf { digit, .. } => Some(*digit),
+            _ => None,
+        });
+        assert_eq!(heard.await, digit);
+    }
+    assert_eq!(call.send_dtmf("12x").await.unwrap_err().fault(), Fault::ApiMisuse);
+    over([alice, bob], home).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_brings_header_fields_and_hides_who_calls() {
+    let home = home().await;
+    let alice = endpoint(&home, "alice").await;
+    let mut bob = endpoint(&home, "bob").await;
+    let mut options = DialOptions {
+        anonymous: true,
+        ..DialOptions::default()
+    };
+    options.headers.push("X-Order", "17");
+    let mut call = alice
+        .dial_with("bob", MediaPlan::default(), options)
+        .await
+        .unwrap();
+    let ringing = rings(&mut bob).await;
+    assert_eq!(ringing.from().uri.to_string(), "sip:anonymous@anonymous.invalid");
+    assert_eq!(ringing.head().headers.value("X-Order"), Some("17"));
+    assert_eq!(ringing.head().asserted, None);
+    let mut headers = Headers::new();
+    headers.push("X-Queue", "3");
+    let answered = ringing
+        .answer_with(MediaPlan::default(), headers.clone())
+        .await
+        .unwrap();
+    call.confirmed().await.unwrap();
+    answered.hangup_with(headers).await.unwrap();
+    let report = tokio::time::timeout(SOON, call.finished())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(report.ending.by, Side::Remote);
+    let mut own = DialOptions::default();
+    own.headers.push("Contact", "<sip:mallory@example.com>");
+    let mut call = alice.dial_with("bob", MediaPlan::default(), own).await.unwrap();
+    assert!(call.confirmed().await.is_err());
+    over([alice, bob], home).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_is_sent_elsewhere_and_follows_if_it_likes() {
+    let home = home().await;
+    let alice = endpoint(&home, "alice").await;
+    let mut bob = endpoint(&home, "bob").await;
+    let mut carol = endpoint(&home, "carol").await;
+    let call = alice.dial("bob", MediaPlan::default()).await.unwrap();
+    rings(&mut bob).await.forward(&["carol"]).await.unwrap();
+    let report = tokio::time::timeout(SOON, call.finished())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (report.ending.cause, report.ending.status),
+        (Cause::Redirected, Some(302))
+    );
+    assert!(!report.ending.is_worth_a_retry());
+    assert!(report.ending.contacts[0].to_string().starts_with("sip:carol@"));
+    alice.shutdown().await;
+
+    let mut follows = config(&home, "alice");
+    "follow".clone_into(&mut follows.call.redirects);
+    let alice = Endpoint::start(&follows).await.unwrap();
+    let mut call = alice.dial("bob", MediaPlan::default()).await.unwrap();
+    rings(&mut bob).await.forward(&["carol"]).await.unwrap();
+    let mut answered = rings(&mut carol)
+        .await
+        .answer(MediaPlan::default())
+        .await
+        .unwrap();
+    call.confirmed().await.unwrap();
+    answered.confirmed().await.unwrap();
+    let mut busy = Headers::new();
+    busy.push("Retry-After", "30");
+    let call = alice.dial("carol", MediaPlan::default()).await.unwrap();
+    rings(&mut carol).await.refuse_with(486, busy).await.unwrap();
+    let report = tokio::time::timeout(SOON, call.finished())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(report.ending.is_worth_a_retry());
+    assert_eq!(
+        report.ending.retry_after,
+        Some(std::time::Duration::from_secs(30))
+    );
+    over([alice, bob, carol], home).await;
+}
