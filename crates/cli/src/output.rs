@@ -236,7 +236,7 @@ fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
         }
         CallEventKind::NegotiatedVideo(None) => (
             "negotiated_video",
-            "no more video".to_owned(),
+            "no video".to_owned(),
             json!({ "codec": null }),
         ),
         CallEventKind::FirstFrame => ("first_frame", "the peer's video is here".to_owned(), json!({})),

@@ -33,6 +33,7 @@ pub(crate) struct Entry {
     pub(crate) plays_on: bool,
     /// What is agreed on about video.
     pub(crate) video: Option<NegotiatedVideo>,
+    pub(crate) video_told: bool,
     /// Our end of the pair that carries the media.
     pub(crate) local: Option<PairEnd>,
     /// Its caller is sent there.
@@ -70,6 +71,7 @@ impl Entry {
             held: false,
             plays_on: false,
             video: None,
+            video_told: false,
             local: None,
             redirect: Vec::new(),
             telephone_event: false,

@@ -366,7 +366,8 @@ pub enum CallEventKind {
     Message(Note),
     /// Both sides agreed on this audio.
     Negotiated(NegotiatedAudio),
-    /// And on this video; told when it changes. `None`: there is none any more.
+    /// And on this video; told when it changes, and at first if [`MediaPlan::video`] wants some. `None`: there is none, or none any
+    /// more.
     NegotiatedVideo(Option<NegotiatedVideo>),
     /// The bridge to another call is gone; this call goes on, unless the bridge was made to hang it up.
     Parted(PartedBy),

@@ -28,8 +28,6 @@ pub(crate) struct Video {
     ours: Vec<VideoFormat>,
     wanted: Option<Direction>,
     place: Option<Place>,
-    /// The peer has seen it there.
-    is_settled: bool,
     /// What our last offer had.
     offering: Vec<VideoFormat>,
     /// In use, under the peer's numbers.
@@ -96,7 +94,6 @@ impl Video {
         let section = VideoSection::read(sdp).filter(|section| section.is_bundled);
         let section =
             section.filter(|section| self.place.as_ref().is_some_and(|place| place.at == section.at));
-        self.is_settled |= self.place.is_some();
         self.current = section.map_or_else(Vec::new, |section| {
             let answered = video::answered(&self.offering, &section.formats);
             video::common(&self.ours, &answered)
@@ -108,7 +105,6 @@ impl Video {
         self.current = self.common().unwrap_or_default();
         if let Some(section) = &self.offered {
             self.place = section.mid.clone().map(|mid| Place { at: section.at, mid });
-            self.is_settled = true;
         }
         if is_final {
             self.offered = None;
@@ -135,7 +131,7 @@ impl Video {
             return sdp.to_owned();
         };
         let place = Place { at: section.at, mid };
-        self.put(sdp, &place, &common, section.direction.answer(wanted), false)
+        self.put(sdp, &place, &common, section.direction.answer(wanted))
     }
 
     /// Our offer with its video section. An m-line that has been there stays (RFC 3264 section 8): rejected, if there is to be no
@@ -147,7 +143,6 @@ impl Video {
                 None => sdp.to_owned(),
             };
         };
-        let is_first = !self.is_settled;
         let lines = sdp.lines().filter(|line| line.starts_with("m=")).count();
         let place = self.place.get_or_insert_with(|| Place {
             at: lines,
@@ -156,29 +151,20 @@ impl Video {
         let place = place.clone();
         let formats = video::offer(&self.ours, &self.current, taken);
         self.offering.clone_from(&formats);
-        self.put(sdp, &place, &formats, direction, is_first)
+        self.put(sdp, &place, &formats, direction)
     }
 
-    fn put(
-        &self,
-        sdp: &str,
-        place: &Place,
-        formats: &[VideoFormat],
-        direction: Direction,
-        is_first: bool,
-    ) -> String {
+    fn put(&self, sdp: &str, place: &Place, formats: &[VideoFormat], direction: Direction) -> String {
         let mut section = String::new();
-        // RFC 9143 section 7.2.1: with one transport alone, whoever knows no BUNDLE must take the first offer's video for rejected.
-        let port = if is_first { "0".to_owned() } else { audio_port(sdp) };
+        // RFC 9143 section 7.2.1 wants a port of its own here, or a=bundle-only and port 0, which Asterisk 22 takes for rejected. Both
+        // m-lines have the one port that there is, as browsers with max-bundle write it; who knows no BUNDLE gets no video.
+        let port = audio_port(sdp);
         let numbers = video::numbers(formats);
         let _ = write!(section, "m=video {port} UDP/TLS/RTP/SAVPF{numbers}\r\n");
         if let Some(line) = audio_lines(sdp).filter(|line| line.starts_with("c=")).last() {
             let _ = write!(section, "{line}\r\n");
         }
         let _ = write!(section, "a=mid:{}\r\na={direction}\r\na=rtcp-mux\r\n", place.mid);
-        if is_first {
-            section.push_str("a=bundle-only\r\n");
-        }
         for prefix in TRANSPORT {
             if let Some(line) = audio_lines(sdp).filter(|line| line.starts_with(prefix)).last() {
                 let _ = write!(section, "{line}\r\n");
@@ -290,7 +276,8 @@ mod tests {
         let mut video = video(Some(Direction::SendRecv));
         let offer = video.offer(OURS, &[111]);
         let section = VideoSection::read(&offer).unwrap();
-        assert!(section.is_bundled && section.is_bundle_only);
+        assert!(section.is_bundled && !section.is_bundle_only);
+        assert_eq!(section.port, 5000);
         assert_eq!((section.at, section.mid.as_deref()), (1, Some("1")));
         for line in [
             "a=setup:actpass",

@@ -80,7 +80,7 @@ async fn one(
                     CallEventKind::SourceEnded if plan.at_source_end && plan.duration.is_none() => {
                         hangup_at = Some(Instant::now() + TAIL);
                     }
-                    CallEventKind::VideoSourceEnded if plan.at_video_end && plan.duration.is_none() => {
+                    CallEventKind::VideoSourceEnded | CallEventKind::NegotiatedVideo(None) if plan.at_video_end && plan.duration.is_none() => {
                         hangup_at = Some(Instant::now() + TAIL);
                     }
                     CallEventKind::Replaced { by: next } | CallEventKind::TransferTaken { call: next }

@@ -365,8 +365,10 @@ impl Gateway {
             let mut video = None;
             if let Some(entry) = self.calls.get_mut(&id) {
                 entry.telephone_event = agreed.audio.telephone_event.is_some();
+                // The first time an application that wants video hears that there is none, too.
+                let is_first = entry.media.video.is_some() && !std::mem::replace(&mut entry.video_told, true);
                 let is_new = std::mem::replace(&mut entry.video, agreed.video) != agreed.video;
-                video = is_new.then_some(agreed.video);
+                video = (is_new || is_first).then_some(agreed.video);
             }
             self.tell(id, CallEventKind::Negotiated(agreed.audio));
             if let Some(video) = video {
