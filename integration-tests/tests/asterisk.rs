@@ -542,10 +542,57 @@ fn digits_go_to_asterisk_and_back_in_infos() {
 }
 
 #[test]
-fn a_message_of_asterisks_is_heard_within_a_call() {
+fn messages_come_from_asterisk_and_go_through_it_within_calls() {
     let world = World::new("messages");
     let outcome = world.dial(&Kind::Plain.calls(), "603", &[]).finish(CALL);
     outcome.exits_with(0);
     assert_eq!(outcome.event("message")["text"], "hello from the exchange");
+    // It passes on what two telephones say to each other.
+    let mut callee = world.lab.answering(&Kind::Web.waits(), &["--calls", "1"]);
+    let mut call = world.dial(&Kind::Plain.calls(), "web", &["--control"]);
+    call.event("confirmed", SOON);
+    call.say("say grüß dich");
+    callee.event_where("message", SOON, |line| line["text"] == "grüß dich");
+    call.say("hangup");
+    call.finish(CALL).exits_with(0);
+    callee.finish(CALL).exits_with(0);
     world.asterisk.is_idle(SOON);
+}
+
+/// Asterisk's 200 waits for the PRACK of its 183.
+#[test]
+fn a_prompt_before_the_answer_is_acknowledged_where_asterisk_requires_it() {
+    let world = World::new("reliable");
+    let heard = world.lab.file("heard.wav");
+    let phone = Phone::of("reliable").at(OURS);
+    let arguments = ["--tone", "440", "--record", &heard, "--duration", "1.5"];
+    let outcome = world.dial(&phone, "606", &arguments).finish(CALL);
+    talked(&outcome, "PCMU");
+    assert_eq!(outcome.event("progress")["status"], 183);
+    let notes = wav::notes(Path::new(&heard));
+    assert_eq!(notes.strip_prefix(&CALLEE[..]), Some(&[0][..]), "{notes:?}");
+    // The other way round: Asterisk requires it of us.
+    let called = world.wait(&phone);
+    world.asterisk.process.says("to AOR 'reliable'", 1, SOON);
+    world.asterisk.calls("reliable", "600");
+    called.heard(&world, "PCMU", &CALLER, "ours.wav");
+    world.asterisk.is_idle(SOON);
+}
+
+/// Nobody has left a message; that is told at once, and the leave is acknowledged.
+#[test]
+fn waiting_messages_are_subscribed_to() {
+    let world = World::new("waiting");
+    let phone = Kind::Plain.calls().set("account.register", false);
+    let arguments = ["subscribe", "plain", "--duration", "3"];
+    let outcome = world.lab.start(&phone, &arguments).finish(SOON);
+    outcome.exits_with(0);
+    outcome.event("subscribed");
+    let notified = outcome.event("notified");
+    assert_eq!(notified["content_type"], "application/simple-message-summary");
+    let body = notified["body"].as_str().unwrap_or_default();
+    assert!(body.contains("Messages-Waiting: no"), "{body}");
+    outcome.event("subscription_ended");
+    let gone = world.asterisk.console("pjsip show subscriptions inbound");
+    assert!(!gone.contains("plain/"), "{gone}");
 }

@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Sdp(SdpCommand),
     /// Run the conformance scenarios on every SIP stack of this build, and on every pair of them
     Stacks(StacksArgs),
+    /// Subscribe to somebody's events (waiting messages, calls, presence) and say what comes
+    Subscribe(SubscribeArgs),
     /// STUN and TURN for others, over UDP, TCP and TLS
     Turn,
 }
@@ -204,6 +206,18 @@ pub(crate) struct BridgeArgs {
     #[arg(long, value_name = "WAV")]
     pub(crate) record: Option<PathBuf>,
     /// Hang both up this many seconds after they are joined; without it either's end, or Ctrl-C, ends it
+    #[arg(long, value_name = "S")]
+    pub(crate) duration: Option<f64>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct SubscribeArgs {
+    /// sip:alice@example.com, or alice
+    pub(crate) target: String,
+    /// message-summary, dialog or presence
+    #[arg(long, value_name = "PACKAGE", default_value = "message-summary")]
+    pub(crate) event: String,
+    /// Take leave after this many seconds; without it, Ctrl-C does
     #[arg(long, value_name = "S")]
     pub(crate) duration: Option<f64>,
 }

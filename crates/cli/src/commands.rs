@@ -10,5 +10,6 @@ pub(crate) mod register;
 pub(crate) mod sdp;
 pub(crate) mod serve_home;
 pub(crate) mod stacks;
+pub(crate) mod subscribe;
 mod talk;
 pub(crate) mod turn;

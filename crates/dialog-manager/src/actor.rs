@@ -6,7 +6,8 @@ use crate::lanes::{Lane, Lanes, perform};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
     Accept, AcceptOffer, Attach, Deliver, FromStack, Hangup, Invite, MeasureInvite, Reach, Redirect, Refer,
-    Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Terminate,
+    Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Subscribe, Terminate,
+    Unsubscribe,
 };
 use actix::prelude::*;
 use siprtc_core::sip::{SipStack, TxOwner};
@@ -259,6 +260,22 @@ impl Handler<SendMessage> for DialogManager {
 
     fn handle(&mut self, message: SendMessage, ctx: &mut Context<Self>) -> Self::Result {
         self.drive(ctx, Input::SendMessage(message))
+    }
+}
+
+impl Handler<Subscribe> for DialogManager {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, message: Subscribe, ctx: &mut Context<Self>) -> Self::Result {
+        self.drive(ctx, Input::Subscribe(message))
+    }
+}
+
+impl Handler<Unsubscribe> for DialogManager {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, message: Unsubscribe, ctx: &mut Context<Self>) -> Self::Result {
+        self.drive(ctx, Input::Unsubscribe(message))
     }
 }
 

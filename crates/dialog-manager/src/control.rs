@@ -13,6 +13,11 @@ pub struct Control {
     pub take_digits: bool,
     /// A call that is sent elsewhere (300 to 399) follows, to five places at most and to none twice. Else it ends.
     pub follow_redirects: bool,
+    /// Reliable provisional answers.
+    pub reliability: Reliability,
+    /// A NOTIFY of waiting messages (RFC 3842) that nobody has asked for is taken: [`Notified`](crate::DialogEventKind::Notified).
+    /// Else 481.
+    pub take_unasked_summaries: bool,
     /// Whose P-Asserted-Identity is believed (RFC 3325 section 5): requests from these addresses. Nobody's by default.
     pub trusted: Vec<IpAddr>,
 }
@@ -25,7 +30,21 @@ impl Default for Control {
             take_messages: true,
             take_digits: true,
             follow_redirects: false,
+            reliability: Reliability::default(),
+            take_unasked_summaries: false,
             trusted: Vec::new(),
         }
     }
+}
+
+/// Whether provisional answers are acknowledged (RFC 3262).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Reliability {
+    /// Never: who requires it is refused with 420.
+    Off,
+    /// Always: our INVITEs require it, and a caller that cannot is refused with 421.
+    Required,
+    /// As the peer wants it: our INVITEs say that we can, and our answers are reliable for a caller that requires it.
+    #[default]
+    Supported,
 }

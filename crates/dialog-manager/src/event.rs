@@ -103,6 +103,16 @@ pub enum DialogEventKind {
     },
     /// A MESSAGE (RFC 3428) of the call's peer; or one that belongs to no call, whose id is nobody's. Its 200 is already sent.
     Message(Note),
+    /// Something of what we have subscribed to, under the subscription's id; or waiting messages that a server tells of unasked, under
+    /// an id that is nobody's.
+    Notified {
+        /// The event package, in lower case.
+        event: String,
+        /// The media type of the body.
+        content_type: String,
+        /// The body, as it came.
+        body: Vec<u8>,
+    },
     /// Our re-INVITE was accepted.
     OfferAnswered {
         /// The answer.
@@ -173,6 +183,20 @@ pub enum DialogEventKind {
     Started {
         /// The SIP Call-ID.
         sip_call_id: String,
+    },
+    /// A subscription stands.
+    Subscribed {
+        /// For this long; it is renewed before.
+        expires: Duration,
+    },
+    /// A subscription is over: its last event.
+    SubscriptionEnded {
+        /// The answer that ended it, when one did; 408 when none came, 503 when it could not be sent.
+        status: Option<u16>,
+        /// What the notifier says (`noresource`, `rejected`, `deactivated` ...), or what went wrong.
+        reason: Option<String>,
+        /// How long to wait before another try, when somebody said so.
+        retry_after: Option<Duration>,
     },
     /// Caller: 100, the next hop has the INVITE.
     Trying,

@@ -10,10 +10,10 @@ mod message;
 
 pub use actor::DialogManager;
 pub use config::{Account, DialogConfig, SessionTimer};
-pub use control::Control;
+pub use control::{Control, Reliability};
 pub use event::{DialogEvent, DialogEventKind, DialogTag, Head, Note, Referral, Side};
 pub use message::{
     Accept, AcceptOffer, Attach, Carrier, Deliver, FromStack, Hangup, Invite, MeasureInvite, Occasion, Reach,
     Redirect, Refer, ReferTo, Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage,
-    Terminate,
+    Subscribe, Terminate, Unsubscribe,
 };

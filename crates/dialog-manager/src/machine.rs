@@ -10,17 +10,20 @@
 
 mod auth;
 mod call;
+mod client;
 mod dialog;
 mod end;
 mod errand;
 mod info;
 mod ledger;
 mod outside;
+mod prack;
 mod refresh;
 mod reinvite;
 mod replaces;
 mod requests;
 mod session;
+mod subscribe;
 mod timers;
 mod transfer;
 mod uac;
@@ -32,7 +35,7 @@ use crate::config::DialogConfig;
 use crate::event::DialogEvent;
 use crate::message::{
     Accept, AcceptOffer, Attach, Deliver, Hangup, Invite, MeasureInvite, Reach, Redirect, Refer, ReferTo,
-    Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage,
+    Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Subscribe, Unsubscribe,
 };
 use call::Call;
 use ledger::Ledger;
@@ -41,6 +44,7 @@ use siprtc_core::sip::{Headers, Route, SipRequest, SipResponse, StackEvent, TxEn
 use siprtc_core::{CallId, Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
+use subscribe::Subscriptions;
 use timers::{Timer, Timers};
 use way::Flows;
 use words::misuse;
@@ -112,10 +116,14 @@ pub enum Input {
     SendMessage(SendMessage),
     /// From the stack.
     Stack(StackEvent),
+    /// See [`Subscribe`].
+    Subscribe(Subscribe),
     /// See [`Terminate`](crate::Terminate).
     Terminate,
     /// The time of [`Machine::poll_timeout`] has come.
     Timeout,
+    /// See [`Unsubscribe`].
+    Unsubscribe(Unsubscribe),
 }
 
 /// What to do. `call` names the queue: see the drain rule.
@@ -181,6 +189,7 @@ pub struct Machine {
     scope: Scope,
     calls: BTreeMap<CallId, Call>,
     outside: Outside,
+    subscriptions: Subscriptions,
     /// By Call-ID and our tag: where requests within dialogs belong.
     dialogs: HashMap<(String, String), CallId>,
     /// By Call-ID and the caller's tag: merged requests (RFC 3261 section 8.2.2.2).
@@ -205,6 +214,7 @@ impl Machine {
             },
             calls: BTreeMap::new(),
             outside: Outside::default(),
+            subscriptions: Subscriptions::default(),
             dialogs: HashMap::new(),
             invitations: HashMap::new(),
             terminating: false,
@@ -247,8 +257,10 @@ impl Machine {
             Input::SendInfo(m) => self.command("send INFO", m.call, |call, scope| call.send_info(scope, m)),
             Input::SendMessage(m) => self.send_message(m),
             Input::Stack(event) => self.stack(event),
+            Input::Subscribe(m) => self.subscribe(m),
             Input::Terminate => self.terminate(),
             Input::Timeout => self.timeout(),
+            Input::Unsubscribe(m) => self.unsubscribe(m.subscription),
         }
     }
 
@@ -413,6 +425,7 @@ impl Machine {
             StackEvent::Response { tx, response, flow } => {
                 if let Some(id) = self.scope.owners.owner(tx) {
                     self.answered_outside(id, tx, &response);
+                    self.subscribe_answered(id, tx, &response);
                     self.with(id, |call, scope| {
                         flow.iter().for_each(|flow| call.heard_over(flow));
                         call.answered(scope, tx, &response);
@@ -433,6 +446,7 @@ impl Machine {
     fn transaction_ended(&mut self, tx: TxId, end: TxEnd) -> Result<()> {
         if let Some(id) = self.scope.owners.remove(tx) {
             self.lost_outside(id, tx, &end);
+            self.subscribe_lost(id, tx, &end);
             self.with(id, |call, scope| call.transaction_ended(scope, tx, end));
         }
         Ok(())
@@ -440,6 +454,7 @@ impl Machine {
 
     fn terminate(&mut self) -> Result<()> {
         self.terminating = true;
+        self.unsubscribe_all();
         let alive: Vec<_> = self.calls().collect();
         for id in alive {
             self.with(id, Call::terminate);
@@ -449,6 +464,9 @@ impl Machine {
 
     fn timeout(&mut self) -> Result<()> {
         while let Some((id, timer)) = self.scope.timers.pop(self.scope.now) {
+            if self.subscription_timeout(id, timer) {
+                continue;
+            }
             if timer == Timer::Linger {
                 self.forget(id);
             } else {

@@ -223,6 +223,32 @@ pub struct SendMessage {
     pub body: String,
 }
 
+/// Subscribes to an event package of somebody's (RFC 6665): [`Subscribed`](crate::DialogEventKind::Subscribed), then what there is
+/// to tell as [`Notified`](crate::DialogEventKind::Notified), and last
+/// [`SubscriptionEnded`](crate::DialogEventKind::SubscriptionEnded), all under its id. It is renewed until then.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Subscribe {
+    /// A fresh id.
+    pub subscription: CallId,
+    /// Whose.
+    pub target: Uri,
+    /// The event package: `message-summary`, `dialog`, `presence` ...
+    pub event: String,
+    /// The media types that are understood: `application/simple-message-summary` ...
+    pub accept: String,
+    /// Seconds that are asked for at a time: 10 to 86,400.
+    pub expires: u32,
+}
+
+/// Ends a subscription; [`SubscriptionEnded`](crate::DialogEventKind::SubscriptionEnded) follows, after 64*T1 at the latest.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Unsubscribe {
+    /// Which.
+    pub subscription: CallId,
+}
+
 /// How long the description in an INVITE may be for the INVITE to fit into a datagram. `None`: it goes over a connection, or
 /// as its URI says and that says so.
 #[derive(Clone, Debug, Message)]

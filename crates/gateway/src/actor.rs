@@ -184,7 +184,7 @@ impl Gateway {
         }
     }
 
-    fn tell_all(&self, event: GatewayEvent) {
+    pub(crate) fn tell_all(&self, event: GatewayEvent) {
         // Policy: an application that does not read its events loses them; calls go on.
         if let Err(error) = self.events.try_send(event) {
             tracing::warn!(%error, "the application does not take its events");

@@ -103,7 +103,12 @@ impl Handler<AcceptTransfer> for Gateway {
         if let Some(entry) = self.calls.get_mut(&call) {
             entry.successor = Some((new, media));
         }
-        self.command_input(ctx, OPERATION, call, Input::AcceptTransfer)
+        let taken = self.command_input(ctx, OPERATION, call, Input::AcceptTransfer);
+        // A wish that comes later is not answered with this.
+        if let (Err(_), Some(entry)) = (&taken, self.calls.get_mut(&call)) {
+            entry.successor = None;
+        }
+        taken
     }
 }
 

@@ -13,6 +13,7 @@ pub mod machine;
 mod messages;
 mod reach;
 mod router;
+mod subscriptions;
 pub mod table;
 
 pub use actor::Gateway;
@@ -24,4 +25,5 @@ pub use messages::{
     Hangup, Hold, MediaPlan, Redirect, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration, Trickle,
 };
 pub use router::Router;
-pub use siprtc_dialog_manager::{Control, Head, Note, Occasion, SessionTimer, Side};
+pub use siprtc_dialog_manager::{Control, Head, Note, Occasion, Reliability, SessionTimer, Side};
+pub use subscriptions::{Notice, Subscribe, SubscriptionEvent, Unsubscribe};

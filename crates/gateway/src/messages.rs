@@ -2,6 +2,7 @@
 
 use crate::control::CallControl;
 use crate::machine;
+use crate::subscriptions::SubscriptionEvent;
 use actix::prelude::*;
 use siprtc_core::ice::{CandidatePair, IceState};
 use siprtc_core::media::{Codec, Direction, MediaEngine, NegotiatedAudio, NegotiatedVideo, VideoCodec};
@@ -289,6 +290,8 @@ pub enum GatewayEvent {
     Nat(NatEvent),
     /// Of the registration.
     Registration(RegistrationEvent),
+    /// Of a subscription, by its id; of waiting messages that a server tells of unasked, by an id that is nobody's.
+    Subscription(CallId, SubscriptionEvent),
 }
 
 /// What happened in a call, and when.

@@ -88,6 +88,8 @@ pub struct CallConfig {
     pub dtmf: String,
     pub messages: bool,
     pub redirects: String,
+    pub reliable_provisionals: String,
+    pub unasked_summaries: bool,
     #[serde(deserialize_with = "one_or_many")]
     pub trusted: Vec<String>,
 }

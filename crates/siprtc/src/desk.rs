@@ -6,7 +6,9 @@ use crate::telemetry::INSTRUMENTS;
 use actix::prelude::*;
 use siprtc_core::CallId;
 use siprtc_core::sip::NameAddr;
-use siprtc_gateway::{CallEvent, CallEventKind, Gateway, GatewayEvent, Head, Note, Refuse};
+use siprtc_gateway::{
+    CallEvent, CallEventKind, Gateway, GatewayEvent, Head, Note, Notice, Refuse, SubscriptionEvent,
+};
 use siprtc_nat_agent::NatEvent;
 use siprtc_registrar_client::RegistrationEvent;
 use std::collections::HashMap;
@@ -65,6 +67,9 @@ pub(crate) struct Desk {
     calls: HashMap<CallId, Open>,
     arrivals: mpsc::Sender<Box<Arrival>>,
     messages: mpsc::Sender<Note>,
+    subscriptions: HashMap<CallId, mpsc::Sender<SubscriptionEvent>>,
+    /// What servers tell unasked.
+    unasked: mpsc::Sender<Notice>,
     registration: watch::Sender<Registration>,
     gateway: Option<Addr<Gateway>>,
 }
@@ -75,12 +80,15 @@ impl Desk {
     pub(crate) fn new(
         arrivals: mpsc::Sender<Box<Arrival>>,
         messages: mpsc::Sender<Note>,
+        unasked: mpsc::Sender<Notice>,
         registration: watch::Sender<Registration>,
     ) -> Self {
         Desk {
             calls: HashMap::new(),
             arrivals,
             messages,
+            subscriptions: HashMap::new(),
+            unasked,
             registration,
             gateway: None,
         }
@@ -142,6 +150,21 @@ impl Desk {
                 .inspect(|_| {
                     tracing::debug!(call_id = %id, "over before anybody took it");
                 });
+        }
+    }
+
+    fn subscription_event(&mut self, id: CallId, event: SubscriptionEvent) {
+        let over = matches!(event, SubscriptionEvent::Ended { .. });
+        let lost = match (self.subscriptions.get(&id), event) {
+            (Some(follower), event) => follower.try_send(event).is_err(),
+            (None, SubscriptionEvent::Notified(notice)) => self.unasked.try_send(notice).is_err(),
+            (None, _) => false,
+        };
+        if lost {
+            tracing::warn!("nobody reads what a subscription tells: some of it is lost");
+        }
+        if over {
+            self.subscriptions.remove(&id);
         }
     }
 
@@ -223,6 +246,28 @@ impl Handler<Claim> for Desk {
     }
 }
 
+/// What a subscription tells.
+pub(crate) type Notices = mpsc::Receiver<SubscriptionEvent>;
+
+/// Opens a subscription before its first event.
+#[derive(Message)]
+#[rtype(result = "Notices")]
+pub(crate) struct Follow {
+    pub(crate) subscription: CallId,
+}
+
+impl Handler<Follow> for Desk {
+    type Result = MessageResult<Follow>;
+
+    fn handle(&mut self, message: Follow, _: &mut Context<Self>) -> Self::Result {
+        // Those that could not begin, and whose owner is gone.
+        self.subscriptions.retain(|_, follower| !follower.is_closed());
+        let (follower, notices) = mpsc::channel(MESSAGES);
+        self.subscriptions.insert(message.subscription, follower);
+        MessageResult(notices)
+    }
+}
+
 /// Opens a call before its first event, so that the claim cannot come too late.
 #[derive(Message)]
 #[rtype(result = "Option<CallFeed>")]
@@ -244,6 +289,7 @@ impl Handler<GatewayEvent> for Desk {
     fn handle(&mut self, event: GatewayEvent, _: &mut Context<Self>) {
         match event {
             GatewayEvent::Call(event) => self.call_event(event),
+            GatewayEvent::Subscription(id, event) => self.subscription_event(id, event),
             GatewayEvent::Message(note) => {
                 if self.messages.try_send(note).is_err() {
                     tracing::warn!("nobody reads the messages that come: one is lost");

@@ -13,7 +13,7 @@ use siprtc_core::sip::{Headers, Listener, NameAddr, SipStack, SipStackFactory, S
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::{
     Account, Answer, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, Head, Hold, MediaPlan,
-    Note, Refuse, Router, SendDtmf, Shutdown, Snapshot, StartRegistration,
+    Note, Notice, Refuse, Router, SendDtmf, Shutdown, Snapshot, StartRegistration,
 };
 use siprtc_media_session::SessionStats;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ pub struct Endpoint {
     tap: Wiretap,
     arrivals: mpsc::Receiver<Box<Arrival>>,
     messages: Option<mpsc::Receiver<Note>>,
+    unasked: Option<mpsc::Receiver<Notice>>,
     registration: watch::Receiver<Registration>,
     account: Account,
     runtime: tokio::runtime::Handle,
@@ -119,10 +120,11 @@ impl Endpoint {
         };
         let (arrivals_in, arrivals) = mpsc::channel(crate::desk::RINGING);
         let (messages_in, messages) = mpsc::channel(crate::desk::MESSAGES);
+        let (unasked_in, unasked) = mpsc::channel(crate::desk::MESSAGES);
         let (registration_in, registration) = watch::channel(Registration::None);
         let arbiter = stage::arbiter()?;
         let desk = Desk::start_in_arbiter(&arbiter, move |_| {
-            Desk::new(arrivals_in, messages_in, registration_in)
+            Desk::new(arrivals_in, messages_in, unasked_in, registration_in)
         });
         let (events, port) = (desk.clone().recipient(), stack.clone());
         let gateway = Gateway::start_in_arbiter(&arbiter, move |_| {
@@ -136,6 +138,7 @@ impl Endpoint {
             tap,
             arrivals,
             messages: Some(messages),
+            unasked: Some(unasked),
             registration,
             account,
             runtime: tokio::runtime::Handle::current(),
@@ -175,6 +178,12 @@ impl Endpoint {
     /// before anybody asks among them.
     pub fn messages(&mut self) -> Option<mpsc::Receiver<Note>> {
         self.messages.take()
+    }
+
+    /// The waiting messages that a server tells of without a subscription (`call.unasked_summaries`), once; as with
+    /// [`Endpoint::messages`], 64 wait.
+    pub fn unasked(&mut self) -> Option<mpsc::Receiver<Notice>> {
+        self.unasked.take()
     }
 
     /// Waits until the account is registered, or will not be.

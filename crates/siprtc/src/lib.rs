@@ -11,6 +11,7 @@ mod plan;
 pub mod registry;
 mod report;
 mod stage;
+mod subscription;
 pub mod telemetry;
 mod tls_files;
 mod transfer;
@@ -23,6 +24,7 @@ pub use desk::Registration;
 pub use dialling::{DialOptions, header_field};
 pub use endpoint::{Call, Endpoint, IncomingCall, Parts};
 pub use report::{CallReport, Role, Timings};
+pub use subscription::Subscription;
 
 /// What most programs need.
 pub mod prelude {

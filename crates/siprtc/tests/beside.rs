@@ -178,3 +178,42 @@ async fn a_caller_is_sent_elsewhere_and_follows_if_it_likes() {
     );
     over([alice, bob, carol], home).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_rings_reliably_where_both_require_it() {
+    let home = home().await;
+    let mut ends = Vec::new();
+    for (name, policy) in [("alice", "required"), ("bob", "required"), ("carol", "off")] {
+        let mut config = config(&home, name);
+        policy.clone_into(&mut config.call.reliable_provisionals);
+        let endpoint = Endpoint::start(&config).await.unwrap();
+        endpoint.registered(SOON).await.unwrap();
+        ends.push(endpoint);
+    }
+    let [alice, mut bob, carol] = <[Endpoint; 3]>::try_from(ends).ok().unwrap();
+    let mut call = alice.dial("bob", MediaPlan::default()).await.unwrap();
+    let ringing = rings(&mut bob).await;
+    until(&mut call, |event| {
+        matches!(event, CallEventKind::Progress { status: 180, .. }).then_some(())
+    })
+    .await;
+    // Longer than T1: were it not acknowledged, it would come again, and the ladder has what came.
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    let answered = ringing.answer(MediaPlan::default()).await.unwrap();
+    call.confirmed().await.unwrap();
+    answered.hangup().await.unwrap();
+    let report = tokio::time::timeout(SOON, call.finished())
+        .await
+        .unwrap()
+        .unwrap();
+    let ladder = report.ladder("alice", "home", "bob").to_text(100, false);
+    assert_eq!(ladder.matches(" PRACK ─").count(), 1, "{ladder}");
+    assert_eq!(ladder.matches("180 Ringing").count(), 1, "{ladder}");
+    let call = alice.dial("carol", MediaPlan::default()).await.unwrap();
+    let report = tokio::time::timeout(SOON, call.finished())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(report.ending.status, Some(420));
+    over([alice, bob, carol], home).await;
+}

@@ -1,10 +1,12 @@
 //! One call: its phase, its client transactions and its end.
 
-use super::auth::{Attempts, Authenticator};
+use super::auth::Authenticator;
+pub(super) use super::client::{Client, Departure, Purpose, is_challenge};
 use super::dialog::Dialog;
 use super::end::End;
 use super::errand::Errands;
 use super::info::Infos;
+use super::prack::Pracks;
 use super::refresh::Refresh;
 use super::session::Session;
 use super::timers::Timer;
@@ -15,7 +17,7 @@ use super::words::{is_one_line, misuse, push_all};
 use super::{Output, Scope};
 use crate::event::{DialogEvent, DialogEventKind, Side};
 use crate::message::Occasion;
-use siprtc_core::sip::{CSeq, Flow, FlowId, Headers, Route, SipRequest, SipResponse, Transport, TxEnd, TxId};
+use siprtc_core::sip::{CSeq, Flow, FlowId, Headers, Route, SipResponse, Transport, TxEnd, TxId};
 use siprtc_core::{CallId, Cause, Result};
 
 /// Most client transactions of one call that are remembered; the oldest finished one goes first.
@@ -45,6 +47,7 @@ pub(crate) struct Call {
     pub(super) attached: [Headers; 2],
     pub(super) errands: Errands,
     pub(super) infos: Infos,
+    pub(super) pracks: Pracks,
     pub(super) refresh: Refresh,
     pub(super) transfers: Transfers,
     /// The WebSocket that the call runs over, while it is up.
@@ -67,60 +70,6 @@ pub(super) enum Phase {
     Inviting(Box<Inviting>),
     /// No dialog any more.
     Over,
-}
-
-/// What a client transaction is for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Purpose {
-    Bye,
-    /// A MESSAGE, or a digit.
-    Errand,
-    /// Hangs up a fork that answered too late: its end is nobody's business.
-    ForkBye,
-    Info,
-    Invite,
-    /// How the call goes that the peer asked for.
-    Notify,
-    Refer,
-    /// An UPDATE without SDP (RFC 4028).
-    Refresh,
-    Reinvite,
-}
-
-/// A client transaction, until the stack says that it has ended.
-pub(super) struct Client {
-    pub(super) tx: TxId,
-    pub(super) purpose: Purpose,
-    pub(super) request: SipRequest,
-    pub(super) sequence: u32,
-    pub(super) attempts: Attempts,
-    /// The ACKs of its 2xx by To-tag, for retransmitted 2xx.
-    pub(super) acks: Vec<(String, SipRequest)>,
-    /// A final answer is here.
-    pub(super) finished: bool,
-    pub(super) route: Route,
-}
-
-/// What [`Call::send`] makes a [`Client`] of.
-pub(super) struct Departure {
-    pub(super) purpose: Purpose,
-    pub(super) request: SipRequest,
-    pub(super) sequence: u32,
-    pub(super) attempts: Attempts,
-    pub(super) route: Route,
-}
-
-impl Departure {
-    /// A request within a dialog, see [`Call::way`].
-    pub(super) fn within(purpose: Purpose, (request, sequence): (SipRequest, u32), route: Route) -> Self {
-        Departure {
-            purpose,
-            request,
-            sequence,
-            attempts: Attempts::default(),
-            route,
-        }
-    }
 }
 
 impl Call {
@@ -149,6 +98,7 @@ impl Call {
             attached: [Headers::new(), Headers::new()],
             errands: Errands::default(),
             infos: Infos::default(),
+            pracks: Pracks::default(),
             refresh: Refresh::default(),
             transfers: Transfers::default(),
             websocket: None,
@@ -309,7 +259,7 @@ impl Call {
     fn cancel_waits(&self, scope: &mut Scope) {
         use Timer::{
             HangupPatience, NoAnswer, OfferPatience, ProgressRefresh, ReferralAnswer, ReferralNews,
-            ReinviteRetry, SessionExpiry, SessionRefresh,
+            ReinviteRetry, ReliableProgress, SessionExpiry, SessionRefresh,
         };
         for timer in [
             HangupPatience,
@@ -319,6 +269,7 @@ impl Call {
             ReferralAnswer,
             ReferralNews,
             ReinviteRetry,
+            ReliableProgress,
             SessionExpiry,
             SessionRefresh,
         ] {
@@ -423,6 +374,7 @@ impl Call {
             (Purpose::Refresh, false) => self.update_answered(scope, tx, response),
             (Purpose::Errand, false) => self.errand_answered(scope, tx, response),
             (Purpose::Notify, false) => self.notify_answered(scope, tx, response),
+            (Purpose::Prack, false) => self.prack_answered(scope, tx, response),
             (Purpose::Refer, false) => self.refer_answered(scope, tx, response),
             (_, true) => {}
             (Purpose::Bye | Purpose::ForkBye, false) => self.bye_answered(scope, tx, purpose, response),
@@ -464,6 +416,7 @@ impl Call {
                 | Purpose::Errand
                 | Purpose::Info
                 | Purpose::Notify
+                | Purpose::Prack
                 | Purpose::Refer
                 | Purpose::Refresh
                 | Purpose::Reinvite
@@ -514,6 +467,7 @@ impl Call {
             Purpose::Invite => self.invite_lost(scope, client, end),
             Purpose::Reinvite => self.reinvite_lost(scope, client, end),
             Purpose::Bye => self.end(scope, End::wanted(Cause::Bye)),
+            Purpose::Prack => self.prack_is_over(scope, &client.request),
             Purpose::ForkBye => {}
         }
     }
@@ -535,11 +489,12 @@ impl Call {
             Timer::ReferralAnswer => self.referral_unanswered(scope),
             Timer::ReferralNews => self.referral_unheard(scope),
             Timer::ReinviteRetry => self.retry_reinvite(scope),
+            Timer::ReliableProgress => self.repeat_progress(scope),
             Timer::Retransmit => self.retransmit(scope),
             Timer::SessionExpiry => self.session_expired(scope),
             Timer::SessionRefresh => self.refresh_session(scope),
-            // The machine forgets the call.
-            Timer::Linger => {}
+            // The machine's own: it forgets the call, and keeps subscriptions.
+            Timer::Linger | Timer::SubscriptionEnd | Timer::SubscriptionRefresh => {}
         }
     }
 
@@ -580,15 +535,4 @@ impl Call {
         }
         self.end(scope, end);
     }
-}
-
-impl Client {
-    /// Nothing more can come of it that we would have to answer.
-    fn is_settled(&self) -> bool {
-        self.finished && self.acks.is_empty()
-    }
-}
-
-pub(super) fn is_challenge(response: &SipResponse) -> bool {
-    matches!(response.status, 401 | 407)
 }

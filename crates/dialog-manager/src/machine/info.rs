@@ -220,9 +220,9 @@ impl Call {
     }
 
     /// Sends the first that waits, when it is its turn.
-    fn next_info(&mut self, scope: &mut Scope, tag: &str) {
+    pub(super) fn next_info(&mut self, scope: &mut Scope, tag: &str) {
         let may_go = |line: &&mut Line| line.open && line.outstanding.is_none();
-        if self.is_ending() || self.dialog(tag).is_none() {
+        if self.is_ending() || self.dialog(tag).is_none() || self.awaits_prack(tag) {
             return;
         }
         let Some(info) = self

@@ -140,7 +140,7 @@ impl Machine {
 
 impl Scope {
     /// The header fields that every request of ours outside of a dialog has.
-    fn request_outside(&mut self, method: Method, target: &Uri) -> SipRequest {
+    pub(super) fn request_outside(&mut self, method: Method, target: &Uri) -> SipRequest {
         let tag = self.token();
         let call_id = self.token() + &self.token();
         let account = &self.config.account;

@@ -1,6 +1,7 @@
 //! Requests from the network: to which call they belong, and what is said to those that belong to none.
 
 use super::call::Call;
+use super::prack;
 use super::refresh::too_short;
 use super::replaces::Replaces;
 use super::words::{answer_to_options, not_allowed, objection};
@@ -36,8 +37,9 @@ impl Machine {
     }
 
     fn requested_within(&mut self, tx: TxId, request: SipRequest, tag: String) {
-        match self.dialog(&request, tag) {
+        match self.dialog(&request, tag.clone()) {
             Some(id) => self.with(id, |call, scope| call.requested(scope, tx, request)),
+            None if self.notified_of_event(tx, &request, &tag) => {}
             None => self.scope.respond(None, tx, request.response(481)),
         }
     }
@@ -56,9 +58,10 @@ impl Machine {
                     None => self.messaged_outside(tx, &request),
                 }
             }
-            Method::Bye | Method::Cancel | Method::Info | Method::Notify | Method::Prack | Method::Update => {
+            Method::Bye | Method::Cancel | Method::Info | Method::Prack | Method::Update => {
                 self.scope.respond_outside(tx, request.response(481));
             }
+            Method::Notify => self.notified_unasked(tx, &request),
             // Only the peer of a call may have us call somebody: everybody else would call at our expense.
             Method::Refer => self.scope.respond_outside(tx, request.response(403)),
             _ => self.scope.respond_outside(tx, not_allowed(&request)),
@@ -88,13 +91,18 @@ impl Machine {
             response.headers.push("Retry-After", FULL_RETRY_AFTER);
             return self.scope.respond_outside(tx, response);
         }
+        let reliable = match prack::is_owed(&self.scope, &invite) {
+            Ok(reliable) => reliable,
+            Err(response) => return self.scope.respond_outside(tx, response),
+        };
         let replaces = match self.replaced_by(&invite) {
             Ok(replaces) => replaces,
             Err(status) => return self.scope.respond_outside(tx, invite.response(status)),
         };
         let trusts = self.scope.config.control.trusted.contains(&from);
         match Call::invited(&mut self.scope, tx, &invite, (replaces, trusts)) {
-            Ok(call) => {
+            Ok(mut call) => {
+                call.pracks.is_owed = reliable;
                 self.invitations.insert(key, call.id);
                 self.insert(call);
             }

@@ -94,6 +94,7 @@ impl Call {
             Method::Message if scope.config.control.take_messages => self.messaged(scope, tx, &request),
             Method::Notify => self.notified(scope, tx, &request),
             Method::Options => self.respond(scope, tx, answer_to_options(abilities, &request)),
+            Method::Prack => self.acknowledged_progress(scope, tx, &request),
             Method::Refer => self.referred(scope, tx, &request),
             _ => self.respond(scope, tx, not_allowed(&request)),
         }

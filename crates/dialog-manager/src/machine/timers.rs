@@ -27,17 +27,23 @@ pub(crate) enum Timer {
     ReferralNews,
     /// Our re-INVITE met the peer's: try again (RFC 3261 section 14.1).
     ReinviteRetry,
+    /// Send the reliable 18x again (RFC 3262 section 3).
+    ReliableProgress,
     /// Send the 2xx again (RFC 3261 section 13.3.1.4).
     Retransmit,
     /// Nobody refreshed the session (RFC 4028 section 10).
     SessionExpiry,
     /// We are to refresh the session (RFC 4028 section 7.4).
     SessionRefresh,
+    /// A subscription is over by the clock.
+    SubscriptionEnd,
+    /// A subscription is to be renewed.
+    SubscriptionRefresh,
 }
 
 impl Timer {
     const FIRST: Timer = Timer::AckWait;
-    const LAST: Timer = Timer::SessionRefresh;
+    const LAST: Timer = Timer::SubscriptionRefresh;
 }
 
 #[derive(Debug, Default)]

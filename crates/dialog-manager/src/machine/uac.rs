@@ -4,6 +4,7 @@ use super::auth::Attempts;
 use super::call::{Call, Client, Departure, MAX_FORKS, Phase, Purpose, is_challenge};
 use super::dialog::Dialog;
 use super::end::{Circumstances, End, contacts};
+use super::prack;
 use super::refresh::Refresh;
 use super::session::Session;
 use super::timers::Timer;
@@ -159,6 +160,9 @@ impl Call {
         let Some(dialog) = self.early_dialog(tx, response) else {
             return;
         };
+        if !self.acknowledge_progress(scope, &dialog.0, response) {
+            return;
+        }
         self.hear_abilities(scope, &dialog.0, &response.headers);
         let kind = DialogEventKind::Ringing {
             dialog,
@@ -213,7 +217,11 @@ impl Call {
         scope.push(Output::SendAck { call, request, route });
         let first = matches!(&self.phase, Phase::Calling(calling) if calling.tx == tx);
         // The CSeq goes on where the early dialog stood, after its INFOs.
-        dialog.continue_after(self.infos.last_sequence(&tag));
+        dialog.continue_after(
+            self.infos
+                .last_sequence(&tag)
+                .max(self.pracks.last_sequence(&tag)),
+        );
         if !first {
             return self.bye(scope, &mut dialog, Purpose::ForkBye);
         }
@@ -508,6 +516,7 @@ fn initial_invite(scope: &Scope, message: &Invite, sip_call_id: &str, local_tag:
     request.headers.push("Contact", &account.contact);
     scope.abilities().push(&mut request.headers);
     Refresh::default().ask(scope, &mut request.headers);
+    prack::ask(scope, &mut request.headers);
     push_all(&mut request.headers, &message.headers);
     if wants_privacy(&message.headers) && !message.headers.contains(PREFERRED) {
         request.headers.push(PREFERRED, ours);

@@ -119,8 +119,14 @@ impl Call {
             .abilities()
             .push_early(&inviting.request, &mut response.headers);
         inviting.progress = Some(response.clone());
-        inviting.insistence = insistence;
-        scope.respond(Some(self.id), inviting.tx, response);
+        let (is_offerless, tx) = (inviting.offerless, inviting.tx);
+        inviting.insistence = insistence.filter(|_| !self.pracks.is_owed);
+        let insistence = inviting.insistence;
+        match self.pracks.is_owed {
+            true if is_offerless => {}
+            true => self.progress_reliably(scope, response),
+            false => scope.respond(Some(self.id), tx, response),
+        }
         scope.set_timer(
             self.id,
             Timer::ProgressRefresh,
@@ -136,7 +142,14 @@ impl Call {
         let Some(response) = inviting.progress.clone() else {
             return;
         };
-        scope.respond(Some(self.id), inviting.tx, response);
+        let (is_offerless, tx) = (inviting.offerless, inviting.tx);
+        if self.pracks.is_owed {
+            if !is_offerless {
+                self.progress_reliably(scope, response);
+            }
+            return scope.set_timer(self.id, Timer::ProgressRefresh, PROGRESS_INTERVAL);
+        }
+        scope.respond(Some(self.id), tx, response);
         let longest = scope.config.timers.t1 * 2_u32.pow(MAX_DOUBLINGS);
         let doubled = inviting.insistence.map(|interval| interval * 2);
         inviting.insistence = doubled.filter(|interval| *interval <= longest);
@@ -157,7 +170,11 @@ impl Call {
     }
 
     pub(super) fn accept(&mut self, scope: &mut Scope, sdp: String) -> Result<()> {
-        let mut response = self.answer_to_invite(scope, 200, "accept")?.with_body(SDP, sdp);
+        let response = self.answer_to_invite(scope, 200, "accept")?;
+        if self.holds_answer(&sdp) {
+            return Ok(());
+        }
+        let mut response = response.with_body(SDP, sdp);
         if let Phase::Inviting(inviting) = &self.phase {
             scope
                 .abilities()
@@ -174,6 +191,7 @@ impl Call {
         };
         scope.timers.cancel(self.id, Timer::NoAnswer);
         scope.timers.cancel(self.id, Timer::ProgressRefresh);
+        scope.timers.cancel(self.id, Timer::ReliableProgress);
         let unacked = Unacked {
             tx: inviting.tx,
             sequence: self.begun_by.unwrap_or_default(),

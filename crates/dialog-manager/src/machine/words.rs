@@ -1,12 +1,15 @@
 //! Header values and answers that several states need.
 
 use super::Scope;
+use super::prack::RELIABLE;
 use super::refresh::TIMER;
+use crate::control::Reliability;
 use siprtc_core::sip::{Headers, Method, SipRequest, SipResponse};
 use siprtc_core::{Error, Fault};
 
 /// The methods handled within a dialog.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY, MESSAGE";
+pub(super) const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY, MESSAGE, PRACK";
 /// The one body that is understood.
 pub(super) const SDP: &str = "application/sdp";
 /// The option-tag and the Info Package of trickle ICE (RFC 8840 section 10).
@@ -30,6 +33,7 @@ pub(super) fn told(error: &Error) -> String {
 pub(super) struct Abilities {
     trickle_ice: bool,
     timer: bool,
+    reliable: bool,
 }
 
 /// The option-tag of RFC 3891.
@@ -42,6 +46,7 @@ impl Scope {
         Abilities {
             trickle_ice: self.config.trickle_ice,
             timer: self.config.session_timer.is_some(),
+            reliable: self.config.control.reliability != Reliability::Off,
         }
     }
 }
@@ -49,7 +54,11 @@ impl Scope {
 impl Abilities {
     /// Extensions (option-tags) that are understood. The header field says so (RFC 3261 section 20.37).
     pub(super) fn supported(self) -> Vec<&'static str> {
-        let optional = [(self.timer, TIMER), (self.trickle_ice, TRICKLE_ICE)];
+        let optional = [
+            (self.reliable, RELIABLE),
+            (self.timer, TIMER),
+            (self.trickle_ice, TRICKLE_ICE),
+        ];
         let optional = optional
             .into_iter()
             .filter_map(|(is_on, tag)| is_on.then_some(tag));

@@ -346,11 +346,11 @@ fn a_caller_that_cannot_read_a_description_is_answered_406() {
 fn a_required_extension_that_we_do_not_know_is_answered_420() {
     let mut bench = Bench::new();
     let mut invite = peer_invite();
-    invite.headers.push("Require", "100rel, gruu");
+    invite.headers.push("Require", "teleport, gruu");
     bench.request(invite);
     assert_eq!(
         bench.responded(420).1.headers.value("Unsupported"),
-        Some("100rel, gruu")
+        Some("teleport, gruu")
     );
     bench.silent();
 }

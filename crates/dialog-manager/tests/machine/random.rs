@@ -55,11 +55,11 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         which().prop_map(|which| Step::AckArrives { which }),
         (0..9_usize, which()).prop_map(|(what, which)| Step::Command { what, which }),
-        (0..9_usize, which()).prop_map(|(what, which)| Step::Command { what, which }),
+        (0..13_usize, which()).prop_map(|(what, which)| Step::Command { what, which }),
         Just(Step::Invite),
         (which(), 0..4_usize).prop_map(|(which, how)| Step::Lost { which, how }),
-        (0..4_usize).prop_map(|number| Step::PeerInvites { number }),
-        (0..7_usize, 1..20_u32, which()).prop_map(|(method, sequence, which)| Step::PeerRequests {
+        (0..5_usize).prop_map(|number| Step::PeerInvites { number }),
+        (0..10_usize, 1..20_u32, which()).prop_map(|(method, sequence, which)| Step::PeerRequests {
             method,
             sequence,
             which
@@ -108,6 +108,11 @@ impl Seen {
                     }
                     self.responses.push(response);
                 }
+                // An errand's id, and that of a message outside of a call, are no calls.
+                Output::Event(DialogEvent {
+                    kind: DialogEventKind::Delivered { .. } | DialogEventKind::Message(_),
+                    ..
+                }) => {}
                 Output::Event(DialogEvent { call, kind }) => {
                     assert!(
                         !self.ended.contains_key(&call),
@@ -178,6 +183,9 @@ fn take(bench: &mut Bench, seen: &mut Seen, step: Step) {
             if number > 0 {
                 invite.headers.push("Supported", "trickle-ice");
             }
+            if number == 4 {
+                invite.headers.push("Require", "100rel");
+            }
             seen.arrived.push(bench.request(invite));
         }
         Step::Answer { status, tag, which } => {
@@ -187,6 +195,10 @@ fn take(bench: &mut Bench, seen: &mut Seen, step: Step) {
             let mut answer = response(&request, status, &tag_of(&request, tag));
             if status % 2 == 0 {
                 answer.headers.push("Supported", "trickle-ice");
+            }
+            if status == 183 {
+                answer.headers.push("Require", "100rel");
+                answer.headers.push("RSeq", tag + 1);
             }
             if status == 401 {
                 answer
@@ -225,13 +237,23 @@ fn take(bench: &mut Bench, seen: &mut Seen, step: Step) {
                 Method::Options,
                 Method::Refer,
                 Method::Info,
+                Method::Prack,
+                Method::Notify,
+                Method::Message,
             ];
             let Some(request) = peers_request(seen, methods[method].clone(), sequence, which) else {
                 return;
             };
             let request = match method {
                 0..3 => request.with_body("application/sdp", OFFER),
+                5 => with(request, &[("Refer-To", "<sip:carol@example.com>")]),
                 6 => as_trickle(request),
+                7 => with(request, &[("RAck", "1 1 INVITE")]),
+                8 => with(request, &[("Event", "refer"), ("Subscription-State", "active")]).with_body(
+                    "message/sipfrag",
+                    ["SIP/2.0 180 Ringing", "SIP/2.0 200 OK"][which % 2],
+                ),
+                9 => request.with_body("text/plain", "hello"),
                 _ => request,
             };
             seen.arrived.push(bench.request(request));
@@ -275,6 +297,13 @@ fn peers_request(seen: &Seen, method: Method, sequence: u32, which: usize) -> Op
     Some(peer_request(&invite, &ours, method, sequence))
 }
 
+fn with(mut request: SipRequest, fields: &[(&'static str, &str)]) -> SipRequest {
+    for (name, value) in fields {
+        request.headers.push(*name, value);
+    }
+    request
+}
+
 fn command(bench: &mut Bench, call: CallId, what: usize) {
     let sdp = ANSWER.to_owned();
     let input = match what {
@@ -289,7 +318,23 @@ fn command(bench: &mut Bench, call: CallId, what: usize) {
             answer: Some(sdp),
         }),
         7 => Input::Ring(Ring { call, answer: None }),
-        _ => Input::SendInfo(trickle(call, "a=ice-ufrag:u")),
+        8 => Input::SendInfo(trickle(call, "a=ice-ufrag:u")),
+        9 => Input::Refer(Refer {
+            call,
+            to: ReferTo::Uri("sip:carol@example.com".parse().unwrap()),
+        }),
+        10 => Input::ReportReferral(ReportReferral { call, status: 200 }),
+        11 => Input::Redirect(Redirect {
+            call,
+            contacts: vec!["<sip:carol@example.com>".parse().unwrap()],
+        }),
+        _ => Input::Deliver(Deliver {
+            call,
+            errand: CallId::fresh(),
+            carrier: Carrier::Message,
+            content_type: "text/plain".to_owned(),
+            body: "hello".to_owned(),
+        }),
     };
     // A command in the wrong state is refused, and that is all.
     let _ = bench.give(input);

@@ -275,7 +275,12 @@ impl Call {
         use DialogEventKind as K;
         Some(match kind {
             // Nothing that the table knows: the hub has taken them.
-            K::Delivered { .. } | K::Dtmf { .. } | K::Message(_) => return None,
+            K::Delivered { .. }
+            | K::Dtmf { .. }
+            | K::Message(_)
+            | K::Notified { .. }
+            | K::Subscribed { .. }
+            | K::SubscriptionEnded { .. } => return None,
             K::Started { .. } | K::Trying => return None,
             K::Info {
                 dialog,

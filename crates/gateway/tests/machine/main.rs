@@ -9,4 +9,5 @@ mod ends;
 mod hold;
 mod offers;
 mod random;
+mod transfer;
 mod trickle;

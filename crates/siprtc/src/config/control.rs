@@ -2,7 +2,7 @@
 
 use super::{CallConfig, invalid};
 use siprtc_core::Result;
-use siprtc_gateway::{CallControl, Control, DtmfWay, Transfers};
+use siprtc_gateway::{CallControl, Control, DtmfWay, Reliability, Transfers};
 
 impl CallConfig {
     pub(crate) fn control(&self) -> Result<CallControl> {
@@ -32,6 +32,17 @@ impl CallConfig {
                     .advice("choose tell or follow"));
             }
         };
+        let reliability = match self.reliable_provisionals.as_str() {
+            "off" => Reliability::Off,
+            "required" => Reliability::Required,
+            "supported" => Reliability::Supported,
+            other => {
+                return Err(
+                    invalid(format!("call.reliable_provisionals = {other:?} is no policy"))
+                        .advice("choose off, supported or required"),
+                );
+            }
+        };
         let trusted = self.trusted.iter().map(|address| {
             address.parse().map_err(|_| {
                 invalid(format!("call.trusted: {address:?} is no address"))
@@ -40,8 +51,10 @@ impl CallConfig {
         });
         let dialogs = Control {
             follow_redirects,
+            reliability,
             trusted: trusted.collect::<Result<_>>()?,
             take_messages: self.messages,
+            take_unasked_summaries: self.unasked_summaries,
             ..Control::default()
         };
         Ok(CallControl {
