@@ -20,6 +20,8 @@ const ACTORS: [&str; 5] = [
 const SIP_GROUND: [&str; 3] = ["siprtc-sip-locate", "siprtc-sip-stack", "siprtc-sip-transactions"];
 /// What the media plugins stand on together: formats, lines of SDP, RTCP reports.
 const MEDIA_GROUND: &str = "siprtc-rtp";
+/// The words of SDP that the translator and the media plugins read alike.
+const SDP_WORDS: &str = "siprtc-sdp-words";
 /// A source file past this many lines holds two concepts.
 const MOST_LINES: usize = 600;
 
@@ -46,7 +48,17 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
 
 /// The libraries behind the ports: only a plugin may name one.
 fn is_backend(name: &str) -> bool {
-    ["rtc", "webrtc", "turn", "is", "str0m", "rsip", "rsipstack"].contains(&name)
+    [
+        "cpal",
+        "rtc",
+        "webrtc",
+        "turn",
+        "is",
+        "str0m",
+        "rsip",
+        "rsipstack",
+    ]
+    .contains(&name)
         || ["rtc-", "webrtc-", "ezk-", "rvoip"]
             .iter()
             .any(|prefix| name.starts_with(prefix))
@@ -89,10 +101,20 @@ fn core_names_no_runtime_no_backend_and_no_other_room() {
 }
 
 #[test]
-fn an_actor_names_core_and_no_other_room() {
-    ACTORS
-        .iter()
-        .for_each(|actor| may_not(actor, |name| is_ours(name) && name != "siprtc-core"));
+fn an_actor_names_core_and_no_other_room_but_the_translator_its_words() {
+    for actor in ACTORS {
+        let words = (actor == "siprtc-sdp-translator").then_some(SDP_WORDS);
+        may_not(actor, |name| {
+            is_ours(name) && name != "siprtc-core" && Some(name) != words
+        });
+    }
+}
+
+#[test]
+fn the_words_of_sdp_name_core_only() {
+    may_not(SDP_WORDS, |name| {
+        is_runtime(name) || is_backend(name) || (is_ours(name) && name != "siprtc-core")
+    });
 }
 
 #[test]
@@ -127,7 +149,9 @@ fn a_plugin_names_core_and_its_library_and_no_actor_runtime() {
     assert!(plugins.len() >= 2, "plugins are missing: {plugins:?}");
     for plugin in &plugins {
         may_not(plugin, |name| {
-            (is_ours(name) && name != "siprtc-core" && name != MEDIA_GROUND && !SIP_GROUND.contains(&name))
+            (is_ours(name)
+                && !["siprtc-core", MEDIA_GROUND, SDP_WORDS].contains(&name)
+                && !SIP_GROUND.contains(&name))
                 || name.starts_with("actix")
         });
         let library = dependencies()[plugin].iter().any(|name| is_backend(name));
@@ -155,7 +179,7 @@ fn the_ground_of_the_sip_plugins_names_core_and_itself_only() {
 fn the_ground_of_the_media_plugins_names_core_and_the_words_of_rtcp_only() {
     may_not(MEDIA_GROUND, |name| {
         is_runtime(name)
-            || (is_ours(name) && name != "siprtc-core")
+            || (is_ours(name) && name != "siprtc-core" && name != SDP_WORDS)
             || (is_backend(name) && name != "rtc-rtcp")
     });
 }
@@ -200,7 +224,7 @@ fn every_crate_is_one_of_the_rooms() {
             "siprtc-turn-server",
         ])
         .chain(ACTORS)
-        .chain([MEDIA_GROUND])
+        .chain([MEDIA_GROUND, SDP_WORDS])
         .chain(SIP_GROUND);
     let known: BTreeSet<String> = known.map(str::to_owned).chain(plugins()).collect();
     let unknown: Vec<String> = dependencies()

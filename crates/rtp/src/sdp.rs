@@ -5,40 +5,11 @@ use crate::format::Format;
 use siprtc_core::ice::{Candidate, IceParameters};
 use siprtc_core::media::Direction;
 
+pub use siprtc_sdp_words::Setup;
+
 /// Candidates taken from one description: RFC 8445 section 6.1.2.5 wants the number of checks bounded. The first
 /// ones stay, for a peer lists its best first.
 pub const MAX_REMOTE_CANDIDATES: usize = 32;
-
-/// Who begins the DTLS handshake (RFC 8842 section 5.2), as one side says it in `a=setup`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Setup {
-    /// It does.
-    Active,
-    /// Either may; offers say so.
-    Actpass,
-    /// The other does.
-    Passive,
-}
-
-impl Setup {
-    /// As in SDP.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Setup::Active => "active",
-            Setup::Actpass => "actpass",
-            Setup::Passive => "passive",
-        }
-    }
-
-    /// The other side's, once settled.
-    pub fn reversed(self) -> Self {
-        match self {
-            Setup::Active => Setup::Passive,
-            Setup::Passive => Setup::Active,
-            Setup::Actpass => Setup::Actpass,
-        }
-    }
-}
 
 /// The lines that hold for the first audio section: those of the session, then its own.
 pub fn audio_lines(sdp: &str) -> impl Iterator<Item = &str> {
@@ -79,10 +50,7 @@ pub fn last_value<'a>(sdp: &'a str, prefix: &str) -> Option<&'a str> {
 
 /// `a=setup`, if there is one that we know.
 pub fn setup(sdp: &str) -> Option<Setup> {
-    let word = last_value(sdp, "a=setup:")?;
-    [Setup::Active, Setup::Actpass, Setup::Passive]
-        .into_iter()
-        .find(|setup| setup.as_str() == word)
+    Setup::from_name(last_value(sdp, "a=setup:")?)
 }
 
 /// The same description with every `a=setup` line saying `setup`.

@@ -1,7 +1,7 @@
 //! How long a translation takes: the median and the 99th percentile of each function over a browser's audio and video offer,
 //! and of the slowest input within the bounds.
 //!
-//! `cargo run --release -p siprtc-sdp-translator --example speed`
+//! `cargo run --release -p siprtc-sdp-translator --example speed`, and for a profiler `speed to_webrtc 200`: one of them, 200 times.
 
 use siprtc_sdp_translator::{
     ClassicTransport, MAX_LINES, MAX_SDP, Target, check_classic_offer, from_classic, lint, needs,
@@ -136,6 +136,9 @@ fn time(name: &str, times: usize, run: impl Fn()) {
     );
 }
 
+/// One translation.
+type Run<'r> = Box<dyn Fn() + 'r>;
+
 fn main() {
     let offer = browser();
     let sip = to_sip(&offer).map(|told| told.sdp).unwrap_or_default();
@@ -155,27 +158,45 @@ fn main() {
         established: None,
         payload_types: Vec::new(),
     };
+    let mut all: Vec<(&str, Run<'_>)> = vec![
+        ("to_sip", Box::new(|| drop(black_box(to_sip(&offer))))),
+        ("to_webrtc", Box::new(|| drop(black_box(to_webrtc(&sip))))),
+        ("needs", Box::new(|| drop(black_box(needs(&offer))))),
+        (
+            "negotiated_audio",
+            Box::new(|| drop(black_box(negotiated_audio(&offer, &sip)))),
+        ),
+        (
+            "to_classic",
+            Box::new(|| drop(black_box(to_classic(&offer, &target)))),
+        ),
+    ];
+    if let Ok(classic) = &classic {
+        all.push((
+            "Undo::restore",
+            Box::new(|| drop(black_box(classic.undo.restore(&classic.sdp)))),
+        ));
+        all.push((
+            "from_classic",
+            Box::new(|| drop(black_box(from_classic(&classic.sdp, &side)))),
+        ));
+    }
+    // For a profiler: one of them, so many times, and nothing else.
+    let mut arguments = std::env::args().skip(1);
+    if let (Some(name), Some(count)) = (arguments.next(), arguments.next()) {
+        let count: usize = count.parse().unwrap_or(0);
+        for (_, run) in all.iter().filter(|(known, _)| *known == name) {
+            (0..count).for_each(|_| run());
+        }
+        return;
+    }
     println!(
         "a browser's offer: {} octets, {} lines",
         offer.len(),
         offer.lines().count()
     );
-    time("to_sip", 20_000, || drop(black_box(to_sip(&offer))));
-    time("to_webrtc", 20_000, || drop(black_box(to_webrtc(&sip))));
-    time("needs", 20_000, || drop(black_box(needs(&offer))));
-    time("negotiated_audio", 20_000, || {
-        drop(black_box(negotiated_audio(&offer, &sip)))
-    });
-    time("to_classic", 20_000, || {
-        drop(black_box(to_classic(&offer, &target)))
-    });
-    if let Ok(classic) = classic {
-        time("Undo::restore", 20_000, || {
-            drop(black_box(classic.undo.restore(&classic.sdp)))
-        });
-        time("from_classic", 20_000, || {
-            drop(black_box(from_classic(&classic.sdp, &side)))
-        });
+    for (name, run) in &all {
+        time(name, 20_000, run);
     }
     for (kind, text) in largest() {
         println!("{kind}: {} octets, {} lines", text.len(), text.lines().count());

@@ -36,8 +36,8 @@ pub(crate) fn is_usable(value: &str) -> bool {
     let transport_is_known = ["udp", "tcp"]
         .iter()
         .any(|name| candidate.transport.eq_ignore_ascii_case(name));
-    let words: Vec<&str> = value.split_ascii_whitespace().collect();
-    let related_is_whole = words.get(8) != Some(&"raddr") || candidate.related.is_some();
+    let related_is_whole =
+        candidate.related.is_some() || value.split_ascii_whitespace().nth(8) != Some("raddr");
     transport_is_known && related_is_whole && candidate.host.parse::<IpAddr>().is_ok()
 }
 

@@ -5,7 +5,6 @@ mod answer;
 mod candidate;
 mod check;
 mod classic;
-mod crypto;
 mod diet;
 mod disguise;
 mod explain;
@@ -34,10 +33,9 @@ pub use answer::{LocalMedia, LocalSession, LocalTransport, answer};
 pub use candidate::candidates;
 pub use check::{check_answer, check_classic_answer, check_classic_offer, check_offer};
 pub use classic::{
-    Classic, ClassicTransport, Dtls, RtcpPort, Setup, Target, Undo, WebrtcSide, answer_from_classic,
+    Classic, ClassicTransport, Dtls, RtcpPort, Target, Undo, WebrtcSide, answer_from_classic,
     answer_to_classic, choose_crypto, from_classic, payload_types, to_classic,
 };
-pub use crypto::{Crypto, MAX_KEYS, MasterKey, Mki, SessionParameter, Suite};
 pub use explain::{Explained, Explanation, Need, Refusal, Way, explain};
 pub use hold::says_hold;
 pub use lint::{Check, Finding, MAX_FINDINGS, Severity, lint, lint_answer};
@@ -49,6 +47,7 @@ pub use profile::{
 };
 pub use rule::{Change, Rule};
 pub use sdpfrag::{FragMedia, IceCredentials, MAX_CANDIDATES, MAX_FRAG, SdpFrag};
+pub use siprtc_sdp_words::{Crypto, MAX_KEYS, MasterKey, Mki, SessionParameter, Setup, Suite};
 pub use to_sip::{answer_to_sip, answer_to_sip_as, to_sip, to_sip_as};
 pub use to_webrtc::{answer_to_webrtc, to_webrtc};
 pub use trickle::{Trickle, says_end_of_candidates, says_trickle};

@@ -1,6 +1,5 @@
 //! Which engine can carry a description, and what it needs for that.
 
-use crate::crypto::{Crypto, Suite};
 use crate::explain::Refusal;
 use crate::profile::Keying;
 use crate::sdp::{Line, Sdp, is_unspecified};
@@ -8,6 +7,7 @@ use crate::transport::Transport;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use siprtc_core::{Error, Fault, Result};
+use siprtc_sdp_words::{Crypto, Suite};
 use std::fmt;
 use std::net::IpAddr;
 

@@ -1,7 +1,7 @@
 //! Repairs of the syntax, the same both ways.
 
 use crate::rule::Rule;
-use crate::sdp::{Line, Section};
+use crate::sdp::{Line, Name, Section, names};
 use crate::work::Work;
 
 /// In this order: each may rely on those before it.
@@ -38,12 +38,12 @@ fn invalid_lines(work: &mut Work<'_>) {
 
 /// What contradicts itself is read one way everywhere: the first counts. Whoever reads the last would not be where we are.
 pub(crate) fn contradictions(work: &mut Work<'_>) {
-    const SINGLE: [&str; 4] = ["ice-pwd", "ice-ufrag", "mid", "setup"];
-    const DIRECTIONS: [&str; 4] = ["inactive", "recvonly", "sendonly", "sendrecv"];
+    const SINGLE: [Name<'_>; 4] = names(["ice-pwd", "ice-ufrag", "mid", "setup"]);
+    const DIRECTIONS: [Name<'_>; 4] = names(["inactive", "recvonly", "sendonly", "sendrecv"]);
     for place in work.places() {
         let mut seen = [false; SINGLE.len() + 1];
         work.remove(Rule::Contradiction, place, |line| {
-            let is_it = |name: &&str| line.attribute_value(name).is_some();
+            let is_it = |name: &Name<'_>| line.value_of(*name).is_some();
             let at = match SINGLE.iter().position(&is_it) {
                 None if DIRECTIONS.iter().any(is_it) => Some(SINGLE.len()),
                 at => at,

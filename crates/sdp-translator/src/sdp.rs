@@ -6,13 +6,52 @@ use siprtc_core::{Error, Fault, Result};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// One line without its line end. Borrowed as long as no rule touches it.
+/// An attribute's name, to look for in many lines.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Name<'n> {
+    text: &'n str,
+    /// Its first eight octets, and which of those it has.
+    lead: u64,
+    mask: u64,
+}
+
+impl<'n> Name<'n> {
+    #[inline]
+    pub(crate) const fn new(text: &'n str) -> Self {
+        let (octets, mut at) = (text.as_bytes(), 0);
+        let (mut lead, mut mask) = (0, 0);
+        while at < octets.len() && at < 8 {
+            lead |= (octets[at] as u64) << (8 * at);
+            mask |= 0xff << (8 * at);
+            at += 1;
+        }
+        Name { text, lead, mask }
+    }
+}
+
+/// Several, where they are written down once.
+pub(crate) const fn names<const N: usize>(texts: [&'static str; N]) -> [Name<'static>; N] {
+    let (mut names, mut at) = ([Name::new(""); N], 0);
+    while at < N {
+        names[at] = Name::new(texts[at]);
+        at += 1;
+    }
+    names
+}
+
+/// One line without its line end, borrowed as long as no rule touches it; and the first eight octets of its attribute's name: each
+/// rule asks each line whether it is this or that attribute, and nearly all are another.
 #[derive(Clone, Debug)]
-pub(crate) struct Line<'a>(pub(crate) Cow<'a, str>);
+pub(crate) struct Line<'a>(pub(crate) Cow<'a, str>, u64);
+
+/// A line whose attribute's name begins with what may be a blank is looked at whole. No name begins with these octets.
+const ODD: u64 = u64::MAX;
 
 impl<'a> Line<'a> {
     pub(crate) fn new(text: impl Into<Cow<'a, str>>) -> Self {
-        Line(text.into())
+        let text = text.into();
+        let lead = lead(&text);
+        Line(text, lead)
     }
 
     /// The type letter (RFC 8866 section 5); `None` for what is no SDP line.
@@ -51,20 +90,20 @@ impl<'a> Line<'a> {
     /// The value, when this is the attribute `name`.
     #[inline]
     pub(crate) fn attribute_value(&self, name: &str) -> Option<&str> {
-        // Each rule asks this of each line: two octets tell that nearly all are another attribute.
-        let ([b'a', b'=', rest @ ..], [first, ..]) = (self.0.as_bytes(), name.as_bytes()) else {
+        self.value_of(Name::new(name))
+    }
+
+    /// The same for a name that is asked for often.
+    #[inline]
+    pub(crate) fn value_of(&self, name: Name<'_>) -> Option<&str> {
+        if self.1 & name.mask != name.lead && self.1 != ODD {
             return None;
-        };
-        // What is no printable ASCII may be a blank: it is looked at below.
-        let is_blank = |byte: &u8| *byte <= b' ' || !byte.is_ascii();
-        let may_be = match rest.first() {
-            Some(byte) if byte == first => {
-                let end = rest.get(name.len());
-                end.is_none_or(|byte| *byte == b':' || is_blank(byte))
-            }
-            byte => byte.is_some_and(is_blank),
-        };
-        if !may_be {
+        }
+        self.value_after(name.text)
+    }
+
+    fn value_after(&self, name: &str) -> Option<&str> {
+        if self.letter() != Some(b'a') {
             return None;
         }
         let rest = self.0.get(2..)?.trim_start().strip_prefix(name)?.trim();
@@ -73,6 +112,25 @@ impl<'a> Line<'a> {
         } else {
             rest.strip_prefix(':').map(str::trim_start)
         }
+    }
+}
+
+/// See [`Line`].
+fn lead(text: &str) -> u64 {
+    let [b'a', b'=', rest @ ..] = text.as_bytes() else {
+        return 0;
+    };
+    match rest.first() {
+        None => 0,
+        // What is no printable ASCII may be a blank.
+        Some(byte) if *byte <= b' ' || !byte.is_ascii() => ODD,
+        Some(_) => rest.first_chunk().map_or_else(
+            || {
+                let octets = rest.iter().enumerate();
+                octets.fold(0, |lead, (at, octet)| lead | u64::from(*octet) << (8 * at))
+            },
+            |octets| u64::from_le_bytes(*octets),
+        ),
     }
 }
 
@@ -88,13 +146,21 @@ pub(crate) struct MediaLine<'a> {
 impl MediaLine<'_> {
     /// RTP in any of its profiles.
     pub(crate) fn is_rtp(&self) -> bool {
-        self.proto.split('/').any(|word| word == "RTP")
+        is_rtp(self.proto)
     }
 
     /// A data channel in the one form that WebRTC engines know (RFC 8841 section 4).
     pub(crate) fn is_data_channel(&self) -> bool {
         self.media == "application" && self.formats == ["webrtc-datachannel"]
     }
+}
+
+/// Lines of an m-line that there is room for from the beginning: a telephone's have twenty, a browser's a hundred.
+const LINES: usize = 64;
+
+/// RTP in any of its profiles.
+pub(crate) fn is_rtp(proto: &str) -> bool {
+    proto.split('/').any(|word| word == "RTP")
 }
 
 /// The lines of the session, or of one medium; a medium's first line is its `m=` line.
@@ -119,26 +185,33 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Medium and transport of the `m=` line, without its formats.
+    pub(crate) fn medium(&self) -> (&str, &str) {
+        let line = self.lines.first().map(Line::value).unwrap_or_default();
+        let mut words = line.split_ascii_whitespace();
+        let medium = words.next().unwrap_or_default();
+        (medium, words.nth(1).unwrap_or_default())
+    }
+
     /// The values of every attribute `name`.
     #[inline]
     pub(crate) fn attributes<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> {
-        self.lines
-            .iter()
-            .filter_map(move |line| line.attribute_value(name))
+        let name = Name::new(name);
+        self.lines.iter().filter_map(move |line| line.value_of(name))
     }
 
     /// The first attribute `name`.
     #[inline]
     pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
-        self.lines.iter().find_map(|line| line.attribute_value(name))
+        let name = Name::new(name);
+        self.lines.iter().find_map(|line| line.value_of(name))
     }
 
     /// Where the first attribute `name` stands.
     #[inline]
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
-        self.lines
-            .iter()
-            .position(|line| line.attribute_value(name).is_some())
+        let name = Name::new(name);
+        self.lines.iter().position(|line| line.value_of(name).is_some())
     }
 
     /// The first line of the type `letter`.
@@ -157,10 +230,11 @@ impl<'a> Section<'a> {
     /// The direction said here, if any.
     pub(crate) fn direction(&self) -> Option<Direction> {
         use Direction::*;
+        let known = [Inactive, RecvOnly, SendOnly, SendRecv]
+            .map(|direction| (direction, Name::new(direction.as_str())));
         self.lines.iter().find_map(|line| {
-            [Inactive, RecvOnly, SendOnly, SendRecv]
-                .into_iter()
-                .find(|direction| line.attribute_value(direction.as_str()).is_some())
+            let said = known.iter().find(|(_, name)| line.value_of(*name).is_some());
+            said.map(|(direction, _)| *direction)
         })
     }
 
@@ -197,29 +271,66 @@ impl<'a> Section<'a> {
 
     /// Every `a=rtpmap` that can be read.
     pub(crate) fn rtpmaps(&self) -> RtpMaps<'_> {
-        let mut maps = HashMap::new();
+        let mut maps = RtpMaps::default();
         for (format, encoding) in self
             .attributes("rtpmap")
             .filter_map(|value| value.split_once(' '))
         {
             if Encoding::read(0, encoding).is_some() {
-                maps.entry(format).or_insert(encoding.trim());
+                maps.add(format, encoding.trim());
             }
         }
-        RtpMaps(maps)
+        maps
     }
 }
 
 /// The `a=rtpmap` lines of one m-line, the first of each format. A table, because an m-line may have tens of thousands of
 /// formats within the bounds, and each is looked up.
 #[derive(Debug)]
-pub(crate) struct RtpMaps<'a>(HashMap<&'a str, &'a str>);
+pub(crate) struct RtpMaps<'a> {
+    /// By payload type.
+    numbered: [Option<&'a str>; 128],
+    /// Of formats that are no payload type.
+    other: HashMap<&'a str, &'a str>,
+}
+
+impl Default for RtpMaps<'_> {
+    fn default() -> Self {
+        RtpMaps {
+            numbered: [None; 128],
+            other: HashMap::new(),
+        }
+    }
+}
 
 impl<'a> RtpMaps<'a> {
+    fn add(&mut self, format: &'a str, encoding: &'a str) {
+        match payload_type(format).and_then(|number| self.numbered.get_mut(number)) {
+            Some(map) => _ = map.get_or_insert(encoding),
+            None => _ = self.other.entry(format).or_insert(encoding),
+        }
+    }
+
     /// `name/clock[/channels]` of a format.
     pub(crate) fn of(&self, format: &str) -> Option<&'a str> {
-        self.0.get(format).copied()
+        match payload_type(format).and_then(|number| self.numbered.get(number)) {
+            Some(map) => *map,
+            None => self.other.get(format).copied(),
+        }
     }
+}
+
+/// A payload type as it is written: without a sign or zeros before it.
+fn payload_type(format: &str) -> Option<usize> {
+    let octets = format.as_bytes();
+    if !matches!(octets, [b'0'] | [b'1'..=b'9'] | [b'1'..=b'9', _] | [b'1', _, _]) {
+        return None;
+    }
+    let digit = |octet: &u8| octet.is_ascii_digit().then(|| usize::from(octet - b'0'));
+    let number = octets
+        .iter()
+        .try_fold(0, |number, octet| Some(number * 10 + digit(octet)?));
+    number.filter(|number| *number < 128)
 }
 
 /// One payload type's `a=rtpmap`.
@@ -299,13 +410,24 @@ impl<'a> Sdp<'a> {
                 text.len()
             )));
         }
-        if text.contains('\r') && !text.contains('\n') {
+        let octets = text.as_bytes();
+        let returns = memchr::memchr_iter(b'\r', octets).count();
+        let feeds = memchr::memchr_iter(b'\n', octets).count();
+        if returns > 0 && feeds == 0 {
             return Err(misbehaved("its lines end in CR alone".to_owned()));
         }
+        if feeds + usize::from(octets.last().is_some_and(|octet| *octet != b'\n')) > MAX_LINES {
+            return Err(misbehaved(format!("it has more than {MAX_LINES} lines")));
+        }
         let mut sdp = Sdp::default();
-        let mut count = 0;
-        let mut clean = 0;
-        for raw in text.split_inclusive('\n') {
+        let (mut clean, mut start) = (0, 0);
+        let ends = memchr::memchr_iter(b'\n', octets).map(|at| at + 1);
+        // The last line may end in nothing.
+        for end in ends.chain(std::iter::once(octets.len())) {
+            let Some(raw) = text.get(start..end).filter(|raw| !raw.is_empty()) else {
+                continue;
+            };
+            start = end;
             let line = match raw.strip_suffix("\r\n") {
                 Some(line) if !line.ends_with('\r') => {
                     clean += 1;
@@ -316,14 +438,9 @@ impl<'a> Sdp<'a> {
                     raw.trim_end_matches(['\r', '\n'])
                 }
             };
-            count += 1;
-            if count > MAX_LINES {
-                return Err(misbehaved(format!("it has more than {MAX_LINES} lines")));
-            }
             sdp.push(Line::new(line))?;
         }
-        let octets = text.as_bytes();
-        sdp.has_noise = octets.contains(&0) || octets.iter().filter(|byte| **byte == b'\r').count() != clean;
+        sdp.has_noise = returns != clean || memchr::memchr(0, octets).is_some();
         if sdp.session.lines.first().and_then(Line::letter) != Some(b'v') {
             return Err(misbehaved("it does not begin with \"v=\"".to_owned()));
         }
@@ -338,7 +455,9 @@ impl<'a> Sdp<'a> {
             if self.media.len() == MAX_MEDIA {
                 return Err(misbehaved(format!("it has more than {MAX_MEDIA} m-lines")));
             }
-            self.media.push(Section::default());
+            self.media.push(Section {
+                lines: Vec::with_capacity(LINES),
+            });
         }
         self.media
             .last_mut()

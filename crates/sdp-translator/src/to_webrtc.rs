@@ -203,8 +203,9 @@ fn one_fingerprint(work: &mut Work<'_>) {
     let (plain, lower) = (squeeze(chosen), normal_fingerprint(chosen));
     drop(values);
     work.remove_everywhere(Rule::FingerprintSingle, |line| {
-        line.attribute_value("fingerprint")
-            .is_some_and(|value| !squeeze(value).eq_ignore_ascii_case(&plain))
+        line.attribute_value("fingerprint").is_some_and(|value| {
+            !value.eq_ignore_ascii_case(&plain) && !squeeze(value).eq_ignore_ascii_case(&plain)
+        })
     });
     for place in work.places() {
         let Some(section) = work.section(place) else {

@@ -1,6 +1,6 @@
 //! Which m-lines one DTLS-SRTP transport can carry.
 
-use crate::sdp::{Sdp, Section};
+use crate::sdp::{Sdp, Section, is_rtp};
 use siprtc_core::{Error, Fault, Result};
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ impl Transport {
             .filter(|&index| sdp.media[index].is_live())
             .collect();
         let fits = |index: &&usize| obstacle(sdp, **index).is_none();
-        let is_audio = |index: &&usize| sdp.media[**index].media_line().media == "audio";
+        let is_audio = |index: &&usize| sdp.media[**index].medium().0 == "audio";
         let audio = live.iter().filter(is_audio).find(fits);
         let Some(&kept) = audio.or_else(|| live.iter().find(fits)) else {
             let first = live.iter().find(is_audio).or(live.first());
@@ -87,7 +87,6 @@ enum Obstacle {
 
 fn obstacle(sdp: &Sdp<'_>, index: usize) -> Option<Obstacle> {
     let media = &sdp.media[index];
-    let line = media.media_line();
     if !is_known(media) {
         return Some(Obstacle::Medium);
     }
@@ -113,7 +112,7 @@ fn obstacle(sdp: &Sdp<'_>, index: usize) -> Option<Obstacle> {
     if !fingerprints(&sdp.session) && !group.iter().any(|&mate| fingerprints(&sdp.media[mate])) {
         return Some(Obstacle::Hash);
     }
-    (line.is_rtp() && !media.has_encoding()).then_some(Obstacle::Encodings)
+    (is_rtp(media.medium().1) && !media.has_encoding()).then_some(Obstacle::Encodings)
 }
 
 /// Both of them, in one place: a user fragment of one m-line and a password of another open nothing.
@@ -126,16 +125,19 @@ fn has_ice(sdp: &Sdp<'_>, index: usize) -> bool {
 /// is seen in the field: it stays out.
 fn can_join(sdp: &Sdp<'_>, index: usize) -> bool {
     let media = &sdp.media[index];
-    let line = media.media_line();
-    let is_plain = line.is_rtp() && line.proto.split('/').any(|word| word == "AVP" || word == "AVPF");
+    let (_, proto) = media.medium();
+    let is_plain = is_rtp(proto) && proto.split('/').any(|word| word == "AVP" || word == "AVPF");
     is_known(media)
-        && (line.is_data_channel() || media.has_encoding())
+        && (media.has_encoding() || media.media_line().is_data_channel())
         && (!is_plain || sdp.attribute(media, "fingerprint").is_some())
 }
 
 fn is_known(media: &Section<'_>) -> bool {
-    let line = media.media_line();
-    (matches!(line.media, "audio" | "video") && line.is_rtp()) || line.is_data_channel()
+    let (medium, proto) = media.medium();
+    match medium {
+        "audio" | "video" => is_rtp(proto),
+        _ => media.media_line().is_data_channel(),
+    }
 }
 
 pub(crate) fn is_sha256(fingerprint: &str) -> bool {

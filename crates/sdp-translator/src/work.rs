@@ -4,7 +4,6 @@ use crate::rule::{Notes, Rule};
 use crate::sdp::{Line, Sdp, Section};
 use crate::{Change, SipForm, Translation};
 use siprtc_core::Result;
-use std::borrow::Cow;
 
 /// A description under translation.
 pub(crate) struct Work<'a> {
@@ -130,7 +129,7 @@ impl<'a> Work<'a> {
         section.lines.retain_mut(|line| {
             let out = unwanted(line);
             if out {
-                gone.push((kept, std::mem::replace(&mut line.0, Cow::Borrowed(""))));
+                gone.push((kept, std::mem::take(&mut line.0)));
             } else {
                 kept += 1;
             }

@@ -1,6 +1,6 @@
 //! What may be chosen.
 
-use crate::crypto::Suite;
+use crate::crypto::{PREFERRED, Suite};
 use siprtc_core::media::Codec;
 use siprtc_rtp::{Format, format};
 
@@ -71,7 +71,7 @@ impl Default for RtpConfig {
         RtpConfig {
             keying: Keying::default(),
             require_encryption: false,
-            suites: Suite::PREFERRED.to_vec(),
+            suites: PREFERRED.to_vec(),
             rtcp_mux: true,
             feedback: false,
             ice: false,

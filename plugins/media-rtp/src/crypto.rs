@@ -1,102 +1,53 @@
-//! SDES: keys in the SDP (RFC 4568, RFC 6188, RFC 7714).
+//! SDES: keys in the SDP (RFC 4568, RFC 6188, RFC 7714), as far as this engine can use them.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use rtc_srtp::protection_profile::ProtectionProfile;
+pub use siprtc_sdp_words::Suite;
+use siprtc_sdp_words::{Crypto as Line, MasterKey, SessionParameter};
 use std::fmt;
 
 /// Lines of a description that are read; a telephone sends up to eight.
 const MOST_LINES: usize = 16;
 
-/// An SRTP crypto suite.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Suite {
-    /// RFC 7714.
-    AeadAes128Gcm,
-    /// RFC 7714.
-    AeadAes256Gcm,
-    /// RFC 4568.
-    AesCm128HmacSha1_32,
-    /// RFC 4568: what every implementation has.
-    AesCm128HmacSha1_80,
-    /// RFC 6188.
-    AesCm256HmacSha1_32,
-    /// RFC 6188.
-    AesCm256HmacSha1_80,
+/// What is offered unless the configuration says otherwise: one that is fast and authenticated well, and what every
+/// telephone has. A tag of 32 bits is accepted from nobody.
+pub(crate) const PREFERRED: [Suite; 4] = [
+    Suite::AeadAes256Gcm,
+    Suite::AeadAes128Gcm,
+    Suite::AesCm256HmacSha1_80,
+    Suite::AesCm128HmacSha1_80,
+];
+
+/// A suite as the library has it; `None` for one that it has not.
+fn profile_of(suite: Suite) -> Option<ProtectionProfile> {
+    Some(match suite {
+        Suite::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
+        Suite::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
+        Suite::AesCm128HmacSha1_32 => ProtectionProfile::Aes128CmHmacSha1_32,
+        Suite::AesCm128HmacSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+        Suite::AesCm256HmacSha1_32 => ProtectionProfile::Aes256CmHmacSha1_32,
+        Suite::AesCm256HmacSha1_80 => ProtectionProfile::Aes256CmHmacSha1_80,
+        _ => return None,
+    })
 }
 
-impl Suite {
-    /// All of them, the strongest first.
-    pub const ALL: [Suite; 6] = [
-        Suite::AeadAes256Gcm,
-        Suite::AeadAes128Gcm,
-        Suite::AesCm256HmacSha1_80,
-        Suite::AesCm128HmacSha1_80,
-        Suite::AesCm256HmacSha1_32,
-        Suite::AesCm128HmacSha1_32,
-    ];
-
-    /// What is offered unless the configuration says otherwise: one that is fast and authenticated well, and what every
-    /// telephone has. A tag of 32 bits is accepted from nobody.
-    pub const PREFERRED: [Suite; 4] = [
-        Suite::AeadAes256Gcm,
-        Suite::AeadAes128Gcm,
-        Suite::AesCm256HmacSha1_80,
-        Suite::AesCm128HmacSha1_80,
-    ];
-
-    /// As in `a=crypto`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Suite::AeadAes128Gcm => "AEAD_AES_128_GCM",
-            Suite::AeadAes256Gcm => "AEAD_AES_256_GCM",
-            Suite::AesCm128HmacSha1_32 => "AES_CM_128_HMAC_SHA1_32",
-            Suite::AesCm128HmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
-            Suite::AesCm256HmacSha1_32 => "AES_256_CM_HMAC_SHA1_32",
-            Suite::AesCm256HmacSha1_80 => "AES_256_CM_HMAC_SHA1_80",
-        }
-    }
-
-    /// From `a=crypto`, in any case. `AES_CM_256_...` is how libsrtp's users write RFC 6188's names.
-    pub fn from_name(name: &str) -> Option<Self> {
-        let upper = name.to_ascii_uppercase();
-        let upper = upper.replace("AES_CM_256_", "AES_256_CM_");
-        Suite::ALL.into_iter().find(|suite| suite.as_str() == upper)
-    }
-
-    /// As the library has it.
-    pub(crate) fn profile(self) -> ProtectionProfile {
-        match self {
-            Suite::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
-            Suite::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
-            Suite::AesCm128HmacSha1_32 => ProtectionProfile::Aes128CmHmacSha1_32,
-            Suite::AesCm128HmacSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
-            Suite::AesCm256HmacSha1_32 => ProtectionProfile::Aes256CmHmacSha1_32,
-            Suite::AesCm256HmacSha1_80 => ProtectionProfile::Aes256CmHmacSha1_80,
-        }
-    }
-
-    /// Octets of master key and salt together.
-    fn material(self) -> usize {
-        let profile = self.profile();
-        profile.key_len() + profile.salt_len()
-    }
-}
-
-impl fmt::Display for Suite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// One `a=crypto` line: a suite and the key of whoever wrote it.
-#[derive(Clone, Eq, PartialEq)]
+/// One `a=crypto` line that can be used: a suite and the key of whoever wrote it.
+#[derive(Clone)]
 pub(crate) struct Crypto {
     pub(crate) tag: u32,
     pub(crate) suite: Suite,
+    pub(crate) profile: ProtectionProfile,
     /// Master key and salt.
     material: Vec<u8>,
 }
+
+/// The library's profiles cannot be compared; the suite says which it is.
+impl PartialEq for Crypto {
+    fn eq(&self, other: &Self) -> bool {
+        (self.tag, self.suite, &self.material) == (other.tag, other.suite, &other.material)
+    }
+}
+
+impl Eq for Crypto {}
 
 /// Without the key: it would stand in a log.
 impl fmt::Debug for Crypto {
@@ -106,11 +57,16 @@ impl fmt::Debug for Crypto {
 }
 
 impl Crypto {
-    /// A new key.
-    pub(crate) fn fresh(tag: u32, suite: Suite) -> Self {
-        let mut material = vec![0; suite.material()];
+    /// A new key; `None` for a suite that the library has not.
+    pub(crate) fn fresh(tag: u32, suite: Suite) -> Option<Self> {
+        let mut material = vec![0; suite.key_len() + suite.salt_len()];
         rand::Rng::fill(&mut rand::rng(), &mut material[..]);
-        Crypto { tag, suite, material }
+        Some(Crypto {
+            tag,
+            suite,
+            profile: profile_of(suite)?,
+            material,
+        })
     }
 
     pub(crate) fn with_tag(&self, tag: u32) -> Self {
@@ -118,40 +74,28 @@ impl Crypto {
     }
 
     pub(crate) fn key(&self) -> &[u8] {
-        self.material.split_at(self.suite.profile().key_len()).0
+        self.material.split_at(self.suite.key_len()).0
     }
 
     pub(crate) fn salt(&self) -> &[u8] {
-        self.material.split_at(self.suite.profile().key_len()).1
+        self.material.split_at(self.suite.key_len()).1
     }
 
     /// The value of an `a=crypto` line. `None` for what we cannot do: an unknown suite, several keys, a master key
     /// identifier, or a session parameter that changes what is encrypted. RFC 4568 section 6.1 has the answerer look at the
-    /// next line then.
+    /// next line then. The lifetime bounds what we never reach.
     pub(crate) fn parse(value: &str) -> Option<Self> {
-        let mut words = value.split_ascii_whitespace();
-        let tag = words.next().filter(|tag| tag.len() <= 9)?.parse().ok()?;
-        let suite = Suite::from_name(words.next()?)?;
-        let params = words.next()?;
-        if !words.all(is_harmless) || params.contains(';') {
+        let line: Line = value.parse().ok()?;
+        let [MasterKey { mki: None, .. }] = line.keys.as_slice() else {
             return None;
-        }
-        let (method, info) = params.split_once(':')?;
-        if !method.eq_ignore_ascii_case("inline") {
-            return None;
-        }
-        let mut parts = info.split('|');
-        let key = parts.next()?;
-        // The lifetime (`2^31`) bounds what we never reach; `1:4` would be a master key identifier.
-        if parts.any(|part| part.contains(':')) {
-            return None;
-        }
-        // Some write the padding, some do not.
-        let material = STANDARD
-            .decode(key)
-            .or_else(|_| STANDARD_NO_PAD.decode(key.trim_end_matches('=')))
-            .ok()?;
-        (material.len() == suite.material()).then_some(Crypto { tag, suite, material })
+        };
+        let MasterKey { key_and_salt, .. } = line.keys.into_iter().next()?;
+        line.session.iter().all(is_harmless).then_some(Crypto {
+            tag: line.tag,
+            suite: line.suite,
+            profile: profile_of(line.suite)?,
+            material: key_and_salt,
+        })
     }
 
     /// Those lines that we can do, in their order.
@@ -163,15 +107,27 @@ impl Crypto {
 impl fmt::Display for Crypto {
     /// The line's value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = STANDARD.encode(&self.material);
-        write!(f, "{} {} inline:{key}", self.tag, self.suite)
+        let line = Line {
+            tag: self.tag,
+            suite: self.suite,
+            keys: vec![MasterKey {
+                key_and_salt: self.material.clone(),
+                lifetime: None,
+                mki: None,
+            }],
+            session: Vec::new(),
+        };
+        line.fmt(f)
     }
 }
 
 /// Whether we may pass over a session parameter (RFC 4568 section 6.3): a hint of a window, one that may be ignored (`-`),
 /// and the default said aloud.
-fn is_harmless(parameter: &str) -> bool {
-    parameter.starts_with('-') || parameter.starts_with("WSH=") || parameter == "KDR=0"
+fn is_harmless(parameter: &SessionParameter) -> bool {
+    matches!(
+        parameter,
+        SessionParameter::Optional(_) | SessionParameter::Wsh(_) | SessionParameter::Kdr(0)
+    )
 }
 
 #[cfg(test)]
@@ -184,9 +140,10 @@ mod tests {
     #[test]
     fn a_line_that_is_printed_is_read_again() {
         for suite in Suite::ALL {
-            let crypto = Crypto::fresh(7, suite);
+            let crypto = Crypto::fresh(7, suite).unwrap();
             assert_eq!(Crypto::parse(&crypto.to_string()), Some(crypto.clone()));
-            assert_eq!(crypto.key().len() + crypto.salt().len(), suite.material());
+            let lengths = (crypto.profile.key_len(), crypto.profile.salt_len());
+            assert_eq!((crypto.key().len(), crypto.salt().len()), lengths);
             assert!(!format!("{crypto:?}").contains("inline"));
         }
     }
@@ -209,10 +166,9 @@ mod tests {
             assert!(Crypto::parse(&line).is_some(), "{line}");
         }
         // 46 octets have no whole groups of three: Cisco writes the padding, older Polycoms leave it out.
-        let long = STANDARD.encode([7; 46]);
-        let bare = long.trim_end_matches('=');
-        assert_ne!(long, bare);
-        for key in [long.as_str(), bare] {
+        let bare = format!("{}Bw", "BwcH".repeat(15));
+        let long = format!("{bare}==");
+        for key in [long.as_str(), bare.as_str()] {
             let line = format!("2 AES_CM_256_HMAC_SHA1_80 inline:{key}");
             assert_eq!(Crypto::parse(&line).unwrap().suite, Suite::AesCm256HmacSha1_80);
         }

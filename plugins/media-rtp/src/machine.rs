@@ -89,7 +89,7 @@ impl Machine {
         let ours = ours.into();
         let cryptos = (1..)
             .zip(&config.suites)
-            .map(|(tag, suite)| Crypto::fresh(tag, *suite))
+            .filter_map(|(tag, suite)| Crypto::fresh(tag, *suite))
             .collect();
         Machine {
             config,

@@ -155,10 +155,10 @@ mod tests {
     use crate::crypto::{Crypto, Suite};
 
     fn keys(suite: Suite) -> (Keys, Keys) {
-        let (ours, theirs) = (Crypto::fresh(1, suite), Crypto::fresh(1, suite));
+        let (ours, theirs) = (Crypto::fresh(1, suite).unwrap(), Crypto::fresh(1, suite).unwrap());
         let keys = |ours: &Crypto, theirs: &Crypto| Keys {
-            profile_out: ours.suite.profile(),
-            profile_in: theirs.suite.profile(),
+            profile_out: ours.profile,
+            profile_in: theirs.profile,
             key_out: ours.key().to_vec(),
             salt_out: ours.salt().to_vec(),
             key_in: theirs.key().to_vec(),
@@ -220,12 +220,13 @@ mod tests {
     fn reports_that_say_they_are_not_encrypted_are_refused() {
         for suite in Suite::ALL {
             let (ours, theirs) = keys(suite);
+            let tag = ours.profile_out.rtcp_auth_tag_len();
             let (mut us, mut them) = (Protection::new(ours).unwrap(), Protection::new(theirs).unwrap());
             let report = [0x80, 201, 0, 1, 0, 0, 0, 1];
             let sent = us.encrypt_rtcp(&report).unwrap();
             assert_eq!(them.decrypt_rtcp(&sent).unwrap()[..], report, "{suite}");
             let mut bare = us.encrypt_rtcp(&report).unwrap();
-            let flag = bare.len() - 4 - suite.profile().rtcp_auth_tag_len();
+            let flag = bare.len() - 4 - tag;
             bare[flag] &= 0x7f;
             assert!(them.decrypt_rtcp(&bare).is_err(), "{suite}");
         }

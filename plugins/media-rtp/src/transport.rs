@@ -153,8 +153,8 @@ impl Transport {
         match keys {
             Agreed::None => self.security = Security::Plain,
             Agreed::Sdes { ours, theirs } => self.use_keys(Keys {
-                profile_out: ours.suite.profile(),
-                profile_in: theirs.suite.profile(),
+                profile_out: ours.profile,
+                profile_in: theirs.profile,
                 key_out: ours.key().to_vec(),
                 salt_out: ours.salt().to_vec(),
                 key_in: theirs.key().to_vec(),

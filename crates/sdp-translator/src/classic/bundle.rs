@@ -1,22 +1,23 @@
 //! From a classic description to a WebRTC one: one transport, in one BUNDLE group.
 
-use super::media::{Fields, decline, drop_attributes, is_one_of, set_connection, set_direction, set_line};
+use super::media::{Fields, decline, drop_attributes, set_connection, set_direction, set_line};
 use super::payload::renumber;
 use super::steps::{ICE, KEYS};
-use super::target::{Setup, WebrtcSide, misuse};
+use super::target::{WebrtcSide, misuse};
 use crate::repair::{contradictions, repair};
 use crate::rule::Rule;
-use crate::sdp::{Sdp, Section, is_unspecified};
+use crate::sdp::{Name, Sdp, Section, is_unspecified, names};
 use crate::transport::group_of;
 use crate::work::Work;
 use crate::{RtpProfile, Translation, to_sip, to_webrtc};
 use siprtc_core::media::Direction;
 use siprtc_core::{Error, Fault, Result};
+use siprtc_sdp_words::Setup;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// What of the classic transport means nothing on the other one.
-const RTCP: &[&str] = &["rtcp", "rtcp-mux", "rtcp-mux-only"];
+const RTCP: &[Name<'static>] = &names(["rtcp", "rtcp-mux", "rtcp-mux-only"]);
 
 pub(super) fn translate(text: &str, offer: Option<&Sdp<'_>>, side: &WebrtcSide) -> Result<Translation> {
     check(side)?;
@@ -112,7 +113,9 @@ fn mids(work: &mut Work<'_>, offer: Option<&Sdp<'_>>) {
     for (index, asked) in offer.iter().flat_map(|offer| &offer.media).enumerate() {
         match asked.attribute("mid") {
             Some(mid) => to_webrtc::set_attribute(work, Rule::ClassicBundle, index, "mid", mid),
-            None => work.remove(Rule::ClassicBundle, Some(index), |line| is_one_of(line, &["mid"])),
+            None => work.remove(Rule::ClassicBundle, Some(index), |line| {
+                line.attribute_value("mid").is_some()
+            }),
         }
     }
     if offer.is_none() {
@@ -125,7 +128,9 @@ fn group(work: &mut Work<'_>, offer: Option<&Sdp<'_>>) {
     if offer.is_none_or(|offer| offer.bundles().next().is_some()) {
         to_webrtc::bundle_group(work);
     } else {
-        work.remove(Rule::ClassicBundle, None, |line| is_one_of(line, &["group"]));
+        work.remove(Rule::ClassicBundle, None, |line| {
+            line.attribute_value("group").is_some()
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Edits of an m-line that both ways need.
 
 use crate::rule::Rule;
-use crate::sdp::Line;
+use crate::sdp::{Line, Name, names};
 use crate::work::Work;
 use siprtc_core::media::Direction;
 use std::collections::HashSet;
@@ -51,12 +51,12 @@ pub(super) fn decline(work: &mut Work<'_>, index: usize) {
 }
 
 /// Takes attributes out of the session and of every m-line.
-pub(super) fn drop_attributes(work: &mut Work<'_>, rule: Rule, names: &[&str]) {
+pub(super) fn drop_attributes(work: &mut Work<'_>, rule: Rule, names: &[Name<'_>]) {
     work.remove_everywhere(rule, |line| is_one_of(line, names));
 }
 
-pub(super) fn is_one_of(line: &Line<'_>, names: &[&str]) -> bool {
-    names.iter().any(|name| line.attribute_value(name).is_some())
+pub(super) fn is_one_of(line: &Line<'_>, names: &[Name<'_>]) -> bool {
+    names.iter().any(|name| line.value_of(*name).is_some())
 }
 
 /// Where the first line of `letter` stands, or where it belongs: behind m= and i=.
@@ -90,7 +90,8 @@ pub(super) fn connection(address: IpAddr) -> String {
 
 /// The m-line's own direction; several become one.
 pub(super) fn set_direction(work: &mut Work<'_>, rule: Rule, index: usize, direction: Direction) {
-    let is_direction = |line: &Line<'_>| is_one_of(line, &["inactive", "recvonly", "sendonly", "sendrecv"]);
+    const DIRECTIONS: &[Name<'static>] = &names(["inactive", "recvonly", "sendonly", "sendrecv"]);
+    let is_direction = |line: &Line<'_>| is_one_of(line, DIRECTIONS);
     let Some(media) = work.sdp.media.get(index) else {
         return;
     };

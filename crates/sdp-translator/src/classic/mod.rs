@@ -15,7 +15,7 @@ use crate::{Change, RtpProfile, Translation};
 use siprtc_core::{Error, Fault, Result};
 
 pub use payload::payload_types;
-pub use target::{ClassicTransport, Dtls, RtcpPort, Setup, Target, WebrtcSide, choose_crypto};
+pub use target::{ClassicTransport, Dtls, RtcpPort, Target, WebrtcSide, choose_crypto};
 pub use undo::Undo;
 
 /// A classic description, what was changed for it, and the way back.

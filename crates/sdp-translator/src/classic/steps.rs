@@ -9,7 +9,7 @@ use super::{Plan, RtcpPort};
 use crate::answer::is_voice;
 use crate::profile::Hold;
 use crate::rule::Rule;
-use crate::sdp::{Section, is_unspecified, static_encoding};
+use crate::sdp::{Name, Section, is_unspecified, names, static_encoding};
 use crate::work::Work;
 use siprtc_core::Result;
 use siprtc_core::media::Direction;
@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// What is of ICE (RFC 8839 section 5), at either level.
-pub(super) const ICE: &[&str] = &[
+pub(super) const ICE: &[Name<'static>] = &names([
     "candidate",
     "end-of-candidates",
     "ice-lite",
@@ -27,9 +27,9 @@ pub(super) const ICE: &[&str] = &[
     "ice-pwd",
     "ice-ufrag",
     "remote-candidates",
-];
+]);
 /// Where keys come from, at either level.
-pub(super) const KEYS: &[&str] = &[
+pub(super) const KEYS: &[Name<'static>] = &names([
     "connection",
     "crypto",
     "dtls-id",
@@ -37,17 +37,19 @@ pub(super) const KEYS: &[&str] = &[
     "identity",
     "setup",
     "tls-id",
-];
-pub(super) const STREAMS: &[&str] = &["msid", "msid-semantic", "ssrc", "ssrc-group"];
-const SIMULCAST: &[&str] = &["rid", "simulcast"];
-const EXTENSIONS: &[&str] = &["extmap", "extmap-allow-mixed"];
+]);
+pub(super) const STREAMS: &[Name<'static>] = &names(["msid", "msid-semantic", "ssrc", "ssrc-group"]);
+const SIMULCAST: &[Name<'static>] = &names(["rid", "simulcast"]);
+const EXTENSIONS: &[Name<'static>] = &names(["extmap", "extmap-allow-mixed"]);
 /// Of the profiles in F (RFC 4585 section 4.2, RFC 5506 section 5).
-const FEEDBACK: &[&str] = &["rtcp-fb", "rtcp-rsize"];
+const FEEDBACK: &[Name<'static>] = &names(["rtcp-fb", "rtcp-rsize"]);
+
+const RTCP: &[Name<'static>] = &names(["rtcp", "rtcp-mux-only"]);
 
 /// One step.
 pub(super) enum Step {
     /// Attributes that a classic description does not have.
-    Drop(Rule, &'static [&'static str]),
+    Drop(Rule, &'static [Name<'static>]),
     /// Everything else.
     Do(fn(&mut Work<'_>, &Plan<'_>) -> Result<()>),
 }
@@ -219,7 +221,9 @@ fn bundle(work: &mut Work<'_>, plan: &Plan<'_>) -> Result<()> {
     for index in 0..work.sdp.media.len() {
         let is_kept = is_named || (plan.offer.is_some() && plan.was_offered(index, "mid"));
         if !is_kept {
-            work.remove(Rule::ClassicBundle, Some(index), |line| is_one_of(line, &["mid"]));
+            work.remove(Rule::ClassicBundle, Some(index), |line| {
+                line.attribute_value("mid").is_some()
+            });
         }
     }
     Ok(())
@@ -286,7 +290,7 @@ fn address(work: &mut Work<'_>, plan: &Plan<'_>) -> Result<()> {
         set_connection(work, Rule::ClassicAddress, index, own.rtp.ip());
         // Only now: it is what tells an m-line with port 0 from a rejected one.
         work.remove(Rule::ClassicBundle, Some(index), |line| {
-            is_one_of(line, &["bundle-only"])
+            line.attribute_value("bundle-only").is_some()
         });
     }
     Ok(())
@@ -312,8 +316,7 @@ fn rtcp(work: &mut Work<'_>, plan: &Plan<'_>) -> Result<()> {
             None => None,
         };
         work.remove(Rule::ClassicRtcp, Some(index), |line| {
-            is_one_of(line, &["rtcp", "rtcp-mux-only"])
-                || (!is_muxed && line.attribute_value("rtcp-mux").is_some())
+            is_one_of(line, RTCP) || (!is_muxed && line.attribute_value("rtcp-mux").is_some())
         });
         if is_muxed && work.sdp.media[index].position("rtcp-mux").is_none() {
             work.append(Rule::ClassicRtcp, Some(index), "a=rtcp-mux".to_owned());

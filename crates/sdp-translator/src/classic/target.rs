@@ -1,13 +1,12 @@
 //! What a classic description shall look like, and who is on the other side.
 
-use crate::crypto::{Crypto, Suite};
 use crate::needs::RtpProfile;
 use crate::profile::{Hold, Keying, PeerProfile, Support};
 use crate::sdp::Sdp;
 use crate::{LocalTransport, candidate};
 use siprtc_core::{Error, Fault, Result};
+use siprtc_sdp_words::{Crypto, Setup, Suite};
 use std::collections::HashSet;
-use std::fmt;
 use std::net::SocketAddr;
 
 /// The policy of [`crate::to_classic`]: what the reader of a classic description takes, and where it shall send.
@@ -66,61 +65,6 @@ pub struct Dtls {
     pub fingerprint: String,
     /// The role.
     pub setup: Setup,
-}
-
-/// The DTLS role as `a=setup` says it (RFC 4145 section 4).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Setup {
-    /// It sends the ClientHello.
-    Active,
-    /// The answer shall choose: in offers alone.
-    Actpass,
-    /// It waits for the ClientHello.
-    Passive,
-}
-
-impl Setup {
-    /// As in SDP.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Setup::Active => "active",
-            Setup::Actpass => "actpass",
-            Setup::Passive => "passive",
-        }
-    }
-
-    /// From `a=setup`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Setup::Active, Setup::Actpass, Setup::Passive]
-            .into_iter()
-            .find(|setup| setup.as_str() == name)
-    }
-
-    /// The role to answer with, and whether that needs a new DTLS association (RFC 8842 section 5). `established` is our
-    /// role in the one that is there, and it is kept whenever the offer allows it: a role that changes without need makes
-    /// the other side begin its handshake anew.
-    ///
-    /// ```
-    /// use siprtc_sdp_translator::Setup;
-    /// assert_eq!(Setup::answering(Some(Setup::Actpass), None), (Setup::Active, true));
-    /// assert_eq!(Setup::answering(Some(Setup::Actpass), Some(Setup::Passive)), (Setup::Passive, false));
-    /// assert_eq!(Setup::answering(Some(Setup::Active), Some(Setup::Active)), (Setup::Passive, true));
-    /// ```
-    pub fn answering(offered: Option<Setup>, established: Option<Setup>) -> (Setup, bool) {
-        match (offered, established) {
-            (Some(Setup::Actpass) | None, Some(role @ (Setup::Active | Setup::Passive))) => (role, false),
-            (Some(Setup::Active), role) => (Setup::Passive, role != Some(Setup::Passive)),
-            (Some(Setup::Passive), role) => (Setup::Active, role != Some(Setup::Active)),
-            // RFC 5763 section 5: active is what an answerer should be, so that it can begin at once.
-            (Some(Setup::Actpass) | None, _) => (Setup::Active, true),
-        }
-    }
-}
-
-impl fmt::Display for Setup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// The WebRTC side of a bridge: its one transport, and the role in its DTLS association.

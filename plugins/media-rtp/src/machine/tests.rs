@@ -205,7 +205,7 @@ fn encryption_that_is_required_is_not_talked_away() {
     assert!(secure.set_remote_answer(OP, &savp, true).is_err());
     let foreign = format!(
         "{savp}a=crypto:{}\r\n",
-        Crypto::fresh(9, Suite::AesCm128HmacSha1_80)
+        Crypto::fresh(9, Suite::AesCm128HmacSha1_80).unwrap()
     );
     assert!(secure.set_remote_answer(OP, &foreign, true).is_err());
     assert!(secure.set_remote_answer(OP, plain, true).is_err(), "a downgrade");
@@ -224,7 +224,7 @@ fn who_cannot_encrypt_gets_plain_rtp_from_an_opportunist() {
 
 #[test]
 fn an_offer_with_handshake_and_key_is_answered_with_the_handshake() {
-    let crypto = Crypto::fresh(1, Suite::AesCm128HmacSha1_80);
+    let crypto = Crypto::fresh(1, Suite::AesCm128HmacSha1_80).unwrap();
     let offer = format!(
         "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n\
          a=crypto:{crypto}\r\na=setup:actpass\r\na=fingerprint:SHA-256 AB:CD\r\n"

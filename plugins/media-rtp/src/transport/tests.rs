@@ -129,7 +129,7 @@ impl Pair {
     }
 
     fn sdes(suite: Suite) -> Self {
-        let (x, y) = (Crypto::fresh(1, suite), Crypto::fresh(1, suite));
+        let (x, y) = (Crypto::fresh(1, suite).unwrap(), Crypto::fresh(1, suite).unwrap());
         let keys = |ours: &Crypto, theirs: &Crypto| Agreed::Sdes {
             ours: ours.clone(),
             theirs: theirs.clone(),
@@ -364,7 +364,7 @@ fn keys_that_change_in_the_call_are_used_at_once() {
     let mut pair = Pair::sdes(Suite::AesCm128HmacSha1_80);
     pair.talk(3);
     let suite = Suite::AeadAes256Gcm;
-    let (x, y) = (Crypto::fresh(1, suite), Crypto::fresh(1, suite));
+    let (x, y) = (Crypto::fresh(1, suite).unwrap(), Crypto::fresh(1, suite).unwrap());
     let (here, there) = (pair.a.here, pair.b.here);
     let keys = |ours: &Crypto, theirs: &Crypto| Agreed::Sdes {
         ours: ours.clone(),

@@ -61,11 +61,18 @@ impl Suite {
         }
     }
 
-    /// From `a=crypto`; names are compared without case, as ABNF has it.
+    /// From `a=crypto`; names are compared without case, as ABNF has it. `AES_CM_256_...` is how libsrtp's users write RFC
+    /// 6188's names.
     pub fn from_name(name: &str) -> Option<Self> {
-        Suite::ALL
-            .into_iter()
-            .find(|suite| suite.as_str().eq_ignore_ascii_case(name))
+        let known = |name: &str| {
+            Suite::ALL
+                .into_iter()
+                .find(|suite| suite.as_str().eq_ignore_ascii_case(name))
+        };
+        known(name).or_else(|| {
+            let upper = name.get(..40).unwrap_or(name).to_ascii_uppercase();
+            known(&upper.replace("AES_CM_256_", "AES_256_CM_"))
+        })
     }
 
     /// Octets of the master key.
@@ -100,7 +107,7 @@ impl Serialize for Suite {
 /// The value of one `a=crypto`.
 ///
 /// ```
-/// use siprtc_sdp_translator::{Crypto, Suite};
+/// use siprtc_sdp_words::{Crypto, Suite};
 ///
 /// let crypto: Crypto = "1 AES_CM_128_HMAC_SHA1_80 inline:WnD7c1ksDGs+dIefCEo8omPg4uO8DYIinNGL5yxQ|2^20|1:4".parse()?;
 /// assert_eq!((crypto.tag, crypto.suite), (1, Suite::AesCm128HmacSha1_80));
