@@ -70,6 +70,8 @@ pub struct Phone {
     pub ice_servers: String,
     /// `--set` of other keys.
     pub settings: Vec<(String, String)>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Phone {
@@ -82,6 +84,7 @@ impl Phone {
             address: Ipv4Addr::LOCALHOST,
             ice_servers: "[]".to_owned(),
             settings: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -103,6 +106,13 @@ impl Phone {
     #[must_use]
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
         self.settings.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// With a variable in its environment.
+    #[must_use]
+    pub fn with_environment(mut self, key: &str, value: impl ToString) -> Self {
+        self.environment.push((key.to_owned(), value.to_string()));
         self
     }
 
@@ -289,6 +299,28 @@ impl Lab {
             .unwrap_or_else(|| panic!("this lab has no Kamailio"))
     }
 
+    /// The home server of the program, where the lab's telephones look for their server.
+    pub fn home(&self, users: &[&str]) -> Siprtc {
+        let server = self.server;
+        let user = |name: &&str| format!("[[home.users]]\nname = \"{name}\"\npassword = \"{PASSWORD}\"\n");
+        let users: String = users.iter().map(user).collect();
+        let config = self.folder.write(
+            "home.toml",
+            format!(
+                "[home]\nrealm = \"{REALM}\"\nlisten = [\"udp:{server}:5060\", \"tcp:{server}:5060\"]\nturn = \"\"\n{users}"
+            ),
+        );
+        let mut command = self.place.command(folder::siprtc());
+        command
+            .arg("--json")
+            .arg("--config")
+            .arg(config)
+            .arg("serve-home");
+        let mut home = Siprtc::start("home", &mut command, &self.folder.join("home.err"));
+        home.event("serving", crate::program::SOON);
+        home
+    }
+
     /// Starts `siprtc --json` with this telephone's configuration and these arguments.
     pub fn start(&self, phone: &Phone, arguments: &[&str]) -> Siprtc {
         self.start_in(&self.place, phone, arguments)
@@ -305,6 +337,7 @@ impl Lab {
         command
             .args(arguments)
             .current_dir(self.folder.path())
+            .envs(phone.environment.iter().cloned())
             .env("RUST_BACKTRACE", "1");
         let errors = self.folder.join(format!(
             "{}-{}.err",

@@ -75,6 +75,34 @@ pub fn write_tone(path: &Path, seconds: f64, silence: f64) {
     write().unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
 }
 
+/// A tune's samples, 16 bit at 48 kHz.
+pub fn samples(path: &Path) -> Vec<i16> {
+    let (rate, samples) = read(path);
+    assert_eq!(rate, f64::from(RATE), "{}", path.display());
+    samples
+        .into_iter()
+        .map(|sample| (sample * 32_768.0) as i16)
+        .collect()
+}
+
+/// Writes samples of 48 kHz as a WAV file.
+pub fn write_samples(path: &Path, samples: &[i16]) {
+    let spec = WavSpec {
+        channels: 1,
+        sample_rate: RATE,
+        bits_per_sample: 16,
+        sample_format: SampleFormat::Int,
+    };
+    let write = || -> hound::Result<()> {
+        let mut writer = WavWriter::create(path, spec)?;
+        for sample in samples {
+            writer.write_sample(*sample)?;
+        }
+        writer.finalize()
+    };
+    write().unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+}
+
 /// How much of a tone by [`write_tone`] a recording holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Tone {

@@ -1,8 +1,7 @@
 //! `siprtc bridge`: two programs that play a tone each, joined by a third, at the embedded home server.
 
-use siprtc_integration_tests::folder;
-use siprtc_integration_tests::lab::{Lab, PASSWORD, Phone, REALM};
-use siprtc_integration_tests::program::{SOON, Siprtc};
+use siprtc_integration_tests::lab::{Lab, Phone};
+use siprtc_integration_tests::program::SOON;
 use siprtc_integration_tests::wav;
 use std::process::Command;
 
@@ -10,34 +9,10 @@ use std::process::Command;
 const BOB: (usize, &str) = (0, "440");
 const CAROL: (usize, &str) = (4, "1175");
 
-/// The home server of the program, where the lab's telephones look for it.
-fn home(lab: &Lab) -> Siprtc {
-    let server = lab.server;
-    let users: String = ["alice", "bob", "carol"]
-        .iter()
-        .map(|name| format!("[[home.users]]\nname = \"{name}\"\npassword = \"{PASSWORD}\"\n"))
-        .collect();
-    let config = lab.folder.write(
-        "home.toml",
-        format!(
-            "[home]\nrealm = \"{REALM}\"\nlisten = [\"udp:{server}:5060\", \"tcp:{server}:5060\"]\nturn = \"\"\n{users}"
-        ),
-    );
-    let mut command = Command::new(folder::siprtc());
-    command
-        .arg("--json")
-        .arg("--config")
-        .arg(config)
-        .arg("serve-home");
-    let mut home = Siprtc::start("home", &mut command, &lab.folder.join("home.err"));
-    home.event("serving", SOON);
-    home
-}
-
 #[test]
 fn two_parties_hear_each_other_and_when_one_hangs_up_both_calls_end() {
     let lab = Lab::on_loopback("bridge");
-    let _home = home(&lab);
+    let _home = lab.home(&["alice", "bob", "carol"]);
     let answering = |name: &str, tone: &str, more: &[&str]| {
         let record = lab.file(&format!("{name}.wav"));
         let mut all = vec!["--calls", "1", "--tone", tone, "--record", &record];
@@ -105,7 +80,7 @@ fn two_parties_hear_each_other_and_when_one_hangs_up_both_calls_end() {
 #[test]
 fn when_one_party_is_busy_the_other_is_hung_up_and_the_exit_code_says_so() {
     let lab = Lab::on_loopback("bridge-busy");
-    let _home = home(&lab);
+    let _home = lab.home(&["alice", "bob", "carol"]);
     let mut bob = lab.answering(&Phone::of("bob"), &["--tone", BOB.1]);
     let _carol = lab.answering(&Phone::of("carol"), &["--refuse", "486"]);
     let alice = lab
@@ -122,7 +97,7 @@ fn when_one_party_is_busy_the_other_is_hung_up_and_the_exit_code_says_so() {
 #[test]
 fn ctrl_c_ends_both_calls() {
     let lab = Lab::on_loopback("bridge-ctrl-c");
-    let _home = home(&lab);
+    let _home = lab.home(&["alice", "bob", "carol"]);
     let bob = lab.answering(&Phone::of("bob"), &["--calls", "1", "--tone", BOB.1]);
     let carol = lab.answering(&Phone::of("carol"), &["--calls", "1", "--tone", CAROL.1]);
     let mut alice = lab.start(&Phone::of("alice"), &["bridge", "bob", "carol"]);

@@ -3,7 +3,7 @@
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use siprtc::gateway::MediaPlan;
 use siprtc::media_session::{Sink, Source, VideoPlan, VideoSink, VideoSource};
-use siprtc::{Config, Layers};
+use siprtc::{Config, Layers, sound};
 use siprtc_core::Result;
 use siprtc_core::media::Direction;
 use std::path::PathBuf;
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Call(CallArgs),
     /// Say how alike two recordings are: what was played, and what was heard
     Compare(CompareArgs),
+    /// The microphones and loudspeakers of this machine
+    Devices,
     /// Home server, Alice and Bob in one process: a whole call, checked by ear
     Demo(DemoArgs),
     /// Register the account, say how it went, unregister
@@ -68,11 +70,17 @@ pub(crate) struct MediaArgs {
     #[arg(long, requires = "play")]
     repeat: bool,
     /// A sine tone to send
-    #[arg(long, value_name = "HZ")]
+    #[arg(long, value_name = "HZ", conflicts_with = "mic")]
     tone: Option<f32>,
+    /// Send what a microphone hears: the default one, or one that `siprtc devices` lists
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "default", conflicts_with = "play")]
+    mic: Option<String>,
     /// Where to record what is heard, as WAV
-    #[arg(long, value_name = "WAV")]
+    #[arg(long, value_name = "WAV", conflicts_with = "speaker")]
     pub(crate) record: Option<PathBuf>,
+    /// Play what is heard over a loudspeaker: the default one, or one that `siprtc devices` lists
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "default")]
+    speaker: Option<String>,
     /// A video to show: IVF with VP8 or VP9, or an H.264 byte stream of 30 pictures a second
     #[arg(long, value_name = "FILE")]
     show: Option<PathBuf>,
@@ -85,28 +93,31 @@ pub(crate) struct MediaArgs {
 }
 
 impl MediaArgs {
-    pub(crate) fn plan(&self) -> MediaPlan {
-        let source = match (&self.play, self.tone) {
-            (Some(path), _) => Source::File {
+    /// Opens the sound card, if one is wanted.
+    pub(crate) async fn plan(&self) -> Result<MediaPlan> {
+        let source = match (&self.play, self.tone, &self.mic) {
+            (Some(path), ..) => Source::File {
                 path: path.clone(),
                 repeat: self.repeat,
             },
-            (None, Some(hz)) => Source::Tone {
+            (None, Some(hz), _) => Source::Tone {
                 hz,
                 level_dbfs: -12.0,
             },
-            (None, None) => Source::Silence,
+            (None, None, Some(device)) => sound::microphone(device).await?,
+            (None, None, None) => Source::Silence,
         };
-        let sink = match &self.record {
-            Some(path) => Sink::File { path: path.clone() },
-            None => Sink::Null,
+        let sink = match (&self.record, &self.speaker) {
+            (Some(path), _) => Sink::File { path: path.clone() },
+            (None, Some(device)) => sound::loudspeaker(device).await?,
+            (None, None) => Sink::Null,
         };
-        MediaPlan {
+        Ok(MediaPlan {
             source,
             sink,
             direction: Direction::SendRecv,
             video: self.video(),
-        }
+        })
     }
 
     fn video(&self) -> Option<VideoPlan> {

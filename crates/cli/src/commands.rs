@@ -5,6 +5,7 @@ pub(crate) mod bridge;
 pub(crate) mod call;
 pub(crate) mod compare;
 pub(crate) mod demo;
+pub(crate) mod devices;
 pub(crate) mod ice;
 pub(crate) mod register;
 pub(crate) mod sdp;

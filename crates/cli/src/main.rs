@@ -47,6 +47,7 @@ async fn run(args: Args, output: &Output) -> Exit {
         Command::Bridge(bridge) => commands::bridge::run(&config, bridge, output).await,
         Command::Call(call) => commands::call::run(&config, call, output).await,
         Command::Compare(compare) => commands::compare::run(compare, output),
+        Command::Devices => commands::devices::run(output),
         Command::Demo(demo) => commands::demo::run(&config, demo, output).await,
         Command::Register(register) => commands::register::run(&config, register, output).await,
         Command::ServeHome => commands::serve_home::run(&config, output).await,

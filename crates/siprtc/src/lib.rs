@@ -10,6 +10,7 @@ mod message;
 mod plan;
 pub mod registry;
 mod report;
+pub mod sound;
 mod stage;
 mod subscription;
 pub mod telemetry;

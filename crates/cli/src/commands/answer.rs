@@ -12,6 +12,8 @@ use siprtc_core::Result;
 use siprtc_core::sip::NameAddr;
 use std::time::Duration;
 
+/// The status for a call that cannot be heard: the sound card does not open.
+const UNAVAILABLE: u16 = 480;
 /// How long the first registration may take before the program gives up.
 const REGISTER_WAIT: Duration = Duration::from_secs(35);
 
@@ -90,7 +92,14 @@ async fn one(
         return Ok(Exit::Ok);
     }
     tokio::time::sleep(Duration::from_secs_f64(args.ring.clamp(0.0, 3600.0))).await;
-    let call = incoming.answer(args.media.plan()).await?;
+    let media = match args.media.plan().await {
+        Ok(media) => media,
+        Err(error) => {
+            incoming.refuse(UNAVAILABLE).await?;
+            return Err(error);
+        }
+    };
+    let call = incoming.answer(media.clone()).await?;
     let plan = Plan {
         duration: args
             .duration
@@ -98,7 +107,7 @@ async fn one(
         at_source_end: false,
         at_video_end: false,
         dtmf: None,
-        media: args.media.plan(),
+        media,
     };
     let (report, exit) = talk::live(call, "answer", plan, control, output).await?;
     let ladder = report.ladder("me", "server", &from);

@@ -33,6 +33,8 @@ async fn call(endpoint: &Endpoint, config: &Config, args: &CallArgs, output: &Ou
         }
     }
     output.progress(format!("calling {}", args.target));
+    // A card that is not there is told before anybody's telephone rings.
+    let media = args.media.plan().await?;
     let mut options = DialOptions {
         anonymous: args.anonymous,
         ..DialOptions::default()
@@ -41,9 +43,7 @@ async fn call(endpoint: &Endpoint, config: &Config, args: &CallArgs, output: &Ou
         let (name, value) = header_field(field)?;
         options.headers.push(name, value);
     }
-    let call = endpoint
-        .dial_with(&args.target, args.media.plan(), options)
-        .await?;
+    let call = endpoint.dial_with(&args.target, media.clone(), options).await?;
     let plan = Plan {
         duration: args
             .duration
@@ -51,7 +51,7 @@ async fn call(endpoint: &Endpoint, config: &Config, args: &CallArgs, output: &Ou
         at_source_end: args.media.ends(),
         at_video_end: args.media.ends_with_video(),
         dtmf: args.dtmf.clone(),
-        media: args.media.plan(),
+        media,
     };
     let (report, exit) = talk::live(call, "call", plan, &mut Control::new(args.control), output).await?;
     let ladder = report.ladder("me", "server", &args.target);
