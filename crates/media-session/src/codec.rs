@@ -387,3 +387,7 @@ pub(crate) fn to_i16(sample: f32) -> i16 {
 #[cfg(test)]
 #[path = "codec_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "opus_tests.rs"]
+mod opus_tests;
