@@ -153,6 +153,12 @@ impl Desk {
         }
     }
 
+    fn message(&self, note: Note) {
+        if self.messages.try_send(note).is_err() {
+            tracing::warn!("nobody reads the messages that come: one is lost");
+        }
+    }
+
     fn subscription_event(&mut self, id: CallId, event: SubscriptionEvent) {
         let over = matches!(event, SubscriptionEvent::Ended { .. });
         let lost = match (self.subscriptions.get(&id), event) {
@@ -290,11 +296,7 @@ impl Handler<GatewayEvent> for Desk {
         match event {
             GatewayEvent::Call(event) => self.call_event(event),
             GatewayEvent::Subscription(id, event) => self.subscription_event(id, event),
-            GatewayEvent::Message(note) => {
-                if self.messages.try_send(note).is_err() {
-                    tracing::warn!("nobody reads the messages that come: one is lost");
-                }
-            }
+            GatewayEvent::Message(note) => self.message(note),
             GatewayEvent::Nat(NatEvent::AddressesChanged(addresses)) => {
                 tracing::info!("this machine's addresses are {addresses:?} from here on");
             }

@@ -143,9 +143,8 @@ impl MediaEngine for Engine {
         Ok(Arc::new(Peer::new(
             connection,
             transceiver,
-            track,
+            (track, ssrc),
             shared,
-            ssrc,
             negotiation,
             config.ice.gather_budget,
             video,

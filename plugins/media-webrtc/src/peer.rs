@@ -51,9 +51,8 @@ impl Peer {
     pub(crate) fn new(
         connection: Arc<dyn PeerConnection>,
         transceiver: Arc<dyn RtpTransceiver>,
-        track: Arc<TrackLocalStaticRTP>,
+        (track, ssrc): (Arc<TrackLocalStaticRTP>, u32),
         shared: Arc<Shared>,
-        ssrc: u32,
         negotiation: Negotiation,
         gather_budget: Duration,
         video: Option<Arc<VideoTap>>,
