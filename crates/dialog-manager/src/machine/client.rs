@@ -37,7 +37,7 @@ pub(super) struct Client {
     pub(super) route: Route,
 }
 
-/// What [`Call::send`] makes a [`Client`] of.
+/// What [`super::call::Call::send`] makes a [`Client`] of.
 pub(super) struct Departure {
     pub(super) purpose: Purpose,
     pub(super) request: SipRequest,
@@ -47,7 +47,7 @@ pub(super) struct Departure {
 }
 
 impl Departure {
-    /// A request within a dialog, see [`Call::way`].
+    /// A request within a dialog, see [`super::call::Call::way`].
     pub(super) fn within(purpose: Purpose, (request, sequence): (SipRequest, u32), route: Route) -> Self {
         Departure {
             purpose,
