@@ -9,7 +9,6 @@ use actix::prelude::*;
 use siprtc_core::sip::SipUri;
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::{self as dialog, ReferTo, Referral};
-use siprtc_media_session::Sink;
 
 /// What the gateway does beside calls, and what it takes from peers.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +24,7 @@ pub struct CallControl {
 /// What becomes of a peer's wish to transfer a call of ours (REFER).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Transfers {
-    /// The new call is made at once, with the source of the one that is transferred; nothing of it is recorded.
+    /// The new call is made at once, with the media of the one that is transferred; nothing of it is recorded to a file.
     Accept,
     /// The application is asked ([`CallEventKind::TransferWanted`]), and has 30 s to answer.
     #[default]
@@ -134,13 +133,10 @@ impl Gateway {
         let Some(entry) = self.calls.get_mut(&id) else {
             return;
         };
-        let (new, media) = entry.successor.take().unwrap_or_else(|| {
-            let media = MediaPlan {
-                sink: Sink::Null,
-                ..entry.media.clone()
-            };
-            (CallId::fresh(), media)
-        });
+        let (new, media) = entry
+            .successor
+            .take()
+            .unwrap_or_else(|| (CallId::fresh(), entry.media.clone().unrecorded()));
         if let Err(error) = self.has_room("take a transfer", new) {
             tracing::warn!(call_id = %id, %error, "the peer's transfer finds no room");
             return self.report_referral(ctx, id, 486);
@@ -189,12 +185,7 @@ impl Gateway {
             self.input(ctx, id, Input::Refuse { status: 603 });
             return;
         };
-        // Two calls cannot be recorded into one file.
-        let sink = match media.sink {
-            Sink::File { .. } => Sink::Null,
-            sink => sink,
-        };
-        entry.media = MediaPlan { sink, ..media };
+        entry.media = media.unrecorded();
         self.input(ctx, id, Input::Answer);
     }
 }

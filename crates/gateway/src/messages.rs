@@ -9,7 +9,9 @@ use siprtc_core::media::{Codec, Direction, MediaEngine, NegotiatedAudio, Negotia
 use siprtc_core::sip::{DigestAlgorithm, DigestSecret, Headers, NameAddr, SipUri, TimerConfig, Uri};
 use siprtc_core::{CallId, Error};
 use siprtc_dialog_manager::{Head, Note, Occasion, SessionTimer, Side};
-use siprtc_media_session::{Carriage, PartedBy, QuietConfig, SessionStats, Sink, Source, VideoPlan};
+use siprtc_media_session::{
+    Carriage, PartedBy, QuietConfig, SessionStats, Sink, Source, VideoPlan, VideoSink,
+};
 use siprtc_nat_agent::{NatConfig, NatEvent};
 use siprtc_registrar_client::{Backoff, RegistrationEvent};
 use std::sync::Arc;
@@ -150,6 +152,22 @@ pub struct MediaPlan {
     pub direction: Direction,
     /// Video beside it. `None`: none is offered, and the peer's is declined.
     pub video: Option<VideoPlan>,
+}
+
+impl MediaPlan {
+    /// The same for another call: without the files that it records to, for two calls cannot be recorded into one.
+    #[must_use]
+    pub fn unrecorded(mut self) -> Self {
+        if let Sink::File { .. } = self.sink {
+            self.sink = Sink::Null;
+        }
+        if let Some(video) = &mut self.video
+            && let VideoSink::File { .. } = video.sink
+        {
+            video.sink = VideoSink::Null;
+        }
+        self
+    }
 }
 
 impl Default for MediaPlan {

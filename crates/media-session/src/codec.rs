@@ -219,8 +219,11 @@ impl OpusEncoder {
                 tracing::warn!("the Opus encoder panicked on a frame; it begins anew");
                 let mut fresh = Self::fresh(self.corrects.is_some());
                 fresh.bitrate_bps = self.inner.bitrate_bps;
-                fresh.use_inband_fec = self.inner.use_inband_fec;
-                fresh.packet_loss_perc = self.inner.packet_loss_perc;
+                // Whatever made it panic, what it is made for alone is asked of the new one.
+                if self.corrects.is_some() {
+                    fresh.use_inband_fec = self.inner.use_inband_fec;
+                    fresh.packet_loss_perc = self.inner.packet_loss_perc;
+                }
                 self.inner = fresh;
                 0
             }

@@ -107,7 +107,7 @@ async fn one(
         at_source_end: false,
         at_video_end: false,
         dtmf: None,
-        media,
+        media: media.unrecorded(),
     };
     let (report, exit) = talk::live(call, "answer", plan, control, output).await?;
     let ladder = report.ladder("me", "server", &from);
