@@ -108,7 +108,8 @@ fn excuse(capability: &SipCapability, torture: &Torture, octets: &[u8]) -> Optio
 fn says_why(answer: &Answer) -> Result<(), String> {
     let field = match answer.status {
         405 => "Allow: ",
-        415 => "Accept: application/sdp",
+        // What is accepted depends on the method: a description, or a text.
+        415 => "Accept: ",
         420 => "Unsupported: nothingSupportsThis, nothingSupportsThisEither",
         _ => return Ok(()),
     };

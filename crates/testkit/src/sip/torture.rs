@@ -193,7 +193,7 @@ pub const TORTURE: [Torture; 62] = [
         "rfc4475/mpart01.dat",
         "RFC 4475 section 3.1.1.11",
         Delivered,
-        &[405],
+        &[405, 415],
     ),
     message("rfc4475/multi01.dat", "RFC 4475 section 3.3.8", Refused, &[400]),
     message("rfc4475/ncl.dat", "RFC 4475 section 3.1.2.3", Refused, &[400]),
