@@ -156,8 +156,8 @@ impl Video {
 
     fn put(&self, sdp: &str, place: &Place, formats: &[VideoFormat], direction: Direction) -> String {
         let mut section = String::new();
-        // RFC 9143 section 7.2.1 wants a port of its own here, or a=bundle-only and port 0, which Asterisk 22 takes for rejected. Both
-        // m-lines have the one port that there is, as browsers with max-bundle write it; who knows no BUNDLE gets no video.
+        // RFC 9143 section 7.2.1 wants a port of its own here, or a=bundle-only and port 0, with which a call with Asterisk 22 came to
+        // have no video. Both m-lines have the one port that there is; who knows no BUNDLE gets no video.
         let port = audio_port(sdp);
         let numbers = video::numbers(formats);
         let _ = write!(section, "m=video {port} UDP/TLS/RTP/SAVPF{numbers}\r\n");
