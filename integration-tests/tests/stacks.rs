@@ -11,6 +11,9 @@ use std::process::{Command, Output};
 #[test]
 fn no_stack_fails_what_it_does_not_declare_and_the_page_says_so() {
     let matrix = Matrix::run(&registry::sip_stacks(), &Filter::default(), AT_ONCE, &|_, _| ());
+    for ran in matrix.flaky() {
+        eprintln!("right at attempt {} only: {ran:?}", ran.attempts);
+    }
     let wrong: Vec<&Ran> = matrix.wrong().collect();
     assert!(
         wrong.is_empty(),

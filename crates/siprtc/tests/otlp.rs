@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+#[path = "calls/house/mod.rs"]
 mod house;
 
 use http::{HeaderMap, HeaderValue, Response};

@@ -12,8 +12,8 @@ pub mod torture;
 mod wire;
 
 pub use conformance::{
-    AT_ONCE, Filter, Kind, Matrix, Network, Outcome, Ran, Run, Scenario, ScenarioFacts, Setting, StackFacts,
-    attempt, check, scenario, scenarios,
+    AT_ONCE, ATTEMPTS, Filter, Kind, Matrix, Network, Outcome, Ran, Run, Scenario, ScenarioFacts, Setting,
+    StackFacts, attempt, check, scenario, scenarios,
 };
 pub use difference::difference;
 pub use hearing::{Heard, Hearing, start_on_loopback};

@@ -1,26 +1,5 @@
 use super::*;
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("siprtc-video-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use siprtc_testkit::Folder;
 
 fn vp8(number: u32) -> VideoFrame {
     let is_key = number.is_multiple_of(4);
@@ -60,7 +39,7 @@ fn all(reader: &mut Reader, codec: VideoCodec) -> Vec<VideoFrame> {
 
 #[test]
 fn what_was_written_is_read_and_read_again() {
-    let folder = Folder::new();
+    let folder = Folder::new("video");
     for (codec, frame) in [
         (VideoCodec::Vp8, vp8 as fn(u32) -> VideoFrame),
         (VideoCodec::H264, h264),
@@ -97,7 +76,7 @@ fn what_was_written_is_read_and_read_again() {
 
 #[test]
 fn a_file_that_is_cut_ends_with_its_last_whole_frame() {
-    let folder = Folder::new();
+    let folder = Folder::new("video");
     let path = folder.file("cut.ivf");
     let mut writer = Writer::create(&path, VideoCodec::Vp8).unwrap();
     for number in 0..3 {
@@ -113,7 +92,7 @@ fn a_file_that_is_cut_ends_with_its_last_whole_frame() {
 
 #[test]
 fn what_is_no_video_is_refused_with_advice() {
-    let folder = Folder::new();
+    let folder = Folder::new("video");
     let path = folder.file("x");
     assert_eq!(Reader::open(&path).err().unwrap().fault(), Fault::ConfigInvalid);
     let mut theora = b"DKIF\0\0\x20\0THEO".to_vec();

@@ -39,7 +39,7 @@ mod words;
 
 use pair::*;
 
-pub use matrix::{AT_ONCE, Filter, Matrix, Ran, ScenarioFacts, StackFacts};
+pub use matrix::{AT_ONCE, ATTEMPTS, Filter, Matrix, Ran, ScenarioFacts, StackFacts};
 pub use runner::{Outcome, attempt, check};
 pub use scenario::{Kind, Network, Run, Scenario, Setting, scenario, scenarios};
 

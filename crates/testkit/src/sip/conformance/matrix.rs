@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// How many scenarios wait for their timers at once, on two cores.
 pub const AT_ONCE: usize = 16;
 
+/// How often a run may come out wrong before it counts: a machine that stands still for half a second fails one of
+/// thousands.
+pub const ATTEMPTS: u32 = 3;
+
 /// Which runs of all.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -66,7 +70,9 @@ pub struct Ran {
     pub alice: String,
     /// The stack that answered; the same as `alice` in a scenario with one stack.
     pub bob: String,
-    /// What came of it.
+    /// How often it was run: once, and again while it came out as it should not.
+    pub attempts: u32,
+    /// What came of it the last time.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
@@ -81,6 +87,8 @@ impl Ran {
 impl Matrix {
     /// Runs everything that `filter` lets through, `at_once` at a time; those that must not be disturbed come last,
     /// one by one. Blocks until all are done. `done` is called after each with their number and the number of all.
+    ///
+    /// Scenarios measure real timers: what comes out wrong is run again by itself, up to [`ATTEMPTS`] times in all.
     ///
     /// A scenario runs over all its networks with a stack alone or with itself, and over [`Scenario::crossed`] with two
     /// different ones.
@@ -115,12 +123,21 @@ impl Matrix {
         };
         work(false, at_once);
         work(true, 1);
-        let ran = |((scenario, on), outcome): (&(&'static Scenario, Setting), Mutex<Option<Outcome>>)| Ran {
-            scenario: scenario.name,
-            network: on.network,
-            alice: on.alice.name().to_owned(),
-            bob: on.bob.name().to_owned(),
-            outcome: outcome.into_inner().expect("BUG: a run was left out"),
+        let ran = |((scenario, on), outcome): (&(&'static Scenario, Setting), Mutex<Option<Outcome>>)| {
+            let mut outcome = outcome.into_inner().expect("BUG: a run was left out");
+            let mut attempts = 1;
+            while !outcome.is_as_it_should_be() && attempts < ATTEMPTS {
+                outcome = attempt(scenario, on);
+                attempts += 1;
+            }
+            Ran {
+                scenario: scenario.name,
+                network: on.network,
+                alice: on.alice.name().to_owned(),
+                bob: on.bob.name().to_owned(),
+                attempts,
+                outcome,
+            }
         };
         let runs: Vec<Ran> = plan.iter().zip(outcomes).map(ran).collect();
         let took_part = |name: &str| runs.iter().any(|ran| ran.alice == name || ran.bob == name);
@@ -141,6 +158,13 @@ impl Matrix {
                 .collect(),
             runs,
         }
+    }
+
+    /// The runs that came out as they should only when they were run again.
+    pub fn flaky(&self) -> impl Iterator<Item = &Ran> {
+        self.runs
+            .iter()
+            .filter(|ran| ran.attempts > 1 && ran.outcome.is_as_it_should_be())
     }
 
     /// The runs that came out as they should not.

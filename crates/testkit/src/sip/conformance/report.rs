@@ -296,6 +296,7 @@ mod tests {
             network,
             alice: alice.to_owned(),
             bob: bob.to_owned(),
+            attempts: 1,
             outcome,
         }
     }

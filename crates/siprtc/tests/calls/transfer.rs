@@ -1,10 +1,6 @@
 //! Transfers among three endpoints, through a proxy: blind, attended, refused.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
-mod house;
-
-use house::{SOON, endpoint, home};
+use crate::house::{SOON, endpoint, found, home, rings};
 use siprtc::prelude::*;
 use siprtc_home_server::HomeServer;
 
@@ -39,30 +35,11 @@ impl Trio {
     }
 }
 
-async fn until<T>(call: &mut Call, fits: impl Fn(&CallEventKind) -> Option<T>) -> T {
-    let waiting = async {
-        while let Some(event) = call.next().await {
-            if let Some(found) = fits(&event) {
-                return found;
-            }
-            let over = matches!(event, CallEventKind::Ended(_) | CallEventKind::Failed(_));
-            assert!(!over, "the call ended first: {event:?}");
-        }
-        panic!("the call ended first");
-    };
-    tokio::time::timeout(SOON, waiting).await.expect("it comes")
-}
-
 async fn hears(call: &mut Call) {
-    until(call, |event| {
+    found(call, |event| {
         matches!(event, CallEventKind::FirstPacket { inbound: true }).then_some(())
     })
     .await;
-}
-
-async fn rings(endpoint: &mut Endpoint) -> IncomingCall {
-    let ringing = tokio::time::timeout(SOON, endpoint.incoming()).await;
-    ringing.expect("it rings").unwrap()
 }
 
 async fn ended(call: Call) -> CallReport {
@@ -82,7 +59,7 @@ async fn talk(one: &Endpoint, other: &mut Endpoint, name: &str) -> [Call; 2] {
 }
 
 async fn wanted(call: &mut Call) -> (String, bool) {
-    until(call, |event| match event {
+    found(call, |event| match event {
         CallEventKind::TransferWanted { to, replaces, .. } => Some((to.to_string(), *replaces)),
         _ => None,
     })
@@ -90,7 +67,7 @@ async fn wanted(call: &mut Call) -> (String, bool) {
 }
 
 async fn transferred(mut call: Call) {
-    until(&mut call, |event| {
+    found(&mut call, |event| {
         matches!(event, CallEventKind::Transferred).then_some(())
     })
     .await;
@@ -136,7 +113,7 @@ async fn a_call_is_transferred_to_whom_was_asked_before_and_takes_that_calls_pla
     let (to, replaces) = wanted(&mut at_bob).await;
     assert!(to.starts_with("sip:carol@") && replaces, "{to}");
     let mut new = at_bob.accept_transfer(MediaPlan::default()).await.unwrap();
-    let by = until(&mut at_carol, |event| match event {
+    let by = found(&mut at_carol, |event| match event {
         CallEventKind::Replaced { by } => Some(*by),
         _ => None,
     })
@@ -160,7 +137,7 @@ async fn a_transfer_that_comes_to_nothing_leaves_the_call() {
     let mut trio = Trio::new().await;
     let [mut call, mut at_bob] = talk(&trio.alice, &mut trio.bob, "bob").await;
     let refused = async |call: &mut Call| {
-        until(call, |event| match event {
+        found(call, |event| match event {
             CallEventKind::TransferRefused { status } => Some(*status),
             _ => None,
         })

@@ -1,11 +1,8 @@
 //! A hub between a WebRTC peer and a telephone with plain RTP, over the real engines: bridges, recordings, a conference.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
-mod house;
-
-use house::{SOON, endpoint_with as endpoint, home};
+use crate::house::{SOON, endpoint_with as endpoint, event, home, rings, until};
 use siprtc::prelude::*;
+use siprtc_testkit::Folder;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -22,41 +19,21 @@ fn telephone(codec: &str) -> String {
     )
 }
 
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("siprtc-bridges-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
+/// A file in `folder` with a voice's stand-in of its own.
+fn voice_file(folder: &Folder, name: &str, pitch: f64) -> PathBuf {
+    let path = folder.file(name);
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    for sample in voice(pitch) {
+        writer.write_sample(sample).unwrap();
     }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// A file with a voice's stand-in of its own.
-    fn voice(&self, name: &str, pitch: f64) -> PathBuf {
-        let path = self.file(name);
-        let spec = hound::WavSpec {
-            channels: 1,
-            sample_rate: 8_000,
-            bits_per_sample: 16,
-            sample_format: hound::SampleFormat::Int,
-        };
-        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
-        for sample in voice(pitch) {
-            writer.write_sample(sample).unwrap();
-        }
-        writer.finalize().unwrap();
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
-    }
+    writer.finalize().unwrap();
+    path
 }
 
 /// Harmonics of a moving pitch, in syllables, that never repeat themselves: twelve seconds at 8 kHz.
@@ -118,32 +95,15 @@ fn alike(heard: &[i16], pitch: f64) -> f64 {
 /// `caller` calls the hub, playing and recording; both ends of the call once it is confirmed.
 async fn call(caller: &Endpoint, hub: &mut Endpoint, media: MediaPlan, own: MediaPlan) -> (Call, Call) {
     let mut call = caller.dial("bob", media).await.unwrap();
-    let ringing = timeout(SOON, hub.incoming()).await.expect("it rings").unwrap();
+    let ringing = rings(hub).await;
     let mut answered = ringing.answer(own).await.unwrap();
     call.confirmed().await.unwrap();
     answered.confirmed().await.unwrap();
     (call, answered)
 }
 
-async fn until(call: &mut Call, what: &str, wanted: impl Fn(&CallEventKind) -> bool) -> CallEventKind {
-    let waiting = async {
-        while let Some(event) = call.next().await {
-            if wanted(&event) {
-                return event;
-            }
-        }
-        panic!("the call ended before {what}");
-    };
-    timeout(SOON, waiting)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"))
-}
-
 async fn bridged(call: &mut Call) -> Carriage {
-    let event = until(call, "Bridged", |event| {
-        matches!(event, CallEventKind::Bridged { .. })
-    })
-    .await;
+    let event = event(call, |event| matches!(event, CallEventKind::Bridged { .. })).await;
     let CallEventKind::Bridged {
         from_peer, to_peer, ..
     } = event
@@ -170,8 +130,8 @@ async fn over_a_bridge(codecs: [&str; 2], wanted: Carriage, least: f64) {
     let carol = endpoint(&home, "carol", &telephone(codecs[1])).await;
     let mut bob = endpoint(&home, "bob", "").await;
     let (says_a, says_c) = (
-        folder.voice("alice-says.wav", 140.0),
-        folder.voice("carol-says.wav", 210.0),
+        voice_file(&folder, "alice-says.wav", 140.0),
+        voice_file(&folder, "carol-says.wav", 210.0),
     );
     let [hears_a, hears_c] = ["alice.wav", "carol.wav"].map(|name| folder.file(name));
     let silence = MediaPlan::default;
@@ -201,10 +161,7 @@ async fn over_a_bridge(codecs: [&str; 2], wanted: Carriage, least: f64) {
     // Alice ends: Carol's call at Bob's goes on, and hears Bob again.
     at_a.hangup().await.unwrap();
     at_a.finished().await.unwrap();
-    let parted = until(&mut second, "Parted", |event| {
-        matches!(event, CallEventKind::Parted(_))
-    })
-    .await;
+    let parted = event(&mut second, |event| matches!(event, CallEventKind::Parted(_))).await;
     assert!(
         matches!(parted, CallEventKind::Parted(PartedBy::OtherEnded)),
         "{parted:?}"
@@ -293,7 +250,7 @@ async fn a_conference_of_three_engines_and_codecs() {
     for (name, media_config, pitch) in &who {
         let party = endpoint(&home, name, media_config).await;
         let (says, hears) = (
-            folder.voice(&format!("{name}-says.wav"), *pitch),
+            voice_file(&folder, &format!("{name}-says.wav"), *pitch),
             folder.file(name),
         );
         let (call, own) = call(
@@ -328,7 +285,7 @@ async fn a_conference_of_three_engines_and_codecs() {
         party.shutdown().await;
         files.push(hears);
     }
-    house::until("everybody has left", || conference.legs() == 0).await;
+    until("everybody has left", || conference.legs() == 0).await;
     bob.shutdown().await;
     home.shutdown().await;
     assert!(

@@ -1,27 +1,9 @@
 //! The facade as a program uses it, over the embedded home server and real sockets.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
-mod house;
-
-use house::{config, endpoint, home};
+use crate::house::{config, endpoint, event, home};
 use siprtc::Role;
 use siprtc::prelude::*;
 use std::time::Duration;
-
-async fn until(call: &mut siprtc::Call, wanted: impl Fn(&CallEventKind) -> bool) -> CallEventKind {
-    let search = async {
-        while let Some(event) = call.next().await {
-            if wanted(&event) {
-                return event;
-            }
-        }
-        panic!("the call ended first");
-    };
-    tokio::time::timeout(Duration::from_secs(20), search)
-        .await
-        .expect("it happens")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_reported_on_both_sides_with_times_pair_and_ladder() {
@@ -39,11 +21,11 @@ async fn a_call_is_reported_on_both_sides_with_times_pair_and_ladder() {
     let incoming = bob.incoming().await.unwrap();
     assert_eq!(incoming.from().uri.to_string(), "sip:alice@house.test");
     let mut answered = incoming.answer(tone).await.unwrap();
-    until(&mut call, |event| {
+    event(&mut call, |event| {
         matches!(event, CallEventKind::FirstPacket { inbound: true })
     })
     .await;
-    until(&mut answered, |event| {
+    event(&mut answered, |event| {
         matches!(event, CallEventKind::FirstPacket { inbound: true })
     })
     .await;
@@ -91,13 +73,13 @@ async fn digits_arrive() {
         .answer(MediaPlan::default())
         .await
         .unwrap();
-    until(&mut call, |event| {
+    event(&mut call, |event| {
         matches!(event, CallEventKind::FirstPacket { inbound: true })
     })
     .await;
     call.send_dtmf("5#").await.unwrap();
     for expected in ['5', '#'] {
-        let event = until(&mut answered, |event| matches!(event, CallEventKind::Dtmf { .. })).await;
+        let event = event(&mut answered, |event| matches!(event, CallEventKind::Dtmf { .. })).await;
         assert!(
             matches!(event, CallEventKind::Dtmf { digit, .. } if digit == expected),
             "{event:?}"
@@ -143,7 +125,7 @@ async fn a_busy_callee_an_absent_one_and_a_cancelled_call_have_their_causes() {
 
     let mut call = alice.dial("bob", MediaPlan::default()).await.unwrap();
     let ringing = bob.incoming().await.unwrap();
-    until(&mut call, |event| matches!(event, CallEventKind::Progress { .. })).await;
+    event(&mut call, |event| matches!(event, CallEventKind::Progress { .. })).await;
     call.hangup().await.unwrap();
     assert_eq!(call.finished().await.unwrap().ending.cause, Cause::Cancelled);
     // The callee may try to answer a call that is gone: an error, or a call that ends at once.

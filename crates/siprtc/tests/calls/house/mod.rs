@@ -1,5 +1,5 @@
 //! A home server and endpoints on loopback, for the tests beside this folder.
-#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(dead_code, reason = "the test of OTLP, a program of its own, uses a part")]
 
 use siprtc::prelude::*;
 use siprtc::registry;
@@ -69,6 +69,40 @@ pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     tokio::time::timeout(SOON, waiting)
         .await
         .unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// The call that comes in next.
+pub(crate) async fn rings(endpoint: &mut Endpoint) -> IncomingCall {
+    let ringing = tokio::time::timeout(SOON, endpoint.incoming()).await;
+    ringing.expect("it rings").unwrap()
+}
+
+/// The next event of `call` that fits; what came before it is passed over.
+pub(crate) async fn event(call: &mut Call, fits: impl Fn(&CallEventKind) -> bool) -> CallEventKind {
+    search(call, |event| if fits(&event) { Ok(event) } else { Err(event) }).await
+}
+
+/// What `fits` finds in the events of `call`; what came before it is passed over.
+pub(crate) async fn found<T>(call: &mut Call, fits: impl Fn(&CallEventKind) -> Option<T>) -> T {
+    search(call, |event| fits(&event).ok_or(event)).await
+}
+
+async fn search<T>(call: &mut Call, sort: impl Fn(CallEventKind) -> Result<T, CallEventKind>) -> T {
+    let mut seen = Vec::new();
+    let search = async {
+        while let Some(event) = call.next().await {
+            match sort(event) {
+                Ok(found) => return Some(found),
+                Err(other) => seen.push(other),
+            }
+        }
+        None
+    };
+    match tokio::time::timeout(SOON, search).await {
+        Ok(Some(found)) => found,
+        Ok(None) => panic!("the call ended first, after {seen:#?}"),
+        Err(_) => panic!("it did not come, only {seen:#?}"),
+    }
 }
 
 /// `caller` calls `user`, who is `callee`; who answered hangs up. Gives what passed at the caller's.

@@ -1,29 +1,8 @@
 //! What goes beside the call: messages, digits in INFOs, header fields, privacy, forwarding.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
-mod house;
-
-use house::{SOON, config, endpoint, home};
+use crate::house::{SOON, config, endpoint, found, home, rings};
 use siprtc::prelude::*;
 use siprtc_home_server::HomeServer;
-
-async fn rings(endpoint: &mut Endpoint) -> IncomingCall {
-    let ringing = tokio::time::timeout(SOON, endpoint.incoming()).await;
-    ringing.expect("it rings").unwrap()
-}
-
-async fn until<T>(call: &mut Call, fits: impl Fn(&CallEventKind) -> Option<T>) -> T {
-    let waiting = async {
-        while let Some(event) = call.next().await {
-            if let Some(found) = fits(&event) {
-                return found;
-            }
-        }
-        panic!("the call ended first");
-    };
-    tokio::time::timeout(SOON, waiting).await.expect("it comes")
-}
 
 async fn stands(alice: &Endpoint, bob: &mut Endpoint) -> [Call; 2] {
     let mut call = alice.dial("bob", MediaPlan::default()).await.unwrap();
@@ -55,7 +34,7 @@ async fn messages_go_within_a_call_and_outside_of_any() {
     call.send_message("grüß dich").await.unwrap();
     answered.send_message("hello").await.unwrap();
     for (end, text) in [(&mut answered, "grüß dich"), (&mut call, "hello")] {
-        let said = until(end, |event| match event {
+        let said = found(end, |event| match event {
             CallEventKind::Message(note) => Some(note.body.clone()),
             _ => None,
         });
@@ -83,7 +62,7 @@ async fn digits_go_in_infos_where_that_is_wanted() {
     let [call, mut answered] = stands(&alice, &mut bob).await;
     call.send_dtmf("1*D").await.unwrap();
     for digit in ['1', '*', 'D'] {
-        let heard = until(&mut answered, |event| match event {
+        let heard = found(&mut answered, |event| match event {
             CallEventKind::Dtmf { digit, .. } => Some(*digit),
             _ => None,
         });
@@ -193,7 +172,7 @@ async fn a_call_rings_reliably_where_both_require_it() {
     let [alice, mut bob, carol] = <[Endpoint; 3]>::try_from(ends).ok().unwrap();
     let mut call = alice.dial("bob", MediaPlan::default()).await.unwrap();
     let ringing = rings(&mut bob).await;
-    until(&mut call, |event| {
+    found(&mut call, |event| {
         matches!(event, CallEventKind::Progress { status: 180, .. }).then_some(())
     })
     .await;

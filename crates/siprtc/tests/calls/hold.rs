@@ -1,10 +1,6 @@
 //! Hold and resume from both sides, over every engine: what is told, and what is heard.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
-mod house;
-
-use house::{SOON, endpoint_with as endpoint, home};
+use crate::house::{SOON, endpoint_with as endpoint, event, home, rings};
 use siprtc::prelude::*;
 use std::time::Duration;
 
@@ -29,13 +25,10 @@ fn tone() -> MediaPlan {
 /// A call that stands, its caller's end first.
 async fn stands(alice: &Endpoint, bob: &mut Endpoint) -> [Call; 2] {
     let mut call = alice.dial("bob", tone()).await.unwrap();
-    let ringing = tokio::time::timeout(SOON, bob.incoming())
-        .await
-        .expect("it rings")
-        .unwrap();
+    let ringing = rings(bob).await;
     let mut answered = ringing.answer(tone()).await.unwrap();
     for end in [&mut call, &mut answered] {
-        until(end, |event| {
+        event(end, |event| {
             matches!(event, CallEventKind::FirstPacket { inbound: true })
         })
         .await;
@@ -43,20 +36,8 @@ async fn stands(alice: &Endpoint, bob: &mut Endpoint) -> [Call; 2] {
     [call, answered]
 }
 
-async fn until(call: &mut Call, fits: impl Fn(&CallEventKind) -> bool) {
-    let waiting = async {
-        while let Some(event) = call.next().await {
-            if fits(&event) {
-                return;
-            }
-        }
-        panic!("the call ended first");
-    };
-    tokio::time::timeout(SOON, waiting).await.expect("it comes");
-}
-
 async fn held(call: &mut Call, who: Side) {
-    until(
+    event(
         call,
         |event| matches!(event, CallEventKind::Held { by } if *by == who),
     )
@@ -64,7 +45,7 @@ async fn held(call: &mut Call, who: Side) {
 }
 
 async fn resumed(call: &mut Call, who: Side) {
-    until(
+    event(
         call,
         |event| matches!(event, CallEventKind::Resumed { by } if *by == who),
     )

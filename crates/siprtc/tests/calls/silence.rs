@@ -1,11 +1,7 @@
 //! Silence: as comfort noise (RFC 3389) on the wire, and as what the application is told. Real engines, over loopback.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
-mod house;
-
+use crate::house::{SOON, config, home};
 use async_trait::async_trait;
-use house::{SOON, config, home};
 use siprtc::Parts;
 use siprtc::prelude::*;
 use siprtc_core::media::{

@@ -1,10 +1,6 @@
 //! Accounts over TLS, WebSocket and secure WebSocket: the stack of our own on both sides, certificates of the test's own.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
-mod house;
-
-use house::{REALM, SOON, config, contacts, endpoint, talk};
+use crate::house::{REALM, SOON, config, contacts, endpoint, talk};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use siprtc::prelude::*;
 use siprtc::registry;

@@ -1,10 +1,6 @@
 //! Calls without WebRTC's transport: plain RTP, SRTP with keys in the SDP, DTLS-SRTP without ICE; and between the engines.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
-mod house;
-
-use house::{SOON, endpoint_with as endpoint, home};
+use crate::house::{SOON, endpoint_with as endpoint, home, rings};
 use siprtc::prelude::*;
 use std::time::Duration;
 
@@ -32,10 +28,7 @@ async fn hear(alice: &Endpoint, bob: &mut Endpoint) -> CallReport {
         ..MediaPlan::default()
     };
     let mut call = alice.dial("bob", tone()).await.unwrap();
-    let ringing = tokio::time::timeout(SOON, bob.incoming())
-        .await
-        .expect("it rings")
-        .unwrap();
+    let ringing = rings(bob).await;
     let mut answered = ringing.answer(tone()).await.unwrap();
     for end in [&mut call, &mut answered] {
         let heard = async {
@@ -133,10 +126,7 @@ async fn digits_arrive_over_plain_rtp() {
     let alice = endpoint(&home, "alice", &rtp("none")).await;
     let mut bob = endpoint(&home, "bob", &rtp("none")).await;
     let mut call = alice.dial("bob", MediaPlan::default()).await.unwrap();
-    let ringing = tokio::time::timeout(SOON, bob.incoming())
-        .await
-        .expect("it rings")
-        .unwrap();
+    let ringing = rings(&mut bob).await;
     let mut answered = ringing.answer(MediaPlan::default()).await.unwrap();
     call.confirmed().await.unwrap();
     call.send_dtmf("7").await.unwrap();

@@ -1,10 +1,6 @@
 //! Registered flows (RFC 5626), GRUUs (RFC 5627) and what the wiring refuses, over real sockets and the home server.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
-mod house;
-
-use house::{REALM, SOON, config, contacts, endpoint, talk, until};
+use crate::house::{REALM, SOON, config, contacts, endpoint, talk, until};
 use siprtc::prelude::*;
 use siprtc::registry;
 use siprtc_core::sip::{ListenerConfig, Transport};

@@ -1,12 +1,9 @@
 //! Calls with video over the real engines: a file is shown, recorded at the other end, and compared frame by frame.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
-mod house;
-
-use house::{SOON, endpoint_with as endpoint, home};
+use crate::house::{SOON, endpoint_with as endpoint, event, home, rings};
 use siprtc::core::media::{Direction, VideoCodec};
 use siprtc::prelude::*;
+use siprtc_testkit::Folder;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -16,26 +13,6 @@ const KEYS: usize = 15;
 
 fn telephone(keying: &str) -> String {
     format!("[media]\nengine = \"rtp\"\nclassic = \"\"\n[media.rtp]\nkeying = \"{keying}\"\n")
-}
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("siprtc-video-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
-    }
 }
 
 /// Frame `number` of a film: nobody decodes it, but its first octets are VP8's, and no two are alike.
@@ -109,23 +86,9 @@ fn shows(path: PathBuf, sink: PathBuf) -> MediaPlan {
 async fn call(from: &Endpoint, to: &mut Endpoint, whom: &str, plans: [MediaPlan; 2]) -> (Call, Call) {
     let [ours, theirs] = plans;
     let call = from.dial(whom, ours).await.unwrap();
-    let ringing = timeout(SOON, to.incoming()).await.expect("it rings").unwrap();
+    let ringing = rings(to).await;
     let answered = ringing.answer(theirs).await.unwrap();
     (call, answered)
-}
-
-async fn until(call: &mut Call, what: &str, wanted: impl Fn(&CallEventKind) -> bool) -> CallEventKind {
-    let waiting = async {
-        while let Some(event) = call.next().await {
-            if wanted(&event) {
-                return event;
-            }
-        }
-        panic!("the call ended before {what}");
-    };
-    timeout(SOON, waiting)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"))
 }
 
 fn is_negotiated(event: &CallEventKind) -> bool {
@@ -144,9 +107,9 @@ async fn both_see(name: &str, ours: &str, theirs: &str) {
     film(&film_b, 0x77);
     let plans = [shows(film_a, at_a.clone()), shows(film_b, at_b.clone())];
     let (mut first, mut second) = call(&alice, &mut bob, "bob", plans).await;
-    until(&mut first, "video", is_negotiated).await;
-    until(&mut second, "video", is_negotiated).await;
-    until(&mut first, "the film's end", |event| {
+    event(&mut first, is_negotiated).await;
+    event(&mut second, is_negotiated).await;
+    event(&mut first, |event| {
         matches!(event, CallEventKind::VideoSourceEnded)
     })
     .await;
@@ -207,7 +170,7 @@ async fn who_wants_no_video_hears() {
         let plan = shows(path, folder.file("seen.ivf"));
         let (mut first, mut second) = call(&alice, &mut bob, "bob", [plan, MediaPlan::default()]).await;
         for end in [&mut first, &mut second] {
-            let event = until(end, "audio", |event| {
+            let event = event(end, |event| {
                 assert!(
                     !matches!(event, CallEventKind::NegotiatedVideo(Some(_))),
                     "{event:?}"
@@ -247,16 +210,10 @@ async fn a_call_that_is_held_shows_nothing_and_begins_again_with_a_key_frame() {
         ..MediaPlan::default()
     };
     let (mut first, mut second) = call(&alice, &mut bob, "bob", [plan, looks]).await;
-    until(&mut second, "the dialog", |event| {
-        matches!(event, CallEventKind::Confirmed)
-    })
-    .await;
+    event(&mut second, |event| matches!(event, CallEventKind::Confirmed)).await;
     sleep(Duration::from_millis(500)).await;
     second.hold().await.unwrap();
-    until(&mut first, "hold", |event| {
-        matches!(event, CallEventKind::Held { .. })
-    })
-    .await;
+    event(&mut first, |event| matches!(event, CallEventKind::Held { .. })).await;
     sleep(Duration::from_millis(300)).await;
     let received = |stats: SessionStats| stats.video.unwrap().transport.packets_received;
     let before = received(second.stats().await.unwrap());
@@ -267,10 +224,7 @@ async fn a_call_that_is_held_shows_nothing_and_begins_again_with_a_key_frame() {
         "nothing comes while it is held"
     );
     second.resume().await.unwrap();
-    until(&mut first, "resume", |event| {
-        matches!(event, CallEventKind::Resumed { .. })
-    })
-    .await;
+    event(&mut first, |event| matches!(event, CallEventKind::Resumed { .. })).await;
     sleep(Duration::from_millis(1_000)).await;
     assert!(received(second.stats().await.unwrap()) > before);
     first.hangup().await.unwrap();
@@ -330,11 +284,8 @@ async fn video_goes_over_a_bridge_of_two_engines_with_its_key_frames() {
     let (second, mut own_second) =
         call(&carol, &mut bob, "bob", [looped(film_c, at_c.clone()), between()]).await;
     for end in [&mut own_first, &mut own_second] {
-        until(end, "video", is_negotiated).await;
-        until(end, "the dialog", |event| {
-            matches!(event, CallEventKind::Confirmed)
-        })
-        .await;
+        event(end, is_negotiated).await;
+        event(end, |event| matches!(event, CallEventKind::Confirmed)).await;
     }
     bob.bridge(&own_first, &own_second).await.unwrap();
     sleep(Duration::from_millis(4_000)).await;

@@ -1,0 +1,17 @@
+//! The facade as its users have it: endpoints with real engines and sockets, over the embedded home server.
+//!
+//! One program: each test binary of this crate holds the whole library.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+mod beside;
+mod bridges;
+mod classic;
+mod endpoint;
+mod flows;
+mod hold;
+mod house;
+mod secure;
+mod silence;
+mod transfer;
+mod video;
