@@ -26,6 +26,11 @@ const AT_ONCE: usize = 4;
 const TALK: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The engines that a WebRTC peer is answered with: the library's whole PeerConnection, and the engine that speaks DTLS-SRTP
+/// over ICE without one.
+const ENGINES: [&str; 2] = ["webrtc", LIGHT];
+const LIGHT: &str = "rtp";
+
 const NETWORK: &str = "set -e
 ulimit -n $(ulimit -Hn)
 sysctl -qw net.ipv6.conf.all.disable_ipv6=1
@@ -71,9 +76,16 @@ fn uri(endpoint: &Endpoint, name: &str) -> Result<String> {
     Ok(format!("sip:{name}@{}", listener.bound))
 }
 
-/// `hub TELEPHONE`: answers calls, calls the telephone for each, and bridges the two, until it is ended.
-pub(crate) async fn serve(telephone: &str) -> Result<Vec<Figure>> {
-    let mut endpoint = Endpoint::start(&config("hub")?).await?;
+/// `hub TELEPHONE ENGINE`: answers calls with that engine, calls the telephone for each, and bridges the two, until it is
+/// ended.
+pub(crate) async fn serve(telephone: &str, engine: &str) -> Result<Vec<Figure>> {
+    let mut inward = config("hub")?;
+    inward.media.engine = engine.to_owned();
+    if engine == LIGHT {
+        inward.media.classic = String::new();
+        inward.media.rtp.ice = true;
+    }
+    let mut endpoint = Endpoint::start(&inward).await?;
     let mut outward = config("out")?;
     outward.media.engine = "rtp".to_owned();
     outward.media.classic = String::new();
@@ -151,7 +163,8 @@ impl Telephones {
 enum Who {
     Direct,
     Janus,
-    Ours,
+    /// Our hub, with this engine towards WebRTC.
+    Ours(&'static str),
 }
 
 /// What one of them came to.
@@ -213,9 +226,9 @@ async fn measure(who: Who, calls: usize) -> Result<Measured> {
     let (program, target) = match who {
         Who::Direct => (None, telephones.uri.clone()),
         Who::Janus => (Some(janus::start(&folder).await?), telephones.uri.clone()),
-        Who::Ours => {
+        Who::Ours(engine) => {
             let own = crate::own()?.to_string_lossy().into_owned();
-            let mut program = Program::start(folder.path(), "hub", &own, &["hub", &telephones.uri])?;
+            let mut program = Program::start(folder.path(), "hub", &own, &["hub", &telephones.uri, engine])?;
             program.says("serving ").await?;
             let log = std::fs::read_to_string(folder.path().join("hub.log")).unwrap_or_default();
             let uri = log.lines().find_map(|line| line.strip_prefix("serving "));
@@ -227,7 +240,7 @@ async fn measure(who: Who, calls: usize) -> Result<Measured> {
     };
     let web = match who {
         Who::Janus => Web::Janus(engine, target),
-        Who::Direct | Who::Ours => {
+        Who::Direct | Who::Ours(_) => {
             let config = config("web")?;
             let parts = Parts {
                 stack: registry::sip_stack(&config.sip.stack)?,
@@ -290,19 +303,21 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     let mut figures = transcoding();
     for calls in CALLS {
         let direct = measure(Who::Direct, calls).await?;
-        let ours = measure(Who::Ours, calls).await?;
         let janus = measure(Who::Janus, calls).await?;
-        figures.extend(tell(calls, direct, ours, janus));
+        for engine in ENGINES {
+            let ours = measure(Who::Ours(engine), calls).await?;
+            figures.extend(tell(&format!("{calls} calls, {engine}"), &direct, ours, &janus));
+        }
     }
     Ok(figures)
 }
 
-fn tell(calls: usize, direct: Measured, ours: Measured, janus: Measured) -> Vec<Figure> {
+fn tell(of: &str, direct: &Measured, ours: Measured, janus: &Measured) -> Vec<Figure> {
     let figure = |name: &str, ours: f64, unit: &str, janus: f64| {
-        Figure::new("bridge", format!("{calls} calls: {name}"), ours, unit).beside("janus", janus)
+        Figure::new("bridge", format!("{of}: {name}"), ours, unit).beside("janus", janus)
     };
     let machine = format!("load {}", process::load());
-    let series = |measured: Measured| Series::new(measured.delays);
+    let series = |measured: &Measured| Series::new(measured.delays.clone());
     let (failed, lost) = ((ours.failed, janus.failed), (ours.lost, janus.lost));
     let (sent, sent_janus) = (ours.sent, janus.sent);
     let mut figures = vec![
@@ -315,7 +330,7 @@ fn tell(calls: usize, direct: Measured, ours: Measured, janus: Measured) -> Vec<
             .at_most(0.0)
             .note(format!("of {sent} and {sent_janus}")),
     ];
-    let (direct, ours, janus) = (series(direct), series(ours), series(janus));
+    let (direct, ours, janus) = (series(direct), series(&ours), series(janus));
     let median = direct.median();
     figures.push(
         figure("one-way delay, p50", ours.median(), "µs", janus.median())

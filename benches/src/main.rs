@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         "bridge" => bridge::apart(),
         "dial" => dial::apart(),
         "callee" => inside_callee(words.get(1).map_or("", String::as_str)),
-        "hub" => inside_hub(words.get(1).map_or("", String::as_str)),
+        "hub" => inside_hub(&words),
         "relay" => turn::serve(words.get(1).map_or("", String::as_str)),
         what => inside(what),
     };
@@ -75,8 +75,9 @@ fn inside_callee(stack: &str) -> Result<Vec<Figure>> {
 }
 
 /// A process that `bridge` calls through.
-fn inside_hub(telephone: &str) -> Result<Vec<Figure>> {
-    runtime()?.block_on(bridge::serve(telephone))
+fn inside_hub(words: &[String]) -> Result<Vec<Figure>> {
+    let word = |index: usize| words.get(index).map_or("", String::as_str);
+    runtime()?.block_on(bridge::serve(word(1), word(2)))
 }
 
 /// One measurement in this process.

@@ -173,7 +173,7 @@ impl Sending {
                         continue;
                     }
                     let sender = sender.get_or_insert_with(|| Sender::new(video));
-                    self.send(sender, &frame).await;
+                    was_silent = !self.send(sender, &frame, &agreed).await;
                 }
             }
         }
@@ -202,13 +202,19 @@ impl Sending {
         }
     }
 
-    async fn send(&self, sender: &mut Sender, frame: &VideoFrame) {
+    /// Whether it went; if not, the peer's picture begins with the next key frame.
+    async fn send(
+        &self,
+        sender: &mut Sender,
+        frame: &VideoFrame,
+        agreed: &watch::Receiver<Option<NegotiatedVideo>>,
+    ) -> bool {
         let packets = match sender.packets(frame, &self.numbers) {
             Ok(packets) => packets,
             Err(why) => {
                 tracing::debug!(call_id = %self.events.call, ?why, length = frame.data.len(), "a frame is not sent");
                 self.stats.lock().unsent += 1;
-                return;
+                return true;
             }
         };
         let mut is_whole = true;
@@ -216,10 +222,15 @@ impl Sending {
             if index % BURST == BURST - 1 {
                 sleep(PAUSE).await;
             }
-            // The first frame of all waits for the path; nothing else does.
+            // The first frame of all waits for the path; nothing else does. What is agreed anew meanwhile may have
+            // another payload type, or no video: then this frame is nobody's.
             while self.stats.lock().frames_sent == 0 && index == 0 {
                 match self.peer.send_video(packet.clone()) {
                     Ok(()) => break,
+                    Err(_) if agreed.has_changed().unwrap_or(true) => {
+                        self.stats.lock().unsent += 1;
+                        return false;
+                    }
                     Err(_) => sleep(PATH_INTERVAL).await,
                 }
             }
@@ -232,6 +243,7 @@ impl Sending {
         let mut stats = self.stats.lock();
         stats.frames_sent += 1;
         stats.unsent += u64::from(!is_whole);
+        true
     }
 }
 
@@ -374,3 +386,7 @@ impl Recorder {
         let _ = self.thread.await;
     }
 }
+
+#[cfg(test)]
+#[path = "pump_tests.rs"]
+mod tests;

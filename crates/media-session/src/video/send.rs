@@ -33,10 +33,12 @@ impl Sender {
         }
     }
 
-    /// Something else was negotiated; the stream goes on.
+    /// Something else was negotiated; the stream goes on. What went under another payload type is not sent again.
     pub(crate) fn change(&mut self, video: NegotiatedVideo) {
         self.payloader = Payloader::new(video.codec, video.fragments, self.next.unwrap_or_default());
-        self.payload_type = video.payload_type;
+        if std::mem::replace(&mut self.payload_type, video.payload_type) != video.payload_type {
+            self.history = History::default();
+        }
     }
 
     /// The packets of a frame, with the next numbers of the stream.
