@@ -6,7 +6,7 @@
 
 mod video;
 
-pub use video::{Feedback, FeedbackKinds, NegotiatedVideo, PeerVideo, VideoCodec, VideoPort};
+pub use video::{Feedback, FeedbackKinds, NegotiatedVideo, VideoCodec, VideoPort, VideoWish};
 
 use crate::ice::{Candidate, CandidatePair, IceConfig, IceState};
 use crate::{Error, Result};
@@ -269,6 +269,8 @@ pub enum MediaEvent {
     Ice(IceState),
     /// This pair carries media from now on.
     Selected(CandidatePair),
+    /// Video's own path failed, or its handshake; the call goes on without it. The text says what failed.
+    VideoFailed(String),
 }
 
 /// Where a media peer's events go. Called on the engine's own task: it must not block and must not wait.
@@ -298,7 +300,7 @@ pub struct PeerConfig {
     pub packets: Arc<dyn PacketSink>,
     /// Video beside the audio; without it video is declined. It is neither offered nor answered before
     /// [`MediaPeer::set_video`] says so.
-    pub video: Option<PeerVideo>,
+    pub video: Option<Arc<dyn VideoPort>>,
     /// Events.
     pub events: Arc<dyn MediaEventSink>,
 }
@@ -394,6 +396,12 @@ pub trait MediaPeer: Send + Sync + 'static {
         Err(unsupported("rollback"))
     }
 
+    /// Codecs to offer and to accept from the next offer or answer on, best first, in the place of [`PeerConfig::codecs`].
+    async fn set_codecs(&self, codecs: &[Codec]) -> Result<()> {
+        let _ = codecs;
+        Err(unsupported("set codecs"))
+    }
+
     /// Which way audio shall flow, from our side, at the next offer or answer.
     async fn set_direction(&self, direction: Direction) -> Result<()>;
 
@@ -428,10 +436,10 @@ pub trait MediaPeer: Send + Sync + 'static {
         Err(unsupported("send at once"))
     }
 
-    /// Which way video shall flow, from our side, at the next offer or answer; `None`: there shall be none. Only for a peer with
+    /// What video shall be at the next offer or answer; `None`, as in the beginning: there shall be none. Only for a peer with
     /// [`PeerConfig::video`]. What the peer's offer does not have is not answered.
-    async fn set_video(&self, direction: Option<Direction>) -> Result<()> {
-        match direction {
+    async fn set_video(&self, wish: Option<VideoWish>) -> Result<()> {
+        match wish {
             Some(_) => Err(unsupported("set video")),
             None => Ok(()),
         }

@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 /// Started on an arbiter, it starts the other actors on the same one; media and sockets run on the configuration's
 /// runtime.
 pub struct Gateway {
-    config: GatewayConfig,
+    pub(crate) config: GatewayConfig,
     stack: Arc<dyn SipStack>,
     router: Arc<Router>,
     events: Recipient<GatewayEvent>,

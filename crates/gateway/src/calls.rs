@@ -10,7 +10,9 @@ use siprtc_core::media::{Codec, Dialect, Direction, MediaEngine, NegotiatedVideo
 use siprtc_core::sip::{Headers, NameAddr};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::MeasureInvite;
-use siprtc_media_session::{AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaSession, SessionId};
+use siprtc_media_session::{
+    AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaChange, MediaSession, SessionId,
+};
 use siprtc_sdp_translator::{
     AnswerToSip, AnswerToWebrtc, Answerer, Negotiate, Negotiated, SdpTranslator, SipForm, ToSip, ToWebrtc,
     Trickle as SdpTrickle, check_answer, check_classic_answer, check_classic_offer, needs,
@@ -31,9 +33,14 @@ pub(crate) struct Entry {
     pub(crate) held: bool,
     /// While it is held its source is sent on.
     pub(crate) plays_on: bool,
+    /// Nothing is to be heard of its source.
+    pub(crate) is_muted: bool,
+    /// What differs from `media` in our descriptions.
+    pub(crate) change: Option<Arc<MediaChange>>,
     /// What is agreed on about video.
     pub(crate) video: Option<NegotiatedVideo>,
-    pub(crate) video_told: bool,
+    /// The application wants video: it hears that there is none, too.
+    pub(crate) asks_for_video: bool,
     /// Our end of the pair that carries the media.
     pub(crate) local: Option<PairEnd>,
     /// Its caller is sent there.
@@ -64,14 +71,16 @@ impl Entry {
         );
         Entry {
             call: Call::new(id),
+            asks_for_video: media.video.is_some(),
             media,
             session: None,
             is_classic: false,
             heard: None,
             held: false,
             plays_on: false,
+            is_muted: false,
+            change: None,
             video: None,
-            video_told: false,
             local: None,
             redirect: Vec::new(),
             telephone_event: false,

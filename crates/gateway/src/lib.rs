@@ -7,6 +7,7 @@ extern crate self as siprtc_gateway;
 mod actor;
 mod bridge;
 mod calls;
+mod change;
 mod control;
 mod errands;
 pub mod machine;
@@ -18,6 +19,7 @@ pub mod table;
 
 pub use actor::Gateway;
 pub use bridge::{Bridge, Confer, Record, StopRecording, Unbridge};
+pub use change::{ChangeMedia, Mute};
 pub use control::{AcceptTransfer, CallControl, RefuseTransfer, Transfer, TransferTo, Transfers};
 pub use errands::{DtmfWay, MessageTo, SendMessage};
 pub use messages::{

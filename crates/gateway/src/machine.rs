@@ -5,24 +5,25 @@
 //! [`Call::poll_timeout`].**
 
 mod hear;
-mod hold;
+mod terms;
 mod transfer;
 mod trickle;
 mod words;
 
 use crate::table::{Do, Jsep, On, Sip, lookup, patience};
 use hear::{Heard, Why};
-use hold::Hold;
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{CallId, Cause, Error, Fault};
 use siprtc_dialog_manager::{DialogTag, Head, Side};
 use siprtc_sdp_translator::says_trickle;
 use std::collections::VecDeque;
 use std::time::Instant;
+use terms::Hold;
 use transfer::Wish;
 use trickle::Trickle;
 
 pub(crate) use hear::TRICKLE_ICE;
+pub use terms::Terms;
 pub use words::{Command, Ending, Epoch, Input, Output, Step, Told};
 
 /// One call.
@@ -118,7 +119,7 @@ impl Call {
     /// Takes what happened. An input that means nothing in this state changes nothing; `false` says so, for the
     /// application's own commands become an error then.
     pub fn handle(&mut self, now: Instant, input: Input) -> bool {
-        if matches!(input, Input::Hold(_))
+        if matches!(input, Input::Change(_) | Input::Hold(_))
             && !matches!(self.sip, Sip::Confirmed | Sip::ReInviting | Sip::ReOffered)
         {
             return false;
@@ -162,15 +163,14 @@ impl Call {
         }
     }
 
-    /// Once a negotiation is over, it is told who holds the call; a wish that came meanwhile begins another.
+    /// Once a negotiation is over, it is told who holds the call and what has changed; a wish that came meanwhile begins another.
     fn hold(&mut self, now: Instant) {
         if self.state() != (Sip::Confirmed, Jsep::Stable) {
             return;
         }
-        let news = self.hold.news().into_iter().flatten();
-        self.outputs.extend(news.map(Output::Tell));
+        self.outputs.extend(self.hold.news().into_iter().map(Output::Tell));
         if self.hold.is_pending() {
-            self.take(now, On::HoldWanted.into());
+            self.take(now, On::ChangeWanted.into());
         }
     }
 
@@ -224,11 +224,11 @@ impl Call {
         true
     }
 
-    /// What we said of hold came to nothing with the offer that said it.
+    /// What we said of the media came to nothing with the offer that said it.
     fn hold_failed(&mut self) {
-        if let Some((refused, said)) = self.hold.give_up() {
-            self.outputs.push_back(Output::SetHold(said));
-            self.outputs.push_back(Output::Tell(Told::HoldRefused(refused)));
+        if let Some((said, refused)) = self.hold.give_up() {
+            self.outputs.push_back(Output::SetMedia(said));
+            self.outputs.extend(refused.into_iter().map(Output::Tell));
         }
     }
 
@@ -325,7 +325,7 @@ impl Call {
                     offer,
                 }
             }
-            Do::SetHold => Output::SetHold(self.hold.say()),
+            Do::SetMedia => Output::SetMedia(self.hold.say()),
             Do::UndoOffer => {
                 self.trickle.undo();
                 Output::UndoOffer

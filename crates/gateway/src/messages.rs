@@ -383,6 +383,11 @@ pub enum CallEventKind {
         /// What else the INVITE says: its header fields, who is vouched for, who had the call before.
         head: Box<Head>,
     },
+    /// Codecs or video are agreed on as [`ChangeMedia`](crate::ChangeMedia) wanted them offered.
+    MediaChanged,
+    /// What [`ChangeMedia`](crate::ChangeMedia) wanted came to nothing: the peer refused it, or it could not be offered. The call is as
+    /// it was.
+    MediaRefused,
     /// The peer sent a MESSAGE.
     Message(Note),
     /// Both sides agreed on this audio.
@@ -431,6 +436,8 @@ pub enum CallEventKind {
     SourceEnded,
     /// The source failed; silence is sent.
     SourceFailed(Arc<Error>),
+    /// Video's own path failed, or its handshake; the call goes on without it. The text says what failed.
+    VideoFailed(String),
     /// The video played to its end.
     VideoSourceEnded,
     /// A side is heard, for the first time or again. Told where [`CallEventKind::Quiet`] is.

@@ -104,6 +104,8 @@ words! {
         AnsweredSame,
         /// Candidates came after their description, nothing works without them, and the peer takes no INFOs.
         CandidatesUntold,
+        /// The application wants the call held or resumed, or other codecs, or other video, or none.
+        ChangeWanted,
         /// The dialog manager refuses a command: the two would disagree about the call from now on.
         CommandFailed,
         /// The peer's ACK arrived, without SDP.
@@ -118,8 +120,6 @@ words! {
         EarlyAnswer,
         /// The application asked for the end.
         Hangup,
-        /// The application wants the call held, or resumed.
-        HoldWanted,
         /// An INVITE with an offer.
         Invited,
         /// An INVITE without an offer.
@@ -207,8 +207,9 @@ words! {
         Ring,
         /// Read the peer's offer: is there audio in common?
         Screen,
-        /// The next description says which way audio shall flow from now on (RFC 3264 section 8.4).
-        SetHold,
+        /// The next description says which way media shall flow from now on (RFC 3264 section 8.4), in which codecs, and whether
+        /// there is video.
+        SetMedia,
         /// Tell the application: answered by the peer.
         TellAccepted,
         /// Tell the application, once in a call: the dialog is confirmed, both descriptions are set.
@@ -353,7 +354,7 @@ pub const TABLE: &[Row] = &[
     // The same credentials with more candidates: no restart (RFC 8839 section 4.4.1.1.1).
     row(Sip::Confirmed, Jsep::Stable, On::CandidatesUntold, (Sip::Confirmed, Jsep::MakingOffer), &[Do::MakeOffer]),
     // A wish during another negotiation waits for its end.
-    row(Sip::Confirmed, Jsep::Stable, On::HoldWanted, (Sip::Confirmed, Jsep::MakingOffer), &[Do::SetHold, Do::MakeOffer]),
+    row(Sip::Confirmed, Jsep::Stable, On::ChangeWanted, (Sip::Confirmed, Jsep::MakingOffer), &[Do::SetMedia, Do::MakeOffer]),
     // The peer is asked whether it is still there: any offer will do.
     row(Sip::Confirmed, Jsep::Stable, On::RefreshDue, (Sip::Confirmed, Jsep::MakingOffer), &[Do::MakeOffer]),
     row(Sip::Confirmed, Jsep::MakingOffer, On::OfferFailed, (Sip::Confirmed, Jsep::Stable), &[Do::UndoOffer]),

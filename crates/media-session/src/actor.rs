@@ -4,9 +4,9 @@ use crate::events::Events;
 use crate::machine::{Input, Machine, Output, Request, Ticket};
 use crate::work::Work;
 use crate::{
-    AcceptAnswer, AddCandidates, AnswerOffer, Begin, Close, Confer, CreateOffer, Join, Part, Processing,
-    Record, RestartIce, Rollback, SendDtmf, SessionConfig, SessionEvent, SessionId, SessionStats,
-    SetDirection, Snapshot, StopRecording,
+    AcceptAnswer, AddCandidates, AnswerOffer, Begin, CheckMedia, Close, Confer, CreateOffer, Join, Mute,
+    Part, Processing, Record, RestartIce, Rollback, SendDtmf, SessionConfig, SessionEvent, SessionId,
+    SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
 };
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use actix::{ActorContext, fut};
@@ -213,6 +213,36 @@ impl Handler<SetDirection> for MediaSession {
     fn handle(&mut self, message: SetDirection, ctx: &mut Self::Context) -> Self::Result {
         self.ask(ctx, Request::SetDirection, move |work| {
             Box::pin(work.set_direction(message.direction))
+        })
+    }
+}
+
+impl Handler<SetMedia> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: SetMedia, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::SetMedia, move |work| {
+            Box::pin(work.set_media(message.change))
+        })
+    }
+}
+
+impl Handler<CheckMedia> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: CheckMedia, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::SetMedia, move |work| {
+            Box::pin(async move { work.check_media(&message.change).await })
+        })
+    }
+}
+
+impl Handler<Mute> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: Mute, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::Connect, move |work| {
+            Box::pin(async move { work.mute(message.muted) })
         })
     }
 }

@@ -46,9 +46,9 @@ pub use config::{AudioSink, AudioSource, Processing, SessionConfig, Sink, Source
 pub use join::{Bridge, BridgeConfig, BridgeEnd, Carriage, OnEnd, PartedBy, WayStats};
 pub use level::level_dbov;
 pub use messages::{
-    AcceptAnswer, AddCandidates, AnswerOffer, Begin, Close, Confer, CreateOffer, Join, Part, Record,
-    RestartIce, Rollback, SendDtmf, SessionEvent, SessionEventKind, SessionId, SessionStats, SetDirection,
-    Snapshot, StopRecording,
+    AcceptAnswer, AddCandidates, AnswerOffer, Begin, CheckMedia, Close, Confer, CreateOffer, Join,
+    MediaChange, Mute, Part, Record, RestartIce, Rollback, SendDtmf, SessionEvent, SessionEventKind,
+    SessionId, SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
 };
 pub use mixer::{LegId, LegStats, Mixer, MixerConfig};
 pub use quiet::{QuietConfig, Talker};

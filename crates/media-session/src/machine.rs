@@ -25,6 +25,7 @@ pub(crate) enum Request {
     Rollback,
     SendDtmf,
     SetDirection,
+    SetMedia,
     Snapshot,
 }
 
@@ -138,9 +139,11 @@ impl Machine {
             Request::RestartIce => self.signalling == Stable,
             Request::Rollback => matches!(self.signalling, HaveLocalOffer | HaveRemotePranswer),
             Request::AddCandidates => !matches!(self.signalling, Closed | New),
-            Request::Close | Request::Connect | Request::SetDirection | Request::Snapshot => {
-                self.signalling != Closed
-            }
+            Request::Close
+            | Request::Connect
+            | Request::SetDirection
+            | Request::SetMedia
+            | Request::Snapshot => self.signalling != Closed,
         };
         if allowed {
             return Ok(());
@@ -186,6 +189,7 @@ fn misuse(request: Request, what: String) -> Error {
         Request::RestartIce => "restart ICE",
         Request::Rollback => "roll offer back",
         Request::SendDtmf => "send DTMF",
+        Request::SetMedia => "set media",
         Request::SetDirection => "set direction",
         Request::Snapshot => "take a snapshot",
     };

@@ -1,6 +1,6 @@
 //! What a session is told, and what it tells.
 
-use crate::{BridgeEnd, Carriage, PartedBy, Seat, Sides, Talker, VideoStats};
+use crate::{BridgeEnd, Carriage, PartedBy, Seat, Sides, Talker, VideoPlan, VideoStats};
 use actix::Message;
 use siprtc_core::ice::{Candidate, CandidatePair};
 use siprtc_core::media::{
@@ -88,6 +88,45 @@ pub struct SendDtmf {
 pub struct SetDirection {
     /// Seen from us.
     pub direction: Direction,
+}
+
+/// What differs from [`SessionConfig`](crate::SessionConfig) from the next offer or answer on.
+#[derive(Clone, Debug, Default)]
+pub struct MediaChange {
+    /// Codecs to offer and to accept, best first.
+    pub codecs: Option<Vec<Codec>>,
+    /// `Some(None)`: no video. Another plan takes the place of the one that runs when the negotiation is over.
+    pub video: Option<Option<Arc<VideoPlan>>>,
+}
+
+/// Codecs and video as they shall be from the next offer or answer on. What is said now takes the place of what was said before: a
+/// change that came to nothing is taken back so. To be sent while no offer is pending.
+///
+/// Errors: [`Fault::ConfigInvalid`](siprtc_core::Fault) when a file of the plan cannot be read, or made.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct SetMedia {
+    /// What differs from the beginning.
+    pub change: Arc<MediaChange>,
+}
+
+/// Whether a change could be made: its files are there. Nothing changes.
+///
+/// Errors: as of [`SetMedia`].
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct CheckMedia {
+    /// What would differ from the beginning.
+    pub change: Arc<MediaChange>,
+}
+
+/// Silence in the place of the source, or the source again. Packets go on, so that nobody takes the call for broken. What a
+/// bridge or a conference brings is not muted.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct Mute {
+    /// From now on.
+    pub muted: bool,
 }
 
 /// New ICE credentials with the next offer (RFC 8445 section 9): the path is lost, or the machine's addresses changed.

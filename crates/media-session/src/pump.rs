@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     /// Who records what we send, and what we hear.
     pub(crate) said: Option<Arc<dyn AudioSink>>,
     pub(crate) heard: Option<Arc<dyn AudioSink>>,
+    /// Silence in the place of the source.
+    pub(crate) is_muted: bool,
 }
 
 impl Settings {
@@ -42,6 +44,7 @@ impl Settings {
             seat: None,
             said: None,
             heard: None,
+            is_muted: false,
         }
     }
 }

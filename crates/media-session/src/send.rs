@@ -55,6 +55,8 @@ pub(crate) struct Sender {
     started: bool,
     /// Instead of `feed`, in a conference.
     seat: Option<Feed>,
+    /// Silence in the place of the source.
+    is_muted: bool,
     /// Who records.
     said: Option<Arc<dyn AudioSink>>,
     /// The bridge that has the stream.
@@ -110,6 +112,7 @@ impl Sender {
             held: None,
             started: false,
             seat: None,
+            is_muted: false,
             said: None,
             lent: None,
         })
@@ -202,6 +205,7 @@ impl Sender {
     fn follow(&mut self, current: &mut Settings, settings: &mut watch::Receiver<Settings>) {
         *current = settings.borrow_and_update().clone();
         self.seat = current.seat.clone().map(|seat| Feed::Samples(seat));
+        self.is_muted = current.is_muted;
         self.said.clone_from(&current.said);
     }
 
@@ -367,6 +371,11 @@ impl Sender {
         if !self.stages.is_empty() {
             self.stages.process(rate, &mut self.frame);
             silent = silent && self.frame.iter().all(|&sample| sample == 0);
+        }
+        if self.is_muted && self.seat.is_none() {
+            // The source plays on, unheard.
+            self.frame.fill(0);
+            silent = true;
         }
         if let Some(said) = &self.said {
             said.write(rate, &self.frame);

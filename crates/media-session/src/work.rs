@@ -10,18 +10,19 @@ use crate::queue::PacketQueue;
 use crate::receive::Received;
 use crate::recording::Recording;
 use crate::source::Feed;
-use crate::video::{VideoEnds, VideoPumps, VideoQueue, names_a_file};
+use crate::video::{VideoPumps, VideoQueue};
 use crate::{BridgeEnd, Processing, Seat, SessionStats, Source};
 use parking_lot::Mutex;
 use siprtc_core::ice::Candidate;
 use siprtc_core::media::{
-    Direction, MediaEventSink, MediaPeer, NegotiatedAudio, NegotiatedVideo, PacketSink, PeerConfig,
-    PeerVideo, SdpKind, TransportStats, VideoPort,
+    Direction, MediaEventSink, MediaPeer, NegotiatedAudio, NegotiatedVideo, PacketSink, PeerConfig, SdpKind,
+    TransportStats, VideoPort, VideoWish,
 };
 use siprtc_core::{Error, Fault, Result};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use terms::Terms;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -31,6 +32,7 @@ const STEP: Duration = Duration::from_secs(30);
 const CLOSE: Duration = Duration::from_secs(5);
 
 mod connect;
+mod terms;
 
 /// A session's peer and pumps.
 pub(crate) struct Work {
@@ -45,6 +47,8 @@ pub(crate) struct Work {
     video_numbers: Arc<VideoNumbers>,
     video_pumps: Option<VideoPumps>,
     video: Option<NegotiatedVideo>,
+    terms: Terms,
+    is_muted: bool,
     /// Which way audio was wanted from the beginning.
     wanted: Direction,
     /// Hold was asked for: nothing is wanted of the peer.
@@ -63,6 +67,7 @@ impl Work {
         let queue = Arc::new(PacketQueue::new(Arc::clone(&events)));
         Work {
             wanted: config.direction,
+            terms: Terms::new(config.video.as_ref()),
             config,
             events,
             queue,
@@ -74,6 +79,7 @@ impl Work {
             video_numbers: Arc::new(VideoNumbers::starting_at(rand::random(), rand::random())),
             video_pumps: None,
             video: None,
+            is_muted: false,
             is_held: false,
             joined: None,
             seat: None,
@@ -119,12 +125,17 @@ impl Work {
 
     async fn direct(&self, peer: &dyn MediaPeer) -> Result<()> {
         step("set direction", peer.set_direction(self.config.direction)).await?;
-        let Some(plan) = &self.config.video else {
-            return Ok(());
-        };
-        let receives = plan.direction.receives() && !self.is_held;
-        let direction = Direction::from_parts(plan.direction.sends(), receives);
-        step("set video", peer.set_video(Some(direction))).await
+        if let Some(codecs) = &self.terms.codecs {
+            step("set codecs", peer.set_codecs(codecs)).await?;
+        }
+        let wish = self.terms.video.as_ref().map(|(plan, codecs)| {
+            let receives = plan.direction.receives() && !self.is_held;
+            VideoWish {
+                direction: Direction::from_parts(plan.direction.sends(), receives),
+                codecs: codecs.clone(),
+            }
+        });
+        step("set video", peer.set_video(wish)).await
     }
 
     /// One that the engine refuses does not keep the others out.
@@ -158,35 +169,12 @@ impl Work {
             }
         }
         self.audio = Some(audio);
-        self.begin_video(video)?;
+        self.begin_video(video).await?;
         self.connect();
         tracing::info!(
             call_id = %self.events.call, session = %self.events.session,
             codec = %audio.codec, direction = %audio.direction, ptime = audio.ptime, "audio"
         );
-        Ok(())
-    }
-
-    fn begin_video(&mut self, video: Option<NegotiatedVideo>) -> Result<()> {
-        self.video = video;
-        if let Some(pumps) = &self.video_pumps {
-            pumps.change(video);
-        } else if let (Some(video), Some(plan)) = (video, &self.config.video) {
-            let ends = VideoEnds {
-                peer: self.existing_peer()?,
-                plan: plan.clone(),
-                queue: Arc::clone(&self.video_queue),
-                numbers: Arc::clone(&self.video_numbers),
-                events: Arc::clone(&self.events),
-            };
-            self.video_pumps = Some(VideoPumps::start(ends, video));
-        }
-        if let Some(video) = video {
-            tracing::info!(
-                call_id = %self.events.call, session = %self.events.session,
-                codec = %video.codec, direction = %video.direction, "video"
-            );
-        }
         Ok(())
     }
 
@@ -311,39 +299,19 @@ impl Work {
             return Ok(Arc::clone(peer));
         }
         self.check_files().await?;
-        let video = self.check_video().await?;
+        self.terms.begin().await?;
         let config = PeerConfig {
             ice: self.config.ice.clone(),
             codecs: self.config.codecs.clone(),
             remote_offer: remote_offer.map(str::to_owned),
             heard: self.config.heard.clone(),
             packets: Arc::clone(&self.queue) as Arc<dyn PacketSink>,
-            video,
+            video: Some(Arc::clone(&self.video_queue) as Arc<dyn VideoPort>),
             events: Arc::clone(&self.events) as Arc<dyn MediaEventSink>,
         };
         let peer = step("create media peer", self.config.engine.create_peer(config)).await?;
         self.peer = Some(Arc::clone(&peer));
         Ok(peer)
-    }
-
-    /// The same for video, and the codecs that its source has.
-    async fn check_video(&self) -> Result<Option<PeerVideo>> {
-        let Some(plan) = self.config.video.clone() else {
-            return Ok(None);
-        };
-        let checked = spawn_blocking(move || {
-            if let Some(path) = names_a_file(&plan.sink) {
-                check_folder(path)?;
-            }
-            plan.usable_codecs()
-        });
-        let codecs = checked.await.map_err(|error| {
-            Error::new(Fault::Backend, "check video files", "the checking thread ended").caused_by(error)
-        })??;
-        Ok(Some(PeerVideo {
-            codecs,
-            port: Arc::clone(&self.video_queue) as Arc<dyn VideoPort>,
-        }))
     }
 
     /// A file that cannot be played, or recorded to, is said before anybody's phone rings.

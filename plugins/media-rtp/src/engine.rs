@@ -68,9 +68,9 @@ impl MediaEngine for Engine {
             machine.hear(heard);
         }
         let offered = offer
-            .map(|offer| Remote::parse(OPERATION, offer, machine.ours()))
+            .map(|offer| Remote::parse(OPERATION, offer, &machine.ours))
             .transpose()?;
-        let heard = heard.and_then(|heard| Remote::parse(OPERATION, heard, machine.ours()).ok());
+        let heard = heard.and_then(|heard| Remote::parse(OPERATION, heard, &machine.ours).ok());
         let controls = offer.is_none_or(sdp::is_lite);
         let remotes = (offered.as_ref(), heard.as_ref());
         let paths = open(&config.ice, remotes, controls, inbox.clone()).await?;
@@ -79,7 +79,7 @@ impl MediaEngine for Engine {
         let now = tokio::time::Instant::now().into_std();
         let video = config
             .video
-            .map(|video| VideoLine::new(&machine, &self.config, video, &config.ice, &cname));
+            .map(|port| VideoLine::new(&machine, &self.config, port, &config.events, &config.ice, &cname));
         let reports = Reports::new(now, SystemTime::now(), ssrc, cname);
         let transport = Transport::new(ssrc, reports, self.config.latching);
         let shared = Arc::new(Shared::new(

@@ -5,7 +5,7 @@ use crate::crypto::Crypto;
 use crate::formats::Formats;
 use crate::remote::{Fingerprint, MediaLine, Profile, Remote, incompatible};
 use siprtc_core::ice::{Candidate, IceParameters};
-use siprtc_core::media::Direction;
+use siprtc_core::media::{Codec, Direction};
 use siprtc_core::{Error, Fault, Result};
 use siprtc_rtp::sdp::Setup;
 use std::fmt::Write as _;
@@ -68,7 +68,7 @@ pub(crate) struct Part {
 pub(crate) struct Machine {
     config: RtpConfig,
     pub(crate) wanted: Direction,
-    ours: Formats,
+    pub(crate) ours: Formats,
     current: Formats,
     session: u64,
     version: u64,
@@ -220,9 +220,9 @@ impl Machine {
         Machine::new(self.config.clone(), ours, 0)
     }
 
-    /// What is ours.
-    pub(crate) fn ours(&self) -> &Formats {
-        &self.ours
+    /// Ours from the next offer or answer on.
+    pub(crate) fn set_codecs(&mut self, codecs: &[Codec]) {
+        self.ours = self.config.formats(codecs).into();
     }
 
     /// The pending remote offer, as it was read.

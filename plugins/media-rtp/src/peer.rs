@@ -6,7 +6,9 @@ use crate::machine::{Agreement, Local, Machine, Part, misuse};
 use crate::video::VideoLine;
 use async_trait::async_trait;
 use siprtc_core::ice::{Candidate, CandidateKind, CandidatePair};
-use siprtc_core::media::{Direction, Feedback, MediaPeer, RtpPacket, SdpKind, TransportStats};
+use siprtc_core::media::{
+    Codec, Direction, Feedback, MediaPeer, RtpPacket, SdpKind, TransportStats, VideoWish,
+};
 use siprtc_core::{Error, Fault, Result};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ struct State {
 impl State {
     /// Whether our next description has video.
     fn has_video(&self, kind: SdpKind) -> Option<&VideoLine> {
-        let video = self.video.as_ref().filter(|video| video.wanted.is_some())?;
+        let video = self.video.as_ref().filter(|video| video.is_wanted())?;
         (kind == SdpKind::Offer || video.machine.has_remote_offer()).then_some(video)
     }
 }
@@ -287,6 +289,12 @@ impl MediaPeer for Peer {
         }
     }
 
+    async fn set_codecs(&self, codecs: &[Codec]) -> Result<()> {
+        self.check_open("set codecs")?;
+        self.state.lock().await.machine.set_codecs(codecs);
+        Ok(())
+    }
+
     async fn set_direction(&self, direction: Direction) -> Result<()> {
         self.check_open("set direction")?;
         self.state.lock().await.machine.wanted = direction;
@@ -327,16 +335,15 @@ impl MediaPeer for Peer {
         send(&self.shared, OPERATION, &packet)
     }
 
-    async fn set_video(&self, direction: Option<Direction>) -> Result<()> {
+    async fn set_video(&self, wish: Option<VideoWish>) -> Result<()> {
         const OPERATION: &str = "set video";
         self.check_open(OPERATION)?;
         match &mut self.state.lock().await.video {
             Some(video) => {
-                video.wanted = direction;
-                video.machine.wanted = direction.unwrap_or_default();
+                video.set_wanted(wish);
                 Ok(())
             }
-            None if direction.is_none() => Ok(()),
+            None if wish.is_none() => Ok(()),
             None => {
                 Err(misuse(OPERATION, "the peer was made without video").advice("give it PeerConfig::video"))
             }

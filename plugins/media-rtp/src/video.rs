@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use crate::transport::Transport;
 use siprtc_core::Result;
 use siprtc_core::ice::IceConfig;
-use siprtc_core::media::{Direction, MediaEvent, PeerVideo};
+use siprtc_core::media::{MediaEvent, MediaEventSink, VideoPort, VideoWish};
 use siprtc_rtp::{Reports, video};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,7 +17,8 @@ use tokio::runtime::Handle;
 pub(crate) struct Opener {
     pub(crate) ice: IceConfig,
     pub(crate) latching: bool,
-    pub(crate) video: PeerVideo,
+    pub(crate) port: Arc<dyn VideoPort>,
+    pub(crate) events: Arc<dyn MediaEventSink>,
     pub(crate) cname: String,
     pub(crate) handle: Handle,
 }
@@ -25,7 +26,7 @@ pub(crate) struct Opener {
 /// Between the steps of offer and answer.
 pub(crate) struct VideoLine {
     pub(crate) machine: Machine,
-    pub(crate) wanted: Option<Direction>,
+    is_wanted: bool,
     opener: Opener,
 }
 
@@ -34,20 +35,34 @@ impl VideoLine {
     pub(crate) fn new(
         audio: &Machine,
         config: &RtpConfig,
-        video: PeerVideo,
+        port: Arc<dyn VideoPort>,
+        events: &Arc<dyn MediaEventSink>,
         ice: &IceConfig,
         cname: &str,
     ) -> Self {
         VideoLine {
-            machine: audio.beside(video::formats(&video.codecs)),
-            wanted: None,
+            machine: audio.beside(video::formats(&[])),
+            is_wanted: false,
             opener: Opener {
                 ice: ice.clone(),
                 latching: config.latching,
-                video,
+                port,
+                events: events.clone(),
                 cname: cname.to_owned(),
                 handle: Handle::current(),
             },
+        }
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.is_wanted
+    }
+
+    pub(crate) fn set_wanted(&mut self, wish: Option<VideoWish>) {
+        self.is_wanted = wish.is_some();
+        if let Some(wish) = wish {
+            self.machine.wanted = wish.direction;
+            self.machine.ours = video::formats(&wish.codecs).into();
         }
     }
 
@@ -66,10 +81,11 @@ impl VideoLine {
         let now = tokio::time::Instant::now().into_std();
         let reports = Reports::new(now, SystemTime::now(), ssrc, opener.cname.clone());
         let transport = Transport::new(ssrc, reports, opener.latching);
-        let ear = Ear::Video(opener.video.port.clone());
-        // The call goes on without its video; what happens to it is the audio's to say.
-        let events = Arc::new(|event| match event {
-            MediaEvent::Failed(reason) => tracing::warn!(%reason, "the call has no video"),
+        let ear = Ear::Video(opener.port.clone());
+        // The call goes on without its video; what else happens is the audio's to say.
+        let told = opener.events.clone();
+        let events = Arc::new(move |event| match event {
+            MediaEvent::Failed(reason) => told.emit(MediaEvent::VideoFailed(reason)),
             event => tracing::debug!(?event, "video"),
         });
         let shared = Arc::new(Shared::new(paths, transport, inbox, events, ear));

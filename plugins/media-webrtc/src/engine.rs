@@ -17,7 +17,7 @@ use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use siprtc_core::ice::{IceConfig, IcePolicy, IceRole, IceServer, IceServerKind, IceServerTransport};
-use siprtc_core::media::{IceMode, MediaEngine, MediaPeer, PeerConfig, PeerVideo};
+use siprtc_core::media::{IceMode, MediaEngine, MediaPeer, PeerConfig, VideoPort};
 use siprtc_core::{Error, Fault, Result};
 use siprtc_rtp::sdp::{self, Setup};
 use siprtc_rtp::{PayloadTypes, Reports};
@@ -67,10 +67,8 @@ impl MediaEngine for Engine {
         let cname = format!("{:032x}", rand::random::<u128>());
         let reports = Reports::new(now, SystemTime::now(), ssrc, cname.clone());
         let reports = Arc::new(Mutex::new(reports));
-        let video = config.video.as_ref().map(|video| open_video(video, now, &cname));
-        let codecs = config.video.as_ref().map_or(&[][..], |video| &video.codecs);
-        let video_ssrc = video.as_ref().map_or(0, |video| video.ssrc);
-        let video_line = Video::new(codecs, (video_ssrc, &cname));
+        let video = config.video.as_ref().map(|port| open_video(port, now, &cname));
+        let video_line = Video::new(video.as_ref().map(|video| video.ssrc), &cname);
         let relay = config.ice.servers.iter().any(|server| server.kind.is_turn());
         let relay = relay && config.ice.paths.is_none();
         let shared = Arc::new(Shared::new(
@@ -79,10 +77,7 @@ impl MediaEngine for Engine {
             relay,
             config.events.clone(),
         ));
-        let formats = match self.0.comfort_noise {
-            true => siprtc_rtp::format::formats_with_comfort_noise(&config.codecs),
-            false => siprtc_rtp::format::formats(&config.codecs),
-        };
+        let formats = negotiation::formats(&config.codecs, self.0.comfort_noise);
         reports
             .lock()
             .set_clock_rates(siprtc_rtp::format::clock_rates(&formats));
@@ -138,7 +133,7 @@ impl MediaEngine for Engine {
             .add_transceiver_from_track(track.clone(), Some(init))
             .await
             .map_err(backend)?;
-        let negotiation = Negotiation::new(formats, role, video_line);
+        let negotiation = Negotiation::new(&config.codecs, self.0.comfort_noise, role, video_line);
         let _ = shared.connection.set(Arc::downgrade(&connection));
         Ok(Arc::new(Peer::new(
             connection,
@@ -152,10 +147,10 @@ impl MediaEngine for Engine {
     }
 }
 
-fn open_video(video: &PeerVideo, now: std::time::Instant, cname: &str) -> Arc<VideoTap> {
+fn open_video(port: &Arc<dyn VideoPort>, now: std::time::Instant, cname: &str) -> Arc<VideoTap> {
     let ssrc = rand::random::<u32>() | 1;
     Arc::new(VideoTap {
-        port: video.port.clone(),
+        port: port.clone(),
         reports: Mutex::new(Reports::new(now, SystemTime::now(), ssrc, cname.to_owned())),
         ssrc,
         payload_types: PayloadTypes::default(),

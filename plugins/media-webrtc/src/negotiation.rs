@@ -5,7 +5,7 @@ use crate::sdp as shown;
 use crate::shim::Shim;
 use crate::video::Video;
 use rtc::shared::error::Error as LibraryError;
-use siprtc_core::media::{Direction, SdpKind};
+use siprtc_core::media::{Codec, Direction, SdpKind};
 use siprtc_core::{Error, Fault, Result};
 use siprtc_rtp::sdp::{self, Setup};
 use siprtc_rtp::{Format, format};
@@ -22,6 +22,8 @@ pub(crate) struct Negotiation {
     pub(crate) answers_as: Option<Setup>,
     /// Ours, in our order.
     ours: Vec<Format>,
+    /// Comfort noise is among them.
+    comfort_noise: bool,
     /// Common with the remote offer that waits for our answer.
     answer: Vec<Format>,
     /// In use, under the peer's numbers.
@@ -39,6 +41,14 @@ pub(crate) struct Negotiation {
     pub(crate) video: Video,
 }
 
+/// As our descriptions have them.
+pub(crate) fn formats(codecs: &[Codec], comfort_noise: bool) -> Vec<Format> {
+    match comfort_noise {
+        true => format::formats_with_comfort_noise(codecs),
+        false => format::formats(codecs),
+    }
+}
+
 /// One description in two versions.
 pub(crate) struct Created {
     pub(crate) original: String,
@@ -46,13 +56,19 @@ pub(crate) struct Created {
 }
 
 impl Negotiation {
-    pub(crate) fn new(ours: Vec<Format>, answers_as: Option<Setup>, video: Video) -> Self {
+    pub(crate) fn new(
+        codecs: &[Codec],
+        comfort_noise: bool,
+        answers_as: Option<Setup>,
+        video: Video,
+    ) -> Self {
         Negotiation {
             wanted: Direction::SendRecv,
             remote_offer: None,
             role: None,
             answers_as,
-            ours,
+            ours: formats(codecs, comfort_noise),
+            comfort_noise,
             answer: Vec::new(),
             current: Vec::new(),
             offered_fingerprints: Vec::new(),
@@ -62,6 +78,11 @@ impl Negotiation {
             gathered: None,
             video,
         }
+    }
+
+    /// Ours from the next offer or answer on.
+    pub(crate) fn set_codecs(&mut self, codecs: &[Codec]) {
+        self.ours = formats(codecs, self.comfort_noise);
     }
 
     /// Remembers a description that the library made; returns what the user gets to see.

@@ -13,7 +13,8 @@ use rtc::rtp;
 use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use siprtc_core::ice::{Candidate, CandidatePair};
 use siprtc_core::media::{
-    Direction, Feedback, FeedbackKinds, MediaPeer, RtpPacket, SdpKind, TransportStats, VideoCodec,
+    Codec, Direction, Feedback, FeedbackKinds, MediaPeer, RtpPacket, SdpKind, TransportStats, VideoCodec,
+    VideoWish,
 };
 use siprtc_core::{Error, Fault, Result};
 use siprtc_rtp::{PayloadTypes, Reports, format, sdp};
@@ -357,6 +358,12 @@ impl MediaPeer for Peer {
         result.map_err(|error| failed(Fault::ApiMisuse, OPERATION, error))
     }
 
+    async fn set_codecs(&self, codecs: &[Codec]) -> Result<()> {
+        self.check_open("set codecs")?;
+        self.negotiation.lock().await.set_codecs(codecs);
+        Ok(())
+    }
+
     async fn set_direction(&self, direction: Direction) -> Result<()> {
         self.check_open("set direction")?;
         self.negotiation.lock().await.wanted = direction;
@@ -409,9 +416,9 @@ impl MediaPeer for Peer {
         self.write_now(self.dress(packet)?)
     }
 
-    async fn set_video(&self, direction: Option<Direction>) -> Result<()> {
+    async fn set_video(&self, wish: Option<VideoWish>) -> Result<()> {
         self.check_open("set video")?;
-        self.negotiation.lock().await.video.set_wanted(direction)
+        self.negotiation.lock().await.video.set_wanted(wish)
     }
 
     fn send_video(&self, packet: RtpPacket) -> Result<()> {

@@ -4,7 +4,7 @@
 //! group the sections share ICE, DTLS and SRTP (RFC 9143), which are the audio's, so that nothing is missing; and video comes
 //! and goes within a call without the library, which cannot give a transceiver back.
 
-use siprtc_core::media::{Direction, FeedbackKinds, VideoCodec};
+use siprtc_core::media::{Direction, FeedbackKinds, VideoWish};
 use siprtc_core::{Error, Fault, Result};
 use siprtc_rtp::sdp::{audio_lines, map_lines};
 use siprtc_rtp::video::{self, VideoFormat, VideoSection};
@@ -24,7 +24,9 @@ struct Place {
 /// Video between the steps of offer and answer.
 #[derive(Debug, Default)]
 pub(crate) struct Video {
-    /// Ours, in our order; nothing for a peer that was made without video.
+    /// Whether the peer was made for it.
+    is_possible: bool,
+    /// Ours, in our order.
     ours: Vec<VideoFormat>,
     wanted: Option<Direction>,
     place: Option<Place>,
@@ -39,23 +41,27 @@ pub(crate) struct Video {
 }
 
 impl Video {
-    pub(crate) fn new(codecs: &[VideoCodec], (ssrc, cname): (u32, &str)) -> Self {
+    /// Of a stream with this SSRC, if the peer was made for video.
+    pub(crate) fn new(ssrc: Option<u32>, cname: &str) -> Self {
         Video {
-            ours: video::formats(codecs),
-            source: format!("a=ssrc:{ssrc} cname:{cname}\r\n"),
+            is_possible: ssrc.is_some(),
+            source: ssrc.map_or_else(String::new, |ssrc| format!("a=ssrc:{ssrc} cname:{cname}\r\n")),
             ..Video::default()
         }
     }
 
-    pub(crate) fn set_wanted(&mut self, direction: Option<Direction>) -> Result<()> {
-        if direction.is_some() && self.ours.is_empty() {
+    pub(crate) fn set_wanted(&mut self, wish: Option<VideoWish>) -> Result<()> {
+        if wish.is_some() && !self.is_possible {
             return Err(
                 Error::new(Fault::ApiMisuse, "set video", "the peer was made without video")
                     .backend(crate::NAME)
                     .advice("give it PeerConfig::video"),
             );
         }
-        self.wanted = direction;
+        self.wanted = wish.as_ref().map(|wish| wish.direction);
+        if let Some(wish) = wish {
+            self.ours = video::formats(&wish.codecs);
+        }
         Ok(())
     }
 
@@ -73,7 +79,7 @@ impl Video {
 
     /// The peer's offer as the library may see it.
     pub(crate) fn hide_offer(&mut self, sdp: &str) -> String {
-        self.offered = VideoSection::read(sdp).filter(|_| !self.ours.is_empty());
+        self.offered = VideoSection::read(sdp).filter(|_| self.is_possible);
         match &self.offered {
             Some(section) => without(sdp, section, usize::MAX),
             None => sdp.to_owned(),
@@ -259,6 +265,7 @@ fn fresh_mid(sdp: &str, at: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use siprtc_core::media::VideoCodec;
 
     const OURS: &str = "v=0\r\na=group:BUNDLE 0\r\na=fingerprint:sha-256 AA\r\nm=audio 5000 UDP/TLS/RTP/SAVPF 111\r\n\
         c=IN IP4 192.0.2.1\r\na=mid:0\r\na=setup:actpass\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\na=candidate:1 1 udp 1 192.0.2.1 5000 typ host\r\n";
@@ -266,8 +273,12 @@ mod tests {
         m=video 9 UDP/TLS/RTP/SAVPF 120 121\r\na=mid:v\r\na=sendonly\r\na=rtpmap:120 VP8/90000\r\na=rtpmap:121 VP9/90000\r\n";
 
     fn video(wanted: Option<Direction>) -> Video {
-        let mut video = Video::new(&[VideoCodec::Vp8], (7, "us"));
-        video.set_wanted(wanted).unwrap();
+        let mut video = Video::new(Some(7), "us");
+        let wish = wanted.map(|direction| VideoWish {
+            direction,
+            codecs: vec![VideoCodec::Vp8],
+        });
+        video.set_wanted(wish).unwrap();
         video
     }
 

@@ -4,28 +4,35 @@
 mod common;
 
 use common::{End, Setup, connect_with, renegotiate};
-use siprtc_core::media::{Direction, Feedback, SdpKind, VideoCodec};
+use siprtc_core::media::{Codec, Direction, Feedback, SdpKind, VideoCodec, VideoWish};
 use siprtc_rtp::video::VideoSection;
 
-fn with_video(codecs: &[VideoCodec]) -> Setup {
+fn with_video() -> Setup {
     Setup {
-        video: Some(codecs.to_vec()),
+        with_video: true,
         ..Setup::default()
+    }
+}
+
+fn both_ways(codecs: &[VideoCodec]) -> VideoWish {
+    VideoWish {
+        direction: Direction::SendRecv,
+        codecs: codecs.to_vec(),
     }
 }
 
 /// Two ends that both want video from the beginning.
 async fn connect(ours: &[VideoCodec], theirs: &[VideoCodec]) -> (End, End, String, String) {
-    let mut a = End::new(with_video(ours)).await;
-    a.peer.set_video(Some(Direction::SendRecv)).await.unwrap();
+    let mut a = End::new(with_video()).await;
+    a.peer.set_video(Some(both_ways(ours))).await.unwrap();
     let offer = a.offer().await;
-    let setup = with_video(theirs);
+    let setup = with_video();
     let mut b = End::new(Setup {
         offer: Some(offer.clone()),
         ..setup
     })
     .await;
-    b.peer.set_video(Some(Direction::SendRecv)).await.unwrap();
+    b.peer.set_video(Some(both_ways(theirs))).await.unwrap();
     let answer = b.answer(&offer).await;
     a.accept(&answer).await;
     a.connected().await;
@@ -87,16 +94,22 @@ async fn a_packet_may_be_sent_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_no_video_is_called_with_audio_alone() {
-    for theirs in [None, Some(vec![VideoCodec::Vp9])] {
-        let mut a = End::new(with_video(&[VideoCodec::Vp8])).await;
-        a.peer.set_video(Some(Direction::SendRecv)).await.unwrap();
+    // Made without it, with nothing in common, and not wanting any.
+    let vp9 = both_ways(&[VideoCodec::Vp9]);
+    for (with_video, wish) in [(false, None), (true, Some(vp9)), (true, None)] {
+        let mut a = End::new(self::with_video()).await;
+        a.peer
+            .set_video(Some(both_ways(&[VideoCodec::Vp8])))
+            .await
+            .unwrap();
         let offer = a.offer().await;
         let mut b = End::new(Setup {
             offer: Some(offer.clone()),
-            video: theirs,
+            with_video,
             ..Setup::default()
         })
         .await;
+        b.peer.set_video(wish).await.unwrap();
         let answer = b.answer(&offer).await;
         assert_eq!(VideoSection::read(&answer), None, "{answer}");
         assert!(answer.contains("m=video 0 "), "{answer}");
@@ -115,17 +128,11 @@ async fn who_has_no_video_is_called_with_audio_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn video_comes_goes_and_comes_again_within_a_call_from_either_side() {
-    let (mut a, mut b, _, _) = connect_with(
-        with_video(&[VideoCodec::Vp8]),
-        with_video(&[VideoCodec::Vp8]),
-        |sdp| sdp,
-        |sdp| sdp,
-    )
-    .await;
+    let (mut a, mut b, _, _) = connect_with(with_video(), with_video(), |sdp| sdp, |sdp| sdp).await;
     for turn in 0..4 {
-        let wanted = (turn % 2 == 0).then_some(Direction::SendRecv);
-        a.peer.set_video(wanted).await.unwrap();
-        b.peer.set_video(wanted).await.unwrap();
+        let wanted = (turn % 2 == 0).then(|| both_ways(&[VideoCodec::Vp8]));
+        a.peer.set_video(wanted.clone()).await.unwrap();
+        b.peer.set_video(wanted.clone()).await.unwrap();
         let (_, answer) = match turn {
             0 | 3 => renegotiate(&a, &b).await,
             _ => renegotiate(&b, &a).await,
@@ -156,8 +163,36 @@ async fn an_offer_that_is_rolled_back_leaves_video_as_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_without_video_says_so() {
     let a = End::new(Setup::default()).await;
-    assert!(a.peer.set_video(Some(Direction::SendRecv)).await.is_err());
+    assert!(
+        a.peer
+            .set_video(Some(both_ways(&[VideoCodec::Vp8])))
+            .await
+            .is_err()
+    );
     a.peer.set_video(None).await.unwrap();
     assert!(a.peer.send_feedback(Feedback::KeyFrame).is_err());
     assert!(a.peer.video_stats().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codecs_change_within_a_call_and_a_rolled_back_change_is_none() {
+    let (mut a, mut b, _, _) = connect_with(Setup::default(), Setup::default(), |sdp| sdp, |sdp| sdp).await;
+    a.reaches(&mut b, 111).await;
+    a.peer.set_codecs(&[Codec::G722, Codec::Pcma]).await.unwrap();
+    let (offer, answer) = renegotiate(&a, &b).await;
+    assert!(
+        !offer.contains("opus") && offer.contains("a=rtpmap:9 G722"),
+        "{offer}"
+    );
+    assert!(answer.contains("m=audio") && !answer.contains("opus"), "{answer}");
+    a.reaches(&mut b, 9).await;
+    let packet = a.packet(111);
+    assert!(a.peer.send(packet).await.is_err(), "Opus is no more agreed on");
+    // Everything again, in the order wanted now.
+    a.peer.set_codecs(&[Codec::Pcma, Codec::Opus]).await.unwrap();
+    let (offer, _) = renegotiate(&a, &b).await;
+    let line = offer.lines().find(|line| line.starts_with("m=audio")).unwrap();
+    assert!(line.contains("SAVPF 8 111"), "{line}");
+    b.reaches(&mut a, 8).await;
+    b.reaches(&mut a, 111).await;
 }

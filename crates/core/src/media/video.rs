@@ -2,7 +2,6 @@
 
 use super::{Direction, RtpPacket};
 use std::fmt;
-use std::sync::Arc;
 
 /// A video codec's name as in `a=rtpmap`; the RTP clock of all is 90 kHz.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -153,13 +152,13 @@ pub trait VideoPort: Send + Sync + 'static {
     fn feedback(&self, feedback: Feedback);
 }
 
-/// What a peer with video begins with.
-#[derive(Clone)]
-pub struct PeerVideo {
+/// What video is to be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VideoWish {
+    /// Which way it shall flow, from our side.
+    pub direction: Direction,
     /// Codecs to offer and to accept, best first.
     pub codecs: Vec<VideoCodec>,
-    /// What the peer sends.
-    pub port: Arc<dyn VideoPort>,
 }
 
 #[cfg(test)]

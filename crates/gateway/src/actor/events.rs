@@ -110,6 +110,7 @@ impl Handler<SessionEvent> for Gateway {
                 }
                 CallEventKind::Ice(state)
             }
+            SessionEventKind::Media(MediaEvent::VideoFailed(why)) => CallEventKind::VideoFailed(why),
             SessionEventKind::Media(MediaEvent::Selected(pair)) => {
                 if let Some(entry) = self.calls.get_mut(&id) {
                     entry.local = Some(pair.local);

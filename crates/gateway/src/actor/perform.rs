@@ -2,7 +2,7 @@
 
 use super::{Gateway, House};
 use crate::calls::{self, Done, ask};
-use crate::machine::{Command, Epoch, Input, Output, TRICKLE_ICE, Told};
+use crate::machine::{Command, Epoch, Input, Output, TRICKLE_ICE, Terms, Told};
 use crate::messages::*;
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
@@ -10,7 +10,7 @@ use siprtc_core::media::{Dialect, IceMode, MediaEngine};
 use siprtc_core::sip::Headers;
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::{self as dialog, DialogManager};
-use siprtc_media_session::{self as media, MediaSession};
+use siprtc_media_session::{self as media, MediaChange, MediaSession};
 use siprtc_nat_agent::{CallPlan, PlanCall};
 use std::future::Future;
 use std::sync::Arc;
@@ -174,7 +174,7 @@ impl Gateway {
                     body,
                 },
             ),
-            Output::SetHold(held) => self.set_hold(ctx, id, held),
+            Output::SetMedia(terms) => self.set_media(ctx, id, terms),
             Output::TakeReferral(referral) => self.take_referral(ctx, id, referral),
             Output::Tell(told) => {
                 let takes_place = matches!(
@@ -208,22 +208,37 @@ impl Gateway {
         }
     }
 
-    fn set_hold(&mut self, ctx: &mut Context<Self>, id: CallId, held: bool) {
+    fn set_media(&mut self, ctx: &mut Context<Self>, id: CallId, terms: Terms) {
         let Some(entry) = self.calls.get_mut(&id) else {
             return;
         };
+        let Terms { held, change } = terms;
         entry.held = held;
+        let before = std::mem::replace(&mut entry.change, change.clone());
+        let plan = |change: &Option<Arc<MediaChange>>| change.as_ref()?.video.clone().flatten();
+        entry.asks_for_video |= match (plan(&before), plan(&change)) {
+            (Some(before), Some(plan)) => !Arc::ptr_eq(&before, &plan),
+            (None, plan) => plan.is_some(),
+            (Some(_), None) => false,
+        };
+        let is_changed = change.is_some() || before.is_some();
         let direction = entry.direction();
-        if let Some((_, session)) = entry.session.clone() {
-            // Before the offer in the same mailbox.
-            let set = session.send(media::SetDirection { direction });
-            let told = async move {
-                if let Ok(Err(error)) = set.await {
-                    tracing::warn!(call_id = %id, %error, "the direction is not set");
-                }
-            };
-            ctx.spawn(told.into_actor(self));
-        }
+        let Some((_, session)) = entry.session.clone() else {
+            return;
+        };
+        // Before the offer in the same mailbox: `send` takes its place there here and now.
+        let directed = session.send(media::SetDirection { direction });
+        let changed = is_changed.then(|| session.send(media::SetMedia { change: change.unwrap_or_default() }));
+        let told = async move {
+            let mut set = vec![directed.await];
+            if let Some(changed) = changed {
+                set.push(changed.await);
+            }
+            for error in set.into_iter().flatten().filter_map(Result::err) {
+                tracing::warn!(call_id = %id, %error, "the next description does not say what it should");
+            }
+        };
+        ctx.spawn(told.into_actor(self));
     }
 
     /// The call is held, and nothing is to be heard of us.
@@ -263,6 +278,8 @@ impl Gateway {
             }
             Told::Held(by) => CallEventKind::Held { by },
             Told::HoldRefused(held) => CallEventKind::HoldRefused { held },
+            Told::MediaChanged => CallEventKind::MediaChanged,
+            Told::MediaRefused => CallEventKind::MediaRefused,
             Told::Incoming {
                 from,
                 to,
@@ -365,10 +382,9 @@ impl Gateway {
             let mut video = None;
             if let Some(entry) = self.calls.get_mut(&id) {
                 entry.telephone_event = agreed.audio.telephone_event.is_some();
-                // The first time an application that wants video hears that there is none, too.
-                let is_first = entry.media.video.is_some() && !std::mem::replace(&mut entry.video_told, true);
+                let is_asked = std::mem::take(&mut entry.asks_for_video);
                 let is_new = std::mem::replace(&mut entry.video, agreed.video) != agreed.video;
-                video = (is_new || is_first).then_some(agreed.video);
+                video = (is_new || is_asked).then_some(agreed.video);
             }
             self.tell(id, CallEventKind::Negotiated(agreed.audio));
             if let Some(video) = video {
@@ -429,6 +445,13 @@ impl Gateway {
         let session_id = session.id();
         let session = session.start();
         entry.session = Some((session_id, session.clone()));
+        // A peer in another's place goes on with what was changed. Its mailbox is empty, and takes it.
+        if let Some(change) = entry.change.clone() {
+            drop(session.try_send(media::SetMedia { change }));
+        }
+        if entry.is_muted {
+            drop(session.try_send(media::Mute { muted: true }));
+        }
         Ok(session)
     }
 

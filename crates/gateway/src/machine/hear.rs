@@ -149,8 +149,12 @@ impl Call {
                     ..On::Hangup.into()
                 }
             }
+            Input::Change(change) => {
+                self.hold.want_change(change);
+                return None;
+            }
             Input::Hold(held) => {
-                self.hold.want(held);
+                self.hold.want_held(held);
                 return None;
             }
             Input::MediaClosed(stats) => {

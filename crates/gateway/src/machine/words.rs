@@ -1,10 +1,11 @@
 //! What goes into a call's machine and what comes out.
 
+use super::terms::Terms;
 use siprtc_core::ice::Candidate;
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{CallId, Cause, Error};
 use siprtc_dialog_manager::{DialogEventKind, Head, Referral, Side};
-use siprtc_media_session::SessionStats;
+use siprtc_media_session::{MediaChange, SessionStats};
 use std::time::Duration;
 
 /// The step of a media peer that a result belongs to; results of an older step are stale and ignored.
@@ -24,6 +25,8 @@ pub enum Input {
     Answer,
     /// The media peer found a candidate after its description was made.
     Candidate(Candidate),
+    /// The application wants other codecs, or other video, or none.
+    Change(MediaChange),
     /// The dialog manager refuses a command, or is gone.
     CommandFailed(Command, Error),
     /// The application dials.
@@ -170,8 +173,8 @@ pub enum Output {
         /// What the peer offers.
         offer: String,
     },
-    /// What the next descriptions say: the call is held by us, or not.
-    SetHold(bool),
+    /// What the next descriptions say of the media.
+    SetMedia(Terms),
     /// INFO with our candidates, as the body of a `trickle-ice` package.
     SendCandidates(String),
     /// Make the call that the peer asked for.
@@ -200,6 +203,10 @@ pub enum Told {
     Held(Side),
     /// An offer that was to hold the call (`true`) or to resume it came to nothing.
     HoldRefused(bool),
+    /// What was offered of codecs and video is agreed on.
+    MediaChanged,
+    /// What was offered of codecs and video came to nothing; what was agreed before holds.
+    MediaRefused,
     /// Somebody calls.
     Incoming {
         /// Who.

@@ -120,7 +120,10 @@ impl Bench {
                 format!("screen {offer}")
             }
             Output::SendCandidates(body) => format!("INFO {}", info(&body)),
-            Output::SetHold(held) => format!("set hold {held}"),
+            Output::SetMedia(terms) => match terms.change {
+                Some(change) => format!("set hold {} and {change:?}", terms.held),
+                None => format!("set hold {}", terms.held),
+            },
             Output::TakeReferral(referral) => format!("call {}", referral.target),
             Output::Tell(told) => self.told(told),
             Output::UndoOffer => "undo".into(),
@@ -139,6 +142,8 @@ impl Bench {
             }
             Told::Held(by) => format!("Held {by:?}"),
             Told::HoldRefused(held) => format!("HoldRefused {held}"),
+            Told::MediaChanged => "MediaChanged".into(),
+            Told::MediaRefused => "MediaRefused".into(),
             Told::Incoming { replaces: None, .. } => "Incoming".into(),
             Told::Incoming { .. } => "Incoming instead".into(),
             Told::Resumed(by) => format!("Resumed {by:?}"),

@@ -78,7 +78,7 @@ pub(crate) const NOTHING: &[Nothing] = &[
     never(&[
         On::AcceptFailed, On::Answer, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::AnswerUnfit, On::Answered,
         On::AnsweredElsewhere, On::AnsweredSame, On::CandidatesUntold, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer,
-        On::DialogEnded, On::EarlyAnswer, On::Hangup, On::HoldWanted, On::MediaClosed, On::MediaError, On::MediaLost, On::OfferFailed,
+        On::DialogEnded, On::EarlyAnswer, On::Hangup, On::ChangeWanted, On::MediaClosed, On::MediaError, On::MediaLost, On::OfferFailed,
         On::OfferMade, On::OfferUnfit, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::PathBroken, On::ReAnswered, On::ReConfirmed,
         On::ReConfirmedWithAnswer, On::ReGlare, On::ReRefused, On::RefreshDue, On::Refuse, On::Ringing, On::ScreenPassed,
         On::TookTooLong,
@@ -96,7 +96,7 @@ pub(crate) const NOTHING: &[Nothing] = &[
     ignored(&[
         On::AcceptFailed, On::Answer, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::AnswerUnfit, On::Answered,
         On::AnsweredElsewhere, On::AnsweredSame, On::CandidatesUntold, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer, On::Dial,
-        On::EarlyAnswer, On::Hangup, On::HoldWanted, On::Invited, On::InvitedOfferless, On::MediaError, On::MediaLost, On::OfferFailed,
+        On::EarlyAnswer, On::Hangup, On::ChangeWanted, On::Invited, On::InvitedOfferless, On::MediaError, On::MediaLost, On::OfferFailed,
         On::OfferMade, On::OfferUnfit, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::PathBroken, On::ReAnswered, On::ReConfirmed,
         On::ReConfirmedWithAnswer, On::ReGlare, On::ReRefused, On::RefreshDue, On::Refuse, On::Ringing, On::ScreenPassed,
     ], "Ending; Ended, Closing", |sip, jsep| !alive(sip) && (sip, jsep) != (Sip::Ended, Closed),
@@ -167,7 +167,7 @@ pub(crate) const NOTHING: &[Nothing] = &[
     ignored(&[On::PathBroken], "all but Confirmed, Stable", |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Confirmed, Stable),
         "the first negotiation is not over, or another runs: it brings new candidates, or the path says again that it is silent"),
 
-    never(&[On::CandidatesUntold, On::HoldWanted], "all but Confirmed, Stable",
+    never(&[On::CandidatesUntold, On::ChangeWanted], "all but Confirmed, Stable",
         |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Confirmed, Stable),
         "it is kept until the negotiation that runs is over"),
 

@@ -118,6 +118,7 @@ impl Work {
         }
         let seat = self.seat.clone();
         pumps.connect(|settings| {
+            settings.is_muted = self.is_muted;
             settings.seat = seat;
             settings.said = said;
             settings.heard = heard;

@@ -9,8 +9,7 @@
 use bytes::Bytes;
 use siprtc_core::ice::{IceConfig, IcePolicy, IceServer};
 use siprtc_core::media::{
-    Codec, Feedback, MediaEvent, MediaPeer, PacketSink, PeerConfig, PeerVideo, RtpPacket, SdpKind,
-    VideoCodec, VideoPort,
+    Codec, Feedback, MediaEvent, MediaPeer, PacketSink, PeerConfig, RtpPacket, SdpKind, VideoPort,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +46,8 @@ pub struct Setup {
     pub policy: IcePolicy,
     pub budget: Duration,
     pub offer: Option<String>,
-    pub video: Option<Vec<VideoCodec>>,
+    /// Made for video.
+    pub with_video: bool,
 }
 
 impl Default for Setup {
@@ -58,7 +58,7 @@ impl Default for Setup {
             policy: IcePolicy::All,
             budget: Duration::from_secs(2),
             offer: None,
-            video: None,
+            with_video: false,
         }
     }
 }
@@ -97,10 +97,9 @@ impl End {
             codecs: setup.codecs,
             remote_offer: setup.offer,
             heard: None,
-            video: setup.video.map(|codecs| PeerVideo {
-                codecs,
-                port: Arc::new(Video(video_sender, feedback_sender)),
-            }),
+            video: setup
+                .with_video
+                .then(|| -> Arc<dyn VideoPort> { Arc::new(Video(video_sender, feedback_sender)) }),
             packets: Arc::new(Packets(packet_sender)),
             events: Arc::new(move |event| {
                 let _ = event_sender.send(event);

@@ -1,0 +1,123 @@
+//! What descriptions say of codecs and video, and how it changes within a call.
+
+use super::{Work, check_folder};
+use crate::video::{VideoEnds, VideoPumps, names_a_file};
+use crate::{MediaChange, VideoPlan};
+use siprtc_core::media::{Codec, NegotiatedVideo, VideoCodec};
+use siprtc_core::{Error, Fault, Result};
+use std::sync::Arc;
+use tokio::task::spawn_blocking;
+
+/// What the next description says.
+#[derive(Default)]
+pub(super) struct Terms {
+    /// `None`: the peer's own, from its beginning.
+    pub(super) codecs: Option<Vec<Codec>>,
+    /// The plan, and what its source has.
+    pub(super) video: Option<(Arc<VideoPlan>, Vec<VideoCodec>)>,
+    /// The plan of the beginning, which a change may lead back to.
+    first: Option<Arc<VideoPlan>>,
+    is_changed: bool,
+    /// The plan whose pumps run.
+    running: Option<Arc<VideoPlan>>,
+}
+
+impl Terms {
+    pub(super) fn new(plan: Option<&VideoPlan>) -> Self {
+        Terms {
+            first: plan.cloned().map(Arc::new),
+            ..Terms::default()
+        }
+    }
+
+    /// For the first description; what was changed before it holds.
+    pub(super) async fn begin(&mut self) -> Result<()> {
+        if !self.is_changed {
+            self.video = usable(self.first.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// The plan that comes with `change`.
+    fn plan(&self, change: &MediaChange) -> Option<Arc<VideoPlan>> {
+        change.video.clone().unwrap_or_else(|| self.first.clone())
+    }
+}
+
+impl Work {
+    pub(crate) async fn set_media(&mut self, change: Arc<MediaChange>) -> Result<()> {
+        self.terms.video = usable(self.terms.plan(&change)).await?;
+        self.terms.is_changed = true;
+        let is_to_be_said = change.codecs.is_some() || self.terms.codecs.is_some();
+        let codecs = || {
+            change
+                .codecs
+                .clone()
+                .unwrap_or_else(|| self.config.codecs.clone())
+        };
+        self.terms.codecs = is_to_be_said.then(codecs);
+        Ok(())
+    }
+
+    pub(crate) async fn check_media(&self, change: &MediaChange) -> Result<()> {
+        usable(self.terms.plan(change)).await.map(drop)
+    }
+
+    pub(crate) fn mute(&mut self, muted: bool) -> Result<()> {
+        self.is_muted = muted;
+        self.connect();
+        Ok(())
+    }
+
+    /// Video as it was negotiated: with pumps of the plan that was offered or answered with.
+    pub(super) async fn begin_video(&mut self, video: Option<NegotiatedVideo>) -> Result<()> {
+        self.video = video;
+        let plan = self.terms.video.as_ref().map(|(plan, _)| Arc::clone(plan));
+        let is_same = match (&self.terms.running, &plan) {
+            (Some(running), Some(plan)) => Arc::ptr_eq(running, plan),
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        if !is_same && let Some(pumps) = self.video_pumps.take() {
+            pumps.stop().await;
+            self.terms.running = None;
+        }
+        if let Some(pumps) = &self.video_pumps {
+            pumps.change(video);
+        } else if let (Some(video), Some(plan)) = (video, plan) {
+            let ends = VideoEnds {
+                peer: self.existing_peer()?,
+                plan: (*plan).clone(),
+                queue: Arc::clone(&self.video_queue),
+                numbers: Arc::clone(&self.video_numbers),
+                events: Arc::clone(&self.events),
+            };
+            self.video_pumps = Some(VideoPumps::start(ends, video));
+            self.terms.running = Some(plan);
+        }
+        if let Some(video) = video {
+            tracing::info!(
+                call_id = %self.events.call, session = %self.events.session,
+                codec = %video.codec, direction = %video.direction, "video"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The plan with the codecs that its source has, once its files are found to be there.
+async fn usable(plan: Option<Arc<VideoPlan>>) -> Result<Option<(Arc<VideoPlan>, Vec<VideoCodec>)>> {
+    let Some(plan) = plan else {
+        return Ok(None);
+    };
+    let checked = spawn_blocking(move || {
+        if let Some(path) = names_a_file(&plan.sink) {
+            check_folder(path)?;
+        }
+        let codecs = plan.usable_codecs()?;
+        Ok(Some((plan, codecs)))
+    });
+    checked.await.unwrap_or_else(|error| {
+        Err(Error::new(Fault::Backend, "check video files", "the checking thread ended").caused_by(error))
+    })
+}
