@@ -170,7 +170,7 @@ pub(crate) struct CallArgs {
     /// DTMF digits to send once the call is confirmed
     #[arg(long, value_name = "DIGITS")]
     pub(crate) dtmf: Option<String>,
-    /// Obey standard input during the call, a line each: hold, hold playing, resume, dtmf DIGITS, say TEXT, transfer URI, consult URI,
+    /// Obey standard input during the call, a line each: hold, hold playing, resume, mute, unmute, dtmf DIGITS, codecs NAME ..., show FILE, show nothing, say TEXT, transfer URI, consult URI,
     /// transfer (to who is consulted), accept, refuse, hangup
     #[arg(long)]
     pub(crate) control: bool,
@@ -198,7 +198,7 @@ pub(crate) struct AnswerArgs {
     /// Send every caller elsewhere (302)
     #[arg(long, value_name = "URI", conflicts_with = "refuse")]
     pub(crate) forward: Option<String>,
-    /// Obey standard input during the call, a line each: hold, hold playing, resume, dtmf DIGITS, say TEXT, transfer URI, consult URI,
+    /// Obey standard input during the call, a line each: hold, hold playing, resume, mute, unmute, dtmf DIGITS, codecs NAME ..., show FILE, show nothing, say TEXT, transfer URI, consult URI,
     /// transfer (to who is consulted), accept, refuse, hangup
     #[arg(long)]
     pub(crate) control: bool,

@@ -2,8 +2,11 @@
 
 use siprtc::Call;
 use siprtc::gateway::{CallEventKind, MediaPlan};
+use siprtc::prelude::{VideoPlan, VideoSink, VideoSource};
+use siprtc_core::media::Codec;
 use siprtc_core::{Error, Fault, Result};
 use std::io::BufRead;
+use std::path::PathBuf;
 use tokio::sync::mpsc;
 
 /// Lines that wait to be obeyed; more are not read until there is room.
@@ -16,16 +19,22 @@ pub(crate) enum Order {
     Accept,
     /// Another call, to whom this one may be transferred.
     Consult(String),
+    /// Other codecs, best first.
+    Codecs(Vec<Codec>),
     Digits(String),
     HangUp,
     Hold,
     /// The source goes on: music on hold.
     HoldPlaying,
+    /// Silence in the place of the source, or not.
+    Mute(bool),
     /// A message to the peer.
     Say(String),
     /// To the transfer that the peer wants.
     Refuse,
     Resume,
+    /// A video file; `None`: no video any more.
+    Show(Option<PathBuf>),
     /// To that address; `None`: to who is consulted.
     Transfer(Option<String>),
 }
@@ -45,12 +54,19 @@ impl std::str::FromStr for Order {
             ["hold"] => Order::Hold,
             ["hold", "playing"] => Order::HoldPlaying,
             ["resume"] => Order::Resume,
+            ["mute"] => Order::Mute(true),
+            ["unmute"] => Order::Mute(false),
+            ["show", "nothing"] => Order::Show(None),
+            ["show", _, ..] => Order::Show(Some(line.trim().trim_start_matches("show").trim().into())),
+            ["codecs", ref names @ ..] if !names.is_empty() => {
+                Order::Codecs(names.iter().map(|name| codec(name)).collect::<Result<_>>()?)
+            }
             ["say", _, ..] => Order::Say(line.trim().trim_start_matches("say").trim().to_owned()),
             ["dtmf", digits] => Order::Digits(digits.to_owned()),
             _ => {
                 return Err(
                     Error::new(Fault::ApiMisuse, "obey", format!("{:?} is no order", line.trim()))
-                        .advice("say hold, hold playing, resume, dtmf DIGITS, say TEXT, transfer URI, consult URI, transfer (to who is consulted), accept, refuse or hangup, each on a line"),
+                        .advice("say hold, hold playing, resume, mute, unmute, dtmf DIGITS, say TEXT, codecs NAME ..., show FILE, show nothing, transfer URI, consult URI, transfer (to who is consulted), accept, refuse or hangup, each on a line"),
                 );
             }
         })
@@ -69,13 +85,16 @@ impl Order {
                 others.consulted = Some(call.consult(target, media.clone()).await?);
                 Ok(())
             }
+            Order::Codecs(codecs) => call.set_codecs(codecs).await,
             Order::Digits(digits) => call.send_dtmf(digits).await,
             Order::HangUp => call.hangup().await,
             Order::Hold => call.hold().await,
             Order::HoldPlaying => call.hold_playing().await,
+            Order::Mute(muted) => call.set_muted(*muted).await,
             Order::Refuse => call.refuse_transfer().await,
             Order::Resume => call.resume().await,
             Order::Say(text) => call.send_message(text).await,
+            Order::Show(path) => call.set_video(path.clone().map(|path| video(path, media))).await,
             Order::Transfer(Some(target)) => call.transfer(target).await,
             Order::Transfer(None) => match &others.consulted {
                 Some(consulted) => call.transfer_to(consulted).await,
@@ -84,6 +103,22 @@ impl Order {
             },
         }
     }
+}
+
+fn codec(name: &str) -> Result<Codec> {
+    Codec::from_name(name).ok_or_else(|| {
+        Error::new(Fault::ApiMisuse, "obey", format!("{name:?} is no codec"))
+            .advice("known are opus, G722, PCMU and PCMA")
+    })
+}
+
+/// A film, and what becomes of the peer's as it was before.
+fn video(path: PathBuf, media: &MediaPlan) -> VideoPlan {
+    let sink = media.video.as_ref().map(|plan| plan.sink.clone());
+    VideoPlan::new(
+        VideoSource::File { path, repeat: false },
+        sink.unwrap_or(VideoSink::Null),
+    )
 }
 
 /// The calls beside the one that is lived through.
@@ -143,6 +178,11 @@ mod tests {
     #[test]
     fn orders_are_words() {
         for (line, order) in [
+            ("mute", Order::Mute(true)),
+            ("unmute", Order::Mute(false)),
+            ("codecs PCMA opus", Order::Codecs(vec![Codec::Pcma, Codec::Opus])),
+            ("show a film.ivf", Order::Show(Some("a film.ivf".into()))),
+            ("show nothing", Order::Show(None)),
             ("hold", Order::Hold),
             (" hold  playing ", Order::HoldPlaying),
             ("resume\r", Order::Resume),

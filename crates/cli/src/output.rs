@@ -190,6 +190,29 @@ fn describe(event: &CallEventKind) -> (&'static str, String, Value) {
             ),
             json!({ "held": held }),
         ),
+        CallEventKind::MediaChanged => ("media_changed", "the media are as asked".to_owned(), json!({})),
+        CallEventKind::MediaRefused => (
+            "media_refused",
+            "the media cannot be as asked: they are as before".to_owned(),
+            json!({}),
+        ),
+        CallEventKind::VideoBridged {
+            with,
+            from_peer,
+            to_peer,
+        } => (
+            "video_bridged",
+            match (from_peer, to_peer) {
+                (true, true) => "video goes across, both ways",
+                (false, false) => "video does not go across: no codec in common",
+                _ => "video goes across one way",
+            }
+            .to_owned(),
+            json!({ "with": with.to_string(), "from_peer": from_peer, "to_peer": to_peer }),
+        ),
+        CallEventKind::VideoFailed(why) => {
+            ("video_failed", format!("no video: {why}"), json!({ "why": why }))
+        }
         CallEventKind::Resumed { by } => held("resumed", *by, "resumed"),
         CallEventKind::Quiet { by, since } => {
             let (who, by) = side(*by);

@@ -61,9 +61,11 @@ impl Handler<ChangeMedia> for Gateway {
             };
             ask(&session?, check).await.map(|()| change)
         };
-        Box::pin(checked.into_actor(self).map(move |change, act, ctx| {
-            act.command_input(ctx, OPERATION, call, Input::Change(change?))
-        }))
+        Box::pin(
+            checked
+                .into_actor(self)
+                .map(move |change, act, ctx| act.command_input(ctx, OPERATION, call, Input::Change(change?))),
+        )
     }
 }
 

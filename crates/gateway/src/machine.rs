@@ -168,7 +168,8 @@ impl Call {
         if self.state() != (Sip::Confirmed, Jsep::Stable) {
             return;
         }
-        self.outputs.extend(self.hold.news().into_iter().map(Output::Tell));
+        self.outputs
+            .extend(self.hold.news().into_iter().map(Output::Tell));
         if self.hold.is_pending() {
             self.take(now, On::ChangeWanted.into());
         }

@@ -436,6 +436,15 @@ pub enum CallEventKind {
     SourceEnded,
     /// The source failed; silence is sent.
     SourceFailed(Arc<Error>),
+    /// Both sides of a bridge have video. Where they have another codec, or do not want it, it does not go across.
+    VideoBridged {
+        /// The other call.
+        with: CallId,
+        /// Whether our peer's goes to the other's.
+        from_peer: bool,
+        /// And back.
+        to_peer: bool,
+    },
     /// Video's own path failed, or its handshake; the call goes on without it. The text says what failed.
     VideoFailed(String),
     /// The video played to its end.

@@ -282,6 +282,15 @@ pub enum SessionEventKind {
         /// Why.
         error: Arc<Error>,
     },
+    /// Both sides of a bridge have video. Where they have another codec, or do not want it, it does not go across: nobody transcodes it.
+    VideoBridged {
+        /// The other's call.
+        with: CallId,
+        /// Whether our peer's goes to the other's.
+        from_peer: bool,
+        /// And back.
+        to_peer: bool,
+    },
     /// The video file was played to its end, or the application has no more frames.
     VideoSourceEnded,
     /// A side is heard, for the first time or again. Told where [`SessionEventKind::Quiet`] is.

@@ -106,6 +106,9 @@ impl Work {
 
     pub(crate) async fn answer_offer(&mut self, sdp: &str) -> Result<String> {
         let peer = self.peer(Some(sdp)).await?;
+        // Said before every offer and answer: an engine left alone may answer a hold with "sendrecv" (RFC 3264 section 6.1), and
+        // what is not wanted when an offer comes is not looked for in it.
+        self.direct(&*peer).await?;
         step("set remote offer", peer.set_remote(SdpKind::Offer, sdp)).await?;
         let answered = self.answer(&*peer).await;
         if answered.is_err()
@@ -117,8 +120,6 @@ impl Work {
     }
 
     async fn answer(&self, peer: &dyn MediaPeer) -> Result<String> {
-        // Said before every answer: an engine left alone may answer a hold with "sendrecv" (RFC 3264 section 6.1).
-        self.direct(peer).await?;
         let answer = step("create answer", peer.create_answer()).await?;
         step("set local answer", peer.set_local(SdpKind::Answer, &answer)).await
     }

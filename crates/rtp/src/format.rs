@@ -124,9 +124,11 @@ pub fn common(ours: &[Format], theirs: &[Format]) -> Option<Vec<Format>> {
 }
 
 /// What to offer when `current` is in use: that first and under its numbers, then the rest of ours, for RFC 3264
-/// section 8.3.2 lets formats be added, and after a transfer the far end is another that may need them.
+/// section 8.3.2 lets formats be added, and after a transfer the far end is another that may need them. What is not among `ours`
+/// any more is not offered.
 pub fn offer(ours: &[Format], current: &[Format]) -> Vec<Format> {
-    let mut offer = current.to_vec();
+    let is_ours = |format: &&Format| ours.iter().any(|ours| ours.is_same(format));
+    let mut offer: Vec<Format> = current.iter().filter(is_ours).cloned().collect();
     for format in ours {
         if offer.iter().any(|offered| offered.is_same(format)) {
             continue;
@@ -140,6 +142,13 @@ pub fn offer(ours: &[Format], current: &[Format]) -> Vec<Format> {
             });
         }
     }
+    offer
+}
+
+/// The same in the order of `ours`: another codec than the one in use is wanted.
+pub fn offer_anew(ours: &[Format], current: &[Format]) -> Vec<Format> {
+    let mut offer = offer(ours, current);
+    offer.sort_by_key(|format| ours.iter().position(|ours| ours.is_same(format)));
     offer
 }
 

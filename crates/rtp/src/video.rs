@@ -126,7 +126,8 @@ pub fn answered(offered: &[VideoFormat], theirs: &[VideoFormat]) -> Vec<VideoFor
 /// What to offer when `current` is in use: that under its numbers, then the rest of ours. No number is one of `taken`, the audio's
 /// in the same transport (RFC 9143 section 10.1).
 pub fn offer(ours: &[VideoFormat], current: &[VideoFormat], taken: &[u8]) -> Vec<VideoFormat> {
-    let mut offer = current.to_vec();
+    let is_ours = |format: &&VideoFormat| ours.iter().any(|ours| ours.is_same(format));
+    let mut offer: Vec<VideoFormat> = current.iter().filter(is_ours).cloned().collect();
     for format in ours {
         if offer.iter().any(|offered| offered.is_same(format)) {
             continue;

@@ -5,6 +5,7 @@ pub mod config;
 mod desk;
 mod dialling;
 mod endpoint;
+mod in_call;
 pub mod ladder;
 mod message;
 mod plan;

@@ -71,9 +71,12 @@ impl Formats {
         }
     }
 
-    /// What to offer when `current` is in use.
-    pub(crate) fn offer(&self, current: &Formats) -> Self {
+    /// What to offer when `current` is in use, and another codec perhaps wanted.
+    pub(crate) fn offer(&self, current: &Formats, is_anew: bool) -> Self {
         match (self, current) {
+            (Formats::Audio(ours), Formats::Audio(current)) if is_anew => {
+                format::offer_anew(ours, current).into()
+            }
             (Formats::Audio(ours), Formats::Audio(current)) => format::offer(ours, current).into(),
             (Formats::Video(ours), Formats::Video(current)) => video::offer(ours, current, &[]).into(),
             _ => self.clone(),

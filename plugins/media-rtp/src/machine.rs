@@ -69,6 +69,7 @@ pub(crate) struct Machine {
     config: RtpConfig,
     pub(crate) wanted: Direction,
     pub(crate) ours: Formats,
+    is_changed: bool,
     current: Formats,
     session: u64,
     version: u64,
@@ -96,6 +97,7 @@ impl Machine {
             wanted: Direction::SendRecv,
             current: ours.none(),
             ours,
+            is_changed: false,
             // RFC 8866 section 5.2 wants digits; RFC 9429 section 5.2.1 63 bits.
             session: session >> 1,
             version: 0,
@@ -167,7 +169,10 @@ impl Machine {
             return Err(misuse(operation, "no offer of ours is pending").advice("set an offer of ours first"));
         };
         let mut remote = Remote::parse(operation, sdp, &self.ours)?;
-        remote.formats = self.ours.offer(&self.current).answered(&remote.formats);
+        remote.formats = self
+            .ours
+            .offer(&self.current, self.is_changed)
+            .answered(&remote.formats);
         if remote.lines.len() != offered.len() {
             let message = format!(
                 "our offer has {} m-lines, its answer {}",
@@ -190,6 +195,7 @@ impl Machine {
         let ice = remote.ice.clone().filter(|_| self.wants_ice() && remote.mux);
         let mux = remote.mux && (self.config.rtcp_mux || ice.is_some());
         self.current.clone_from(&formats);
+        self.is_changed = false;
         self.lines.clone_from(&remote.lines);
         self.at = remote.at;
         let role = match &keys {
@@ -220,9 +226,8 @@ impl Machine {
         Machine::new(self.config.clone(), ours, 0)
     }
 
-    /// Ours from the next offer or answer on.
     pub(crate) fn set_codecs(&mut self, codecs: &[Codec]) {
-        self.ours = self.config.formats(codecs).into();
+        (self.ours, self.is_changed) = (self.config.formats(codecs).into(), true);
     }
 
     /// The pending remote offer, as it was read.
@@ -244,7 +249,7 @@ impl Machine {
 
     /// Our m-line of an offer.
     pub(crate) fn offer_part(&self, local: &Local, at: usize) -> Part {
-        let formats = self.ours.offer(&self.current);
+        let formats = self.ours.offer(&self.current, self.is_changed);
         let profile = self.profile();
         let manner = self.manner.as_ref();
         let mux = manner.map_or(self.config.rtcp_mux || self.wants_ice(), |manner| manner.mux);
@@ -367,6 +372,7 @@ impl Machine {
         self.version += 1;
         let Some(remote) = self.offer.take() else { return };
         self.current.clone_from(&agreement.formats);
+        self.is_changed = false;
         self.manner = Some(Manner {
             profile: remote.profile,
             mux: agreement.rtcp.is_none() && remote.mux,

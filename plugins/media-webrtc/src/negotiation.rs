@@ -22,6 +22,8 @@ pub(crate) struct Negotiation {
     pub(crate) answers_as: Option<Setup>,
     /// Ours, in our order.
     ours: Vec<Format>,
+    /// Since the last agreement.
+    is_changed: bool,
     /// Comfort noise is among them.
     comfort_noise: bool,
     /// Common with the remote offer that waits for our answer.
@@ -68,6 +70,7 @@ impl Negotiation {
             role: None,
             answers_as,
             ours: formats(codecs, comfort_noise),
+            is_changed: false,
             comfort_noise,
             answer: Vec::new(),
             current: Vec::new(),
@@ -83,6 +86,14 @@ impl Negotiation {
     /// Ours from the next offer or answer on.
     pub(crate) fn set_codecs(&mut self, codecs: &[Codec]) {
         self.ours = formats(codecs, self.comfort_noise);
+        self.is_changed = true;
+    }
+
+    fn offering(&self) -> Vec<Format> {
+        match self.is_changed {
+            true => format::offer_anew(&self.ours, &self.current),
+            false => format::offer(&self.ours, &self.current),
+        }
     }
 
     /// Remembers a description that the library made; returns what the user gets to see.
@@ -102,7 +113,7 @@ impl Negotiation {
     /// version is ours, for the library's is random each time.
     pub(crate) fn given(&self, original: &str, version: u64, is_answer: bool) -> String {
         if !is_answer {
-            let formats = format::offer(&self.ours, &self.current);
+            let formats = self.offering();
             return sdp::with_version(&shown::from_library(original, &formats), version);
         }
         let given = sdp::with_version(&shown::from_library(original, &self.answer), version);
@@ -115,7 +126,7 @@ impl Negotiation {
         if is_answer {
             return self.video.answer(given);
         }
-        let audio = format::offer(&self.ours, &self.current);
+        let audio = self.offering();
         let taken: Vec<u8> = audio.iter().map(|format| format.payload_type).collect();
         self.video.offer(given, &taken)
     }
@@ -194,6 +205,7 @@ impl Negotiation {
     pub(crate) fn answered(&mut self, setup: Option<Setup>, kind: SdpKind) {
         self.role.get_or_insert(setup.unwrap_or(Setup::Active));
         self.current.clone_from(&self.answer);
+        self.is_changed = false;
         self.remote_fingerprints.clone_from(&self.offered_fingerprints);
         self.remote_offer = self.remote_offer.filter(|_| kind == SdpKind::Pranswer);
     }
@@ -204,6 +216,7 @@ impl Negotiation {
             .get_or_insert(sdp::setup(sdp).unwrap_or(Setup::Active).reversed());
         self.remote_fingerprints = sdp::fingerprints(sdp);
         self.current = common;
+        self.is_changed = false;
         self.video.was_answered(sdp);
     }
 

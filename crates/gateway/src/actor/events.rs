@@ -121,6 +121,15 @@ impl Handler<SessionEvent> for Gateway {
             SessionEventKind::FirstPacketReceived => CallEventKind::FirstPacket { inbound: true },
             SessionEventKind::FirstFrameReceived => CallEventKind::FirstFrame,
             SessionEventKind::SourceEnded => CallEventKind::SourceEnded,
+            SessionEventKind::VideoBridged {
+                with,
+                from_peer,
+                to_peer,
+            } => CallEventKind::VideoBridged {
+                with,
+                from_peer,
+                to_peer,
+            },
             SessionEventKind::VideoSourceEnded => CallEventKind::VideoSourceEnded,
             SessionEventKind::Dtmf { digit, duration } => CallEventKind::Dtmf { digit, duration },
             SessionEventKind::SinkFailed { error } => CallEventKind::SinkFailed(error),

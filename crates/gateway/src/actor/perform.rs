@@ -228,7 +228,11 @@ impl Gateway {
         };
         // Before the offer in the same mailbox: `send` takes its place there here and now.
         let directed = session.send(media::SetDirection { direction });
-        let changed = is_changed.then(|| session.send(media::SetMedia { change: change.unwrap_or_default() }));
+        let changed = is_changed.then(|| {
+            session.send(media::SetMedia {
+                change: change.unwrap_or_default(),
+            })
+        });
         let told = async move {
             let mut set = vec![directed.await];
             if let Some(changed) = changed {

@@ -3,7 +3,7 @@
 
 use super::Told;
 use siprtc_dialog_manager::Side;
-use siprtc_media_session::MediaChange;
+use siprtc_media_session::{MediaChange, VideoPlan};
 use siprtc_sdp_translator::says_hold;
 use std::sync::Arc;
 
@@ -26,6 +26,16 @@ impl Terms {
 
     fn differs_from(&self, other: &Terms) -> bool {
         self.held != other.held || self.has_changed_from(other)
+    }
+}
+
+type Video = Option<Option<Arc<VideoPlan>>>;
+
+fn is_same_video(one: &Video, other: &Video) -> bool {
+    match (one, other) {
+        (Some(Some(one)), Some(Some(other))) => Arc::ptr_eq(one, other),
+        (Some(None), Some(None)) | (None, None) => true,
+        _ => false,
     }
 }
 
@@ -79,13 +89,44 @@ impl Hold {
         }
         let mut refused = Vec::new();
         if self.said.held != self.ours.held {
-            refused.push(Told::HoldRefused(self.wanted.held));
+            refused.push(Told::HoldRefused(self.said.held));
         }
         if self.said.has_changed_from(&self.ours) {
             refused.push(Told::MediaRefused);
         }
-        (self.wanted, self.said) = (self.ours.clone(), self.ours.clone());
+        self.wanted = self.without_refused();
+        self.said = self.ours.clone();
         Some((self.ours.clone(), refused))
+    }
+
+    /// What is still wanted when what we said is refused: what came after it.
+    fn without_refused(&self) -> Terms {
+        let (wanted, said, ours) = (
+            self.wanted.change.as_deref(),
+            self.said.change.as_deref(),
+            &self.ours,
+        );
+        let held = match self.wanted.held == self.said.held {
+            true => ours.held,
+            false => self.wanted.held,
+        };
+        let Some(wanted) = wanted.filter(|_| self.wanted.has_changed_from(&self.said)) else {
+            let change = ours.change.clone();
+            return Terms { held, change };
+        };
+        let (said, agreed) = (said.cloned().unwrap_or_default(), ours.change.as_deref());
+        let agreed = agreed.cloned().unwrap_or_default();
+        let mut change = wanted.clone();
+        if change.codecs == said.codecs {
+            change.codecs = agreed.codecs;
+        }
+        if is_same_video(&change.video, &said.video) {
+            change.video = agreed.video;
+        }
+        Terms {
+            held,
+            change: Some(Arc::new(change)),
+        }
     }
 
     /// What the application does not know yet.

@@ -1,10 +1,12 @@
 //! Hold and resume, from both sides (RFC 3264 section 8.4).
 
 use crate::bench::*;
+use siprtc_core::media::Codec;
 use siprtc_core::{Cause, Fault};
 use siprtc_dialog_manager::{DialogEventKind as K, Side};
 use siprtc_gateway::machine::{Command, Input, Step};
 use siprtc_gateway::table::{Jsep, Sip};
+use siprtc_media_session::MediaChange;
 
 /// A description of the peer's with this direction.
 fn theirs(direction: &str) -> String {
@@ -117,6 +119,64 @@ fn a_failed_offer_of_the_peer_does_not_cost_our_wish() {
     assert_eq!(
         bench.fails(Fault::PeerIncompatible),
         ["undo", "488 re", "set hold true", "offer"]
+    );
+}
+
+fn codecs() -> MediaChange {
+    MediaChange {
+        codecs: Some(vec![Codec::Pcma]),
+        video: None,
+    }
+}
+
+fn no_video() -> MediaChange {
+    MediaChange {
+        codecs: None,
+        video: Some(None),
+    }
+}
+
+/// What the descriptions say of codecs and video.
+const BOTH: &str = "set hold false and MediaChange { codecs: Some([Pcma]), video: Some(None) }";
+const ONE: &str = "set hold false and MediaChange { codecs: Some([Pcma]), video: None }";
+
+#[test]
+fn codecs_and_video_change_one_after_the_other_and_together() {
+    let mut bench = Bench::calling();
+    assert_eq!(bench.on(Input::Change(codecs())), [ONE, "offer"]);
+    bench.offer_made();
+    assert_eq!(bench.on(Input::Change(no_video())), NOBODY, "it waits");
+    assert_eq!(answered(&mut bench, "sendrecv"), ["MediaChanged", BOTH, "offer"]);
+    bench.offer_made();
+    assert_eq!(answered(&mut bench, "sendrecv"), ["MediaChanged"]);
+    // The next hold says it still.
+    assert_eq!(
+        bench.on(Input::Hold(true)),
+        [BOTH.replace("hold false", "hold true"), "offer".to_owned()]
+    );
+    bench.offer_made();
+    assert_eq!(answered(&mut bench, "recvonly"), ["Held Local"]);
+}
+
+#[test]
+fn a_change_that_is_refused_leaves_what_was_agreed_on() {
+    let mut bench = Bench::calling();
+    bench.on(Input::Change(codecs()));
+    bench.offer_made();
+    answered(&mut bench, "sendrecv");
+    bench.on(Input::Change(no_video()));
+    bench.on(Input::Hold(true));
+    bench.offer_made();
+    assert_eq!(
+        bench.dialog(K::OfferRejected { status: 488 }),
+        [
+            "undo",
+            ONE,
+            "MediaRefused",
+            ONE.replace("hold false", "hold true").as_str(),
+            "offer"
+        ],
+        "the hold was not refused"
     );
 }
 

@@ -372,17 +372,22 @@ impl Shared {
             return;
         }
         video[side] = outlook;
-        for (from, to) in [(0, 1), (1, 0)] {
-            self.video_ways[from].close();
-            if let (Some(source), Some(target)) = (&video[from], &video[to]) {
-                match source.passes_to(target) {
-                    true => self.video_ways[from].open(source.clone(), target.clone()),
-                    false => tracing::info!(
-                        from = %self.calls[from], to = %self.calls[to], shown = %source.video.codec, wanted = %target.video.codec,
-                        "video does not go across: the two have no codec in common, or do not want it"
-                    ),
-                }
+        for way in &self.video_ways {
+            way.close();
+        }
+        let [Some(first), Some(second)] = &*video else {
+            return;
+        };
+        let passes = [first.passes_to(second), second.passes_to(first)];
+        for (way, (from, to)) in [(first, second), (second, first)].into_iter().enumerate() {
+            if passes[way] {
+                self.video_ways[way].open(from.clone(), to.clone());
             }
+            from.events.emit(SessionEventKind::VideoBridged {
+                with: self.calls[1 - way],
+                from_peer: passes[way],
+                to_peer: passes[1 - way],
+            });
         }
     }
 

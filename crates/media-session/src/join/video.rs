@@ -1,5 +1,6 @@
 //! Video through a bridge: packets of one peer go to the other with other numbers, and what that one says of them comes back.
 
+use crate::events::Events;
 use crate::video::History;
 use parking_lot::Mutex;
 use siprtc_core::media::{Feedback, MediaPeer, NegotiatedVideo, RtpPacket};
@@ -74,6 +75,7 @@ pub(crate) struct Outlook {
     pub(crate) peer: Arc<dyn MediaPeer>,
     pub(crate) video: NegotiatedVideo,
     pub(crate) numbers: Arc<VideoNumbers>,
+    pub(crate) events: Arc<Events>,
 }
 
 /// A stream that comes.

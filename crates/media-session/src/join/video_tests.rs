@@ -61,6 +61,7 @@ impl MediaPeer for Fake {
 fn side(payload_type: u8, sequence: u16) -> (Arc<Fake>, Outlook) {
     let fake = Arc::new(Fake::default());
     let outlook = Outlook {
+        events: Arc::new(Events::nowhere()),
         peer: fake.clone(),
         video: NegotiatedVideo {
             codec: VideoCodec::Vp8,

@@ -111,6 +111,7 @@ impl Work {
                     peer,
                     video,
                     numbers: Arc::clone(&self.video_numbers),
+                    events: Arc::clone(&self.events),
                 });
                 own.show(outlook);
                 bond = Some(own.clone());

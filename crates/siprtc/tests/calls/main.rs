@@ -6,6 +6,7 @@
 
 mod beside;
 mod bridges;
+mod change;
 mod classic;
 mod endpoint;
 mod flows;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-const FRAMES: usize = 90;
+pub(super) const FRAMES: usize = 90;
 const KEYS: usize = 15;
 
-fn telephone(keying: &str) -> String {
+pub(super) fn telephone(keying: &str) -> String {
     format!("[media]\nengine = \"rtp\"\nclassic = \"\"\n[media.rtp]\nkeying = \"{keying}\"\n")
 }
 
@@ -26,7 +26,7 @@ fn frame(seed: u8, number: usize) -> Vec<u8> {
 }
 
 /// A film of three seconds.
-fn film(path: &Path, seed: u8) {
+pub(super) fn film(path: &Path, seed: u8) {
     let mut ivf = b"DKIF\0\0\x20\0VP80\x40\x01\xf0\0".to_vec();
     ivf.extend(30_u32.to_le_bytes());
     ivf.extend(1_u32.to_le_bytes());
@@ -54,7 +54,7 @@ fn frames(path: &Path) -> Vec<Vec<u8>> {
 }
 
 /// How many of the film's frames were seen: from a key frame on, each whole, none twice unless the peer asked for a key frame.
-fn seen(path: &Path, seed: u8) -> usize {
+pub(super) fn seen(path: &Path, seed: u8) -> usize {
     let frames = frames(path);
     let number = |seen: &Vec<u8>| {
         (0..FRAMES)
@@ -91,7 +91,7 @@ async fn call(from: &Endpoint, to: &mut Endpoint, whom: &str, plans: [MediaPlan;
     (call, answered)
 }
 
-fn is_negotiated(event: &CallEventKind) -> bool {
+pub(super) fn is_negotiated(event: &CallEventKind) -> bool {
     matches!(event, CallEventKind::NegotiatedVideo(Some(video)) if video.codec == VideoCodec::Vp8)
 }
 
@@ -288,6 +288,19 @@ async fn video_goes_over_a_bridge_of_two_engines_with_its_key_frames() {
         event(end, |event| matches!(event, CallEventKind::Confirmed)).await;
     }
     bob.bridge(&own_first, &own_second).await.unwrap();
+    for end in [&mut own_first, &mut own_second] {
+        event(end, |event| {
+            matches!(
+                event,
+                CallEventKind::VideoBridged {
+                    from_peer: true,
+                    to_peer: true,
+                    ..
+                }
+            )
+        })
+        .await;
+    }
     sleep(Duration::from_millis(4_000)).await;
     for call in [&first, &second] {
         let video = call.stats().await.unwrap().video.unwrap();
