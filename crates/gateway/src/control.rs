@@ -17,8 +17,20 @@ pub struct CallControl {
     pub dialogs: dialog::Control,
     /// How digits travel.
     pub dtmf: DtmfWay,
+    /// Which early answer is heard.
+    pub early_media: EarlyMedia,
     /// What becomes of a peer's wish that we call somebody else.
     pub transfers: Transfers,
+}
+
+/// Which fork of a call of ours is heard before somebody answers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum EarlyMedia {
+    /// That whose early answer (183) comes first. When another one answers the call, a media peer is made anew and offers again.
+    #[default]
+    First,
+    /// None: the 2xx decides, at once and without a second offer. Ringing is the application's own.
+    None,
 }
 
 /// What becomes of a peer's wish to transfer a call of ours (REFER).

@@ -20,7 +20,7 @@ pub mod table;
 pub use actor::Gateway;
 pub use bridge::{Bridge, Confer, Record, StopRecording, Unbridge};
 pub use change::{ChangeMedia, Mute};
-pub use control::{AcceptTransfer, CallControl, RefuseTransfer, Transfer, TransferTo, Transfers};
+pub use control::{AcceptTransfer, CallControl, EarlyMedia, RefuseTransfer, Transfer, TransferTo, Transfers};
 pub use errands::{DtmfWay, MessageTo, SendMessage};
 pub use messages::{
     Account, Answer, Attach, CallEvent, CallEventKind, ContactNow, Dial, Ending, GatewayConfig, GatewayEvent,

@@ -44,6 +44,10 @@ pub struct Call {
     theirs: Option<String>,
     /// The early dialog whose answer is applied.
     early: Option<DialogTag>,
+    /// Early answers are not heard: they wait for the 2xx.
+    waits_for_answer: bool,
+    /// What waits.
+    early_answers: Vec<(DialogTag, String)>,
     progress: (u16, bool),
     refusal: u16,
     reason: Option<String>,
@@ -78,6 +82,8 @@ impl Call {
             ours: None,
             theirs: None,
             early: None,
+            waits_for_answer: false,
+            early_answers: Vec::new(),
             progress: (0, false),
             refusal: 488,
             reason: None,
@@ -97,6 +103,14 @@ impl Call {
     pub fn falling_back(self) -> Self {
         Call {
             falls_back: true,
+            ..self
+        }
+    }
+
+    /// The 2xx decides which fork is heard: no answer is set before it.
+    pub fn waiting_for_answer(self) -> Self {
+        Call {
+            waits_for_answer: true,
             ..self
         }
     }

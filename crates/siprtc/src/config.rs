@@ -89,6 +89,8 @@ pub struct CallConfig {
     pub messages: bool,
     pub redirects: String,
     pub reliable_provisionals: String,
+    /// `first` or `none`.
+    pub early_media: String,
     pub unasked_summaries: bool,
     #[serde(deserialize_with = "one_or_many")]
     pub trusted: Vec<String>,

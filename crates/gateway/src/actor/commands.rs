@@ -2,7 +2,7 @@
 
 use super::Gateway;
 use crate::calls::{Entry, ask};
-use crate::control::Transfers;
+use crate::control::{EarlyMedia, Transfers};
 use crate::machine::{Input, wrong_state};
 use crate::messages::*;
 use actix::prelude::*;
@@ -83,6 +83,9 @@ impl Gateway {
     pub(crate) fn begin(&mut self, ctx: &mut Context<Self>, mut entry: Entry, id: CallId, target: Uri) {
         if self.config.classic.is_some() {
             entry.call = entry.call.falling_back();
+        }
+        if self.config.control.early_media == EarlyMedia::None {
+            entry.call = entry.call.waiting_for_answer();
         }
         self.admit(id, entry);
         self.input(ctx, id, Input::Dial { target });

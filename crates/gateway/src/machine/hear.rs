@@ -8,6 +8,10 @@ use siprtc_dialog_manager::{DialogEventKind, DialogTag, Side};
 use siprtc_sdp_translator::SdpFrag;
 use std::time::Duration;
 
+/// Early answers that wait for a 2xx, as many as the dialog manager knows forks. **Policy when full**: later ones do not wait, and a 2xx
+/// of theirs without SDP ends the call.
+const MOST_EARLY_ANSWERS: usize = 32;
+
 /// Most characters of an error's message that go into a Reason header field: a BYE should fit a datagram.
 const MAX_REASON: usize = 120;
 
@@ -217,6 +221,23 @@ impl Call {
         .into()
     }
 
+    /// An early answer, unless it has to wait for the 2xx, which need not repeat it (RFC 3262 section 5).
+    fn early_answer(&mut self, dialog: &DialogTag, sdp: Option<String>) -> Option<String> {
+        if !self.waits_for_answer {
+            return sdp;
+        }
+        let is_new = !self.early_answers.iter().any(|(known, _)| known == dialog);
+        if let Some(sdp) = sdp.filter(|_| is_new && self.early_answers.len() < MOST_EARLY_ANSWERS) {
+            self.early_answers.push((dialog.clone(), sdp));
+        }
+        None
+    }
+
+    fn kept(&self, dialog: &DialogTag) -> Option<String> {
+        let kept = self.early_answers.iter().find(|(known, _)| known == dialog);
+        kept.map(|(_, sdp)| sdp.clone())
+    }
+
     fn settle(&mut self) {
         if let Some(theirs) = &self.theirs {
             self.trickle.settle(theirs);
@@ -318,6 +339,7 @@ impl Call {
                 with_sdp(offer, On::Invited, On::InvitedOfferless)
             }
             K::Ringing { dialog, status, sdp } => {
+                let sdp = self.early_answer(&dialog, sdp);
                 self.progress = (status, sdp.is_some());
                 if let Some(fragment) = self.trickle.rings(&dialog) {
                     self.outputs.push_back(Output::SendCandidates(fragment));
@@ -331,7 +353,7 @@ impl Call {
                 _ if self.offers_anew => On::AnsweredElsewhere.into(),
                 Some(early) if *early == dialog => On::AnsweredSame.into(),
                 Some(_) => On::AnsweredElsewhere.into(),
-                None => owed(sdp, On::Answered),
+                None => owed(sdp.or_else(|| self.kept(&dialog)), On::Answered),
             },
             K::Confirmed { sdp } => self.hear_ack(sdp, On::Confirmed, On::ConfirmedWithAnswer),
             K::Offered { sdp } => with_sdp(sdp, On::Offered, On::OfferedOfferless),

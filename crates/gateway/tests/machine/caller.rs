@@ -306,3 +306,34 @@ fn a_fault_of_ours_is_no_reason_to_offer_anew() {
     let said = bench.fails(Fault::Backend);
     assert!(said[0].starts_with("hang up"), "{said:?}");
 }
+
+fn waiting() -> Bench {
+    let mut bench = Bench::new();
+    bench.call = Call::new(CallId::fresh()).waiting_for_answer();
+    bench.on(Input::Dial { target: target() });
+    bench.offer_made();
+    bench
+}
+
+#[test]
+fn a_call_that_waits_for_its_answer_hears_no_fork_before_it() {
+    let mut bench = waiting();
+    assert_eq!(bench.ringing("a", 183, Some("theirs-1")), ["Progress 183"]);
+    assert_eq!(bench.ringing("b", 183, Some("theirs-2")), ["Progress 183"]);
+    assert_eq!(
+        bench.answered("b", Some("theirs-2")),
+        ["Accepted", "apply theirs-2 to ours-1"],
+        "no media peer is made anew"
+    );
+}
+
+#[test]
+fn a_2xx_need_not_repeat_the_answer_of_its_own_reliable_183() {
+    let mut bench = waiting();
+    bench.ringing("a", 183, Some("theirs-1"));
+    bench.ringing("b", 183, Some("theirs-2"));
+    assert_eq!(
+        bench.answered("b", None),
+        ["Accepted", "apply theirs-2 to ours-1"]
+    );
+}

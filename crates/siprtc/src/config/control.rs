@@ -2,7 +2,7 @@
 
 use super::{CallConfig, invalid};
 use siprtc_core::Result;
-use siprtc_gateway::{CallControl, Control, DtmfWay, Reliability, Transfers};
+use siprtc_gateway::{CallControl, Control, DtmfWay, EarlyMedia, Reliability, Transfers};
 
 impl CallConfig {
     pub(crate) fn control(&self) -> Result<CallControl> {
@@ -30,6 +30,14 @@ impl CallConfig {
             other => {
                 return Err(invalid(format!("call.redirects = {other:?} is no policy"))
                     .advice("choose tell or follow"));
+            }
+        };
+        let early_media = match self.early_media.as_str() {
+            "first" => EarlyMedia::First,
+            "none" => EarlyMedia::None,
+            other => {
+                return Err(invalid(format!("call.early_media = {other:?} is no policy"))
+                    .advice("choose first or none"));
             }
         };
         let reliability = match self.reliable_provisionals.as_str() {
@@ -60,6 +68,7 @@ impl CallConfig {
         Ok(CallControl {
             dialogs,
             dtmf,
+            early_media,
             transfers,
         })
     }
