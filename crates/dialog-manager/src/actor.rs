@@ -70,13 +70,17 @@ impl DialogManager {
     fn drive(&mut self, ctx: &mut Context<Self>, input: Input) -> Result<(), Error> {
         let mut more = VecDeque::new();
         let done = self.feed(ctx, input, &mut more);
+        self.feed_all(ctx, more);
+        self.set_alarm(ctx);
+        done
+    }
+
+    fn feed_all(&mut self, ctx: &mut Context<Self>, mut more: VecDeque<Input>) {
         while let Some(input) = more.pop_front() {
             if let Err(error) = self.feed(ctx, input, &mut more) {
                 debug!(%error, "nothing left to do");
             }
         }
-        self.set_alarm(ctx);
-        done
     }
 
     fn feed(
@@ -86,13 +90,17 @@ impl DialogManager {
         more: &mut VecDeque<Input>,
     ) -> Result<(), Error> {
         let done = self.machine.handle(now(), input);
+        self.drain(ctx, more);
+        done
+    }
+
+    fn drain(&mut self, ctx: &mut Context<Self>, more: &mut VecDeque<Input>) {
         while let Some(output) = self.machine.poll() {
             match output {
                 Output::Event(event) => self.report(ctx, event, more),
                 output => self.enqueue(ctx, output, more),
             }
         }
-        done
     }
 
     fn enqueue(&mut self, ctx: &mut Context<Self>, output: Output, more: &mut VecDeque<Input>) {
@@ -116,21 +124,15 @@ impl DialogManager {
     /// Does the first of a lane's outputs; the next one follows when it is done.
     fn run(&mut self, ctx: &mut Context<Self>, output: Output) {
         let stack = self.stack.clone();
-        let work = async move {
-            let done = perform(&*stack, &output).await;
-            (output, done)
-        };
-        ctx.spawn(work.into_actor(self).map(|(output, done), actor, ctx| {
-            if let Some(next) = actor.lanes.leave(output.call()) {
-                actor.run(ctx, next);
-            }
-            let Err(error) = done else { return };
-            warn!(call_id = ?output.call().map(|call| call.to_string()), %error, "the SIP stack refused a message");
-            if let Some(input) = failure(&output, error) {
-                let fed = actor.drive(ctx, input);
-                debug_assert!(fed.is_ok(), "only a command can fail");
-            }
-        }));
+        let (copy, this) = (output.clone(), ctx.address());
+        // A task of its own: it goes on when this actor has to begin again, and a stack that panics ends only this.
+        let work = actix::spawn(async move { perform(&*stack, &copy).await });
+        actix::spawn(async move {
+            let done = work.await.unwrap_or_else(|error| {
+                Err(Error::new(Fault::Backend, "send", "the SIP stack broke down").caused_by(error))
+            });
+            this.do_send(Done { output, done });
+        });
     }
 
     fn report(&mut self, ctx: &mut Context<Self>, event: DialogEvent, more: &mut VecDeque<Input>) {
@@ -200,6 +202,46 @@ impl DialogManager {
             debug_assert!(fed.is_ok(), "only a command can fail");
         });
         self.alarm = Some((at, handle));
+    }
+}
+
+/// The stack has taken an output, or has not.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Done {
+    output: Output,
+    done: Result<(), Error>,
+}
+
+impl Handler<Done> for DialogManager {
+    type Result = ();
+
+    fn handle(&mut self, Done { output, done }: Done, ctx: &mut Context<Self>) {
+        if let Some(next) = self.lanes.leave(output.call()) {
+            self.run(ctx, next);
+        }
+        let Err(error) = done else { return };
+        warn!(call_id = ?output.call().map(|call| call.to_string()), %error, "the SIP stack refused a message");
+        if let Some(input) = failure(&output, error) {
+            let fed = self.drive(ctx, input);
+            debug_assert!(fed.is_ok(), "only a command can fail");
+        }
+    }
+}
+
+/// Every dialog is as it was, with its CSeqs, route set, tags and timers; the call that was in hand is ended, for nobody
+/// knows how far its change got.
+impl Supervised for DialogManager {
+    fn restarting(&mut self, ctx: &mut Context<Self>) {
+        self.alarm = None;
+        if std::mem::take(&mut self.backlog_timer) {
+            self.retry_backlog(ctx);
+        }
+        self.machine.recover(now());
+        let mut more = VecDeque::new();
+        self.drain(ctx, &mut more);
+        self.feed_all(ctx, more);
+        self.set_alarm(ctx);
     }
 }
 

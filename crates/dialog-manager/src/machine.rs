@@ -18,6 +18,7 @@ mod info;
 mod ledger;
 mod outside;
 mod prack;
+mod recover;
 mod refresh;
 mod reinvite;
 mod replaces;
@@ -40,6 +41,7 @@ use crate::message::{
 use call::Call;
 use ledger::Ledger;
 use outside::Outside;
+use recover::InHand;
 use siprtc_core::sip::{Headers, Route, SipRequest, SipResponse, StackEvent, TxEnd, TxId, TxIds, TxOwner};
 use siprtc_core::{CallId, Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -209,6 +211,7 @@ impl Machine {
                 tx_ids: TxIds::new(owner),
                 timers: Timers::default(),
                 outputs: VecDeque::new(),
+                in_hand: InHand::default(),
                 owners: Ledger::default(),
                 ended: BTreeSet::new(),
             },
@@ -225,6 +228,12 @@ impl Machine {
     /// [`Fault::ApiMisuse`](siprtc_core::Fault::ApiMisuse); nothing has changed then. Other inputs never fail.
     pub fn handle(&mut self, now: Instant, input: Input) -> Result<()> {
         self.scope.now = self.scope.now.max(now);
+        let done = self.take(input);
+        self.scope.in_hand = InHand::default();
+        done
+    }
+
+    fn take(&mut self, input: Input) -> Result<()> {
         match input {
             Input::Accept(m) => self.command("accept", m.call, |call, scope| call.accept(scope, m.sdp)),
             Input::AcceptOffer(m) => self.command("accept offer", m.call, |call, scope| {
@@ -302,6 +311,7 @@ impl Machine {
             return Err(misuse(operation, format!("{id} is unknown or has ended"))
                 .advice("give commands to a call between Started or Incoming and Ended"));
         };
+        self.scope.in_hand.call = Some(id);
         let done = act(call, &mut self.scope);
         self.reap(id);
         done
@@ -310,6 +320,7 @@ impl Machine {
     /// Lets a call act if it is still there, ended or not.
     fn with(&mut self, id: CallId, act: impl FnOnce(&mut Call, &mut Scope)) {
         if let Some(call) = self.calls.get_mut(&id) {
+            self.scope.in_hand.call = Some(id);
             act(call, &mut self.scope);
             self.reap(id);
         }
@@ -417,6 +428,7 @@ impl Machine {
                 }
             }
             StackEvent::Request { tx, request, flow } => {
+                self.scope.in_hand.takes(tx, &request);
                 self.requested(tx, request, flow.remote.ip());
                 if let Some(id) = self.scope.owners.owner(tx) {
                     self.with(id, |call, _| call.heard_over(&flow));
@@ -487,6 +499,7 @@ struct Scope {
     timers: Timers,
     /// Emptied after every input, see the drain rule.
     outputs: VecDeque<Output>,
+    in_hand: InHand,
     /// The calls' transactions, of both kinds; gone with the transaction or with the call.
     owners: Ledger,
     /// Calls that have ended and are still kept.

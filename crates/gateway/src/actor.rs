@@ -6,10 +6,12 @@ mod perform;
 #[cfg(test)]
 mod recovery;
 mod roaming;
+mod watch;
 
 use crate::calls::Entry;
 use crate::control::{CallControl, Transfers};
 use crate::errands::DtmfWay;
+use crate::keeper::{Leave, keep};
 use crate::messages::*;
 use crate::reach::Reach;
 use crate::router::{DIALOGS, REGISTRAR, Router};
@@ -40,6 +42,9 @@ pub struct Gateway {
     pub(crate) errands: HashMap<CallId, oneshot::Sender<u16>>,
     idle: Vec<oneshot::Sender<()>>,
     closing: bool,
+    leave: Leave,
+    /// The call that an input is for, as long as it is worked on.
+    in_hand: Option<CallId>,
     /// Addresses have changed and no route leads out yet.
     wayless: Option<SpawnHandle>,
 }
@@ -77,8 +82,17 @@ impl Gateway {
             errands: HashMap::new(),
             idle: Vec::new(),
             closing: false,
+            leave: Leave::default(),
+            in_hand: None,
             wayless: None,
         }
+    }
+
+    /// Starts it so that it and the actors around it begin again after a panic or a stop: its calls go on, but for the one that
+    /// was in hand. `gone` is called when it breaks down too often.
+    pub fn keep(self, gone: impl FnOnce() + 'static) -> Addr<Self> {
+        let leave = self.leave.clone();
+        keep("gateway", self, leave, gone)
     }
 
     fn furnish(&self, hub: &Addr<Gateway>) -> House {
@@ -129,24 +143,23 @@ impl Gateway {
             hub.clone().recipient(),
         );
         House {
-            dialogs: dialogs.start(),
-            registrar: registrar.start(),
-            translator: SdpTranslator.start(),
+            dialogs: kept("dialog manager", dialogs, hub),
+            registrar: kept("registrar client", registrar, hub),
+            translator: kept("SDP translator", SdpTranslator, hub),
             nat: self.nat_agent(hub),
         }
     }
 
     fn nat_agent(&self, hub: &Addr<Gateway>) -> Addr<NatAgent> {
-        NatAgent::new(
+        let agent = NatAgent::new(
             self.config.nat.clone(),
             self.config.runtime.clone(),
             hub.clone().recipient(),
-        )
-        .start()
+        );
+        kept("NAT agent", agent, hub)
     }
 
-    /// The other actors. Supervision does not bring an actor back after a panic: the two that keep no call's state are
-    /// made anew here, and no call notices.
+    /// The other actors. Of those that broke down too often to be kept, the two that keep no call's state are made anew.
     pub(crate) fn house(&mut self, ctx: &Context<Self>) -> Result<House> {
         let hub = ctx.address();
         let nat_is_gone = self.house.as_ref().is_some_and(|house| !house.nat.connected());
@@ -164,7 +177,7 @@ impl Gateway {
         }
         if !house.translator.connected() {
             tracing::error!("the SDP translator was gone and is made anew: report this with the log above");
-            house.translator = SdpTranslator.start();
+            house.translator = kept("SDP translator", SdpTranslator, &hub);
         }
         Ok(house.clone())
     }
@@ -192,11 +205,27 @@ impl Gateway {
     }
 }
 
+/// An actor that is kept, and of which the hub hears when it cannot be.
+fn kept<A>(name: &'static str, actor: A, hub: &Addr<Gateway>) -> Addr<A>
+where
+    A: Supervised + Actor<Context = Context<A>>,
+{
+    let hub = hub.downgrade();
+    keep(name, actor, Leave::default(), move || {
+        if let Some(hub) = hub.upgrade() {
+            hub.do_send(watch::Gone { name });
+        }
+    })
+}
+
 impl Actor for Gateway {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(Gateway::MAILBOX);
+        if self.house.is_some() {
+            return; // It begins again.
+        }
         let house = self.furnish(&ctx.address());
         self.router.bind(
             house.dialogs.clone().recipient(),

@@ -56,6 +56,8 @@ pub(crate) struct Entry {
     /// What its peer asks for becomes this.
     pub(crate) successor: Option<(CallId, MediaPlan)>,
     pub(crate) timer: Option<SpawnHandle>,
+    /// The gateway broke down over it once.
+    pub(crate) is_condemned: bool,
     pub(crate) span: tracing::Span,
 }
 
@@ -89,6 +91,7 @@ impl Entry {
             replaces: None,
             successor: None,
             timer: None,
+            is_condemned: false,
             span,
         }
     }

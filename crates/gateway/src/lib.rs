@@ -10,6 +10,7 @@ mod calls;
 mod change;
 mod control;
 mod errands;
+pub mod keeper;
 pub mod machine;
 mod messages;
 mod reach;

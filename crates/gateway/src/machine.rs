@@ -130,6 +130,15 @@ impl Call {
         self.epoch == epoch && !self.is_ending()
     }
 
+    /// The step whose result it waits for.
+    pub(crate) fn awaited(&self) -> Option<Epoch> {
+        let in_step = matches!(
+            self.jsep,
+            Jsep::ApplyingAnswer | Jsep::MakingAnswer | Jsep::MakingOffer | Jsep::Screening
+        );
+        (in_step && !self.is_ending()).then_some(self.epoch)
+    }
+
     /// Takes what happened. An input that means nothing in this state changes nothing; `false` says so, for the
     /// application's own commands become an error then.
     pub fn handle(&mut self, now: Instant, input: Input) -> bool {

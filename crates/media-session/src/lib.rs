@@ -17,6 +17,7 @@ mod level;
 mod machine;
 mod messages;
 mod mixer;
+mod pcm;
 mod polyphase;
 mod pump;
 mod queue;
@@ -51,6 +52,7 @@ pub use messages::{
     SessionId, SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
 };
 pub use mixer::{LegId, LegStats, Mixer, MixerConfig};
+pub use pcm::Voice;
 pub use quiet::{QuietConfig, Talker};
 pub use recording::Sides;
 pub use stage::{Chain, Gain, GainControl, Level, LevelMeter, SilenceDetector, Stage, StageSwitch};

@@ -2,7 +2,7 @@
 
 use crate::driver::{Driver, Reply};
 use crate::{CallPlan, NatConfig, NatEvent, PlanCall};
-use actix::{Actor, Context, Handler, Recipient, ResponseFuture};
+use actix::{Actor, Context, Handler, Recipient, ResponseFuture, Supervised};
 use siprtc_core::{Error, Fault, Result};
 use tokio::sync::{mpsc, oneshot};
 
@@ -44,12 +44,15 @@ impl Actor for NatAgent {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(Self::MAILBOX);
-        let (sender, receiver) = mpsc::channel(Self::MAILBOX);
-        self.calls = Some(sender);
-        self.runtime
-            .spawn(Driver::run(self.config.clone(), self.events.clone(), receiver));
+        // After a restart the task is there as before.
+        if self.calls.as_ref().is_none_or(mpsc::Sender::is_closed) {
+            self.spawn();
+        }
     }
 }
+
+/// What it knows lives in its task, which goes on meanwhile.
+impl Supervised for NatAgent {}
 
 impl Handler<PlanCall> for NatAgent {
     type Result = ResponseFuture<Result<CallPlan>>;

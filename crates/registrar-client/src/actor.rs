@@ -22,10 +22,13 @@ use tracing::{debug, info, warn};
 /// It ends when its last address is dropped. Without [`Unregister`] before, that sends nothing and waits for nothing:
 /// the binding ends when it expires.
 pub struct RegistrarClient {
+    config: RegistrarConfig,
     config_error: Option<Arc<Error>>,
     events: Recipient<RegistrationEvent>,
     leavers: Vec<oneshot::Sender<Result<(), Error>>>,
     machine: Machine,
+    /// The machine is at work: were this actor to break down now, it could not be trusted any more.
+    in_hand: bool,
     owner: TxOwner,
     stack: Arc<dyn SipStack>,
     timer: Option<(std::time::Instant, SpawnHandle)>,
@@ -50,14 +53,14 @@ impl RegistrarClient {
         events: Recipient<RegistrationEvent>,
     ) -> Self {
         let config_error = config.validate().err().map(Arc::new);
-        let entropy = Entropy::new(rand::random::<u64>);
-        let abilities = Abilities::of(&stack.capability());
-        let machine = Machine::new(&config, tx_owner, abilities, entropy, Instant::now().into_std());
+        let machine = machine(&config, tx_owner, &*stack);
         RegistrarClient {
+            config,
             config_error,
             events,
             leavers: Vec::new(),
             machine,
+            in_hand: false,
             owner: tx_owner,
             stack,
             timer: None,
@@ -65,7 +68,13 @@ impl RegistrarClient {
     }
 
     fn input(&mut self, input: Input, ctx: &mut Context<Self>) {
+        self.in_hand = true;
         self.machine.handle(Instant::now().into_std(), input);
+        self.in_hand = false;
+        self.drain(ctx);
+    }
+
+    fn drain(&mut self, ctx: &mut Context<Self>) {
         while let Some(output) = self.machine.poll() {
             match output {
                 Output::CloseFlow(flow) => self.close_flow(flow, ctx),
@@ -189,6 +198,31 @@ impl Actor for RegistrarClient {
     }
 }
 
+fn machine(config: &RegistrarConfig, owner: TxOwner, stack: &dyn SipStack) -> Machine {
+    let entropy = Entropy::new(rand::random::<u64>);
+    let abilities = Abilities::of(&stack.capability());
+    Machine::new(config, owner, abilities, entropy, Instant::now().into_std())
+}
+
+/// Bindings and timers are as they were; a REGISTER that was being handed over is made up for by its own patience. A
+/// machine that broke down itself gives way to a new one, which registers the same contact again.
+impl Supervised for RegistrarClient {
+    fn restarting(&mut self, ctx: &mut Context<Self>) {
+        self.timer = None;
+        if std::mem::take(&mut self.in_hand) {
+            let (wanted, leaves) = (self.machine.is_wanted(), !self.leavers.is_empty());
+            self.machine = machine(&self.config, self.owner, &*self.stack);
+            match (wanted, leaves) {
+                (true, _) => self.input(Input::Register, ctx),
+                // Who waits for the end hears that there is nobody to bring it: the binding ends when it expires.
+                (false, true) => self.leavers.clear(),
+                (false, false) => {}
+            }
+        }
+        self.drain(ctx);
+    }
+}
+
 impl Handler<Register> for RegistrarClient {
     type Result = Result<(), Error>;
 
@@ -231,6 +265,7 @@ impl Handler<Moved> for RegistrarClient {
     type Result = ();
 
     fn handle(&mut self, Moved { contact }: Moved, ctx: &mut Self::Context) {
+        self.config.contact.clone_from(&contact);
         self.input(Input::Moved { contact }, ctx);
     }
 }

@@ -87,6 +87,11 @@ impl Machine {
         self.tell_flows();
     }
 
+    /// Whether the application wants to be registered.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// The next thing to be done; at most a handful after one input.
     pub(crate) fn poll(&mut self) -> Option<Output> {
         self.scope.outputs.pop_front()

@@ -1,7 +1,7 @@
 //! The actor: the pure functions behind a mailbox, with the changes in the log.
 
 use crate::{AnswerToSip, AnswerToWebrtc, Negotiate, Negotiated, ToSip, ToWebrtc, Translation};
-use actix::{Actor, Context, Handler};
+use actix::{Actor, Context, Handler, Supervised};
 use siprtc_core::Result;
 
 /// Translates for whoever asks. It keeps nothing between two messages, so that one serves every call and a new one
@@ -14,6 +14,9 @@ impl SdpTranslator {
     /// full mailbox is some ten milliseconds of work.
     pub const MAILBOX: usize = 256;
 }
+
+/// It keeps nothing: there is nothing to put right.
+impl Supervised for SdpTranslator {}
 
 impl Actor for SdpTranslator {
     type Context = Context<Self>;

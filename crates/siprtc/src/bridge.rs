@@ -1,10 +1,10 @@
 //! Calls joined to one another: two by a bridge, many by a conference; and their recordings.
 
 use crate::endpoint::{Call, Endpoint, ask};
-use actix::prelude::Addr;
+use crate::hub::Hub;
 use parking_lot::Mutex;
 use siprtc_core::{CallId, Error, Fault, Result};
-use siprtc_gateway::{self as gateway, Gateway};
+use siprtc_gateway as gateway;
 use siprtc_media_session::{
     self as media, BridgeConfig, Carriage, ConferenceConfig, LegStats, Seat, Sides, WayStats,
 };
@@ -119,7 +119,7 @@ impl Call {
 pub struct Bridge {
     bridge: media::Bridge,
     call: CallId,
-    gateway: Addr<Gateway>,
+    gateway: Hub,
 }
 
 impl Bridge {

@@ -4,10 +4,11 @@
 use crate::report::{Diary, Role};
 use crate::telemetry::INSTRUMENTS;
 use actix::prelude::*;
-use siprtc_core::CallId;
 use siprtc_core::sip::NameAddr;
+use siprtc_core::{CallId, Cause};
 use siprtc_gateway::{
-    CallEvent, CallEventKind, Gateway, GatewayEvent, Head, Note, Notice, Refuse, SubscriptionEvent,
+    CallEvent, CallEventKind, Ending, Gateway, GatewayEvent, Hangup, Head, Note, Notice, Refuse, Side,
+    SubscriptionEvent,
 };
 use siprtc_nat_agent::NatEvent;
 use siprtc_registrar_client::RegistrationEvent;
@@ -23,12 +24,13 @@ pub(crate) const RINGING: usize = 32;
 pub(crate) const MESSAGES: usize = 64;
 
 /// Somebody calls. Boxed on its way: a channel has room for 32 from the start, and most endpoints are idle.
-#[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) call: CallId,
     pub(crate) from: NameAddr,
     pub(crate) to: NameAddr,
     pub(crate) head: Box<Head>,
+    /// Closed once the call is over.
+    pub(crate) feed: CallFeed,
 }
 
 /// How the account stands with its registrar.
@@ -105,7 +107,35 @@ impl Desk {
         })
     }
 
-    fn call_event(&mut self, event: CallEvent) {
+    pub(crate) fn claim(&mut self, call: CallId) -> Option<CallFeed> {
+        self.calls.get_mut(&call)?.unclaimed.take()
+    }
+
+    pub(crate) fn expect(&mut self, call: CallId) -> Option<CallFeed> {
+        self.open(call, Role::Caller).unclaimed.take()
+    }
+
+    pub(crate) fn follow(&mut self, subscription: CallId) -> Notices {
+        // Those that could not begin, and whose owner is gone.
+        self.subscriptions.retain(|_, follower| !follower.is_closed());
+        let (follower, notices) = mpsc::channel(MESSAGES);
+        self.subscriptions.insert(subscription, follower);
+        notices
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(crate) fn forget(&mut self, call: CallId) {
+        self.calls.remove(&call);
+    }
+
+    pub(crate) fn set_registration(&self, state: Registration) {
+        self.registration.send_replace(state);
+    }
+
+    pub(crate) fn call_event(&mut self, event: CallEvent) {
         let id = event.call;
         if let CallEventKind::Incoming {
             replaces: Some(_), ..
@@ -114,14 +144,19 @@ impl Desk {
             // Nobody is asked: whoever has the call that it replaces is told, and takes it.
             self.open(id, Role::Callee).diary.becomes(Role::Callee);
         } else if let CallEventKind::Incoming { from, to, head, .. } = &event.kind {
-            let arrival = Box::new(Arrival {
-                call: id,
-                from: from.clone(),
-                to: to.clone(),
-                head: head.clone(),
+            let open = self.open(id, Role::Callee);
+            open.diary.becomes(Role::Callee);
+            let feed = open.unclaimed.take();
+            let arrival = feed.map(|feed| {
+                Box::new(Arrival {
+                    call: id,
+                    from: from.clone(),
+                    to: to.clone(),
+                    head: head.clone(),
+                    feed,
+                })
             });
-            self.open(id, Role::Callee).diary.becomes(Role::Callee);
-            if self.arrivals.try_send(arrival).is_err() {
+            if arrival.is_some_and(|arrival| self.arrivals.try_send(arrival).is_err()) {
                 tracing::warn!(call_id = %id, "nobody takes the calls that ring: 486");
                 if let Some(gateway) = &self.gateway {
                     // Policy: a full gateway mailbox lets the call ring on until its own timer.
@@ -150,6 +185,28 @@ impl Desk {
                 .inspect(|_| {
                     tracing::debug!(call_id = %id, "over before anybody took it");
                 });
+        }
+    }
+
+    /// The gateway is gone for good, and told nobody.
+    fn give_up(&mut self) {
+        self.gateway = None;
+        self.subscriptions.clear();
+        for call in self.calls.keys().copied().collect::<Vec<_>>() {
+            let kind = CallEventKind::Failed(Ending {
+                cause: Cause::Internal,
+                by: Side::Local,
+                status: None,
+                sentence: Some(
+                    "the endpoint broke down too often: report it with the log, and start it anew".to_owned(),
+                ),
+                contacts: Vec::new(),
+                retry_after: None,
+                established: false,
+                stats: None,
+            });
+            let at = tokio::time::Instant::now();
+            self.call_event(CallEvent { call, at, kind });
         }
     }
 
@@ -216,6 +273,9 @@ impl Desk {
     }
 }
 
+/// What it knows stays; calls and their events go on.
+impl Supervised for Desk {}
+
 impl Actor for Desk {
     type Context = Context<Self>;
 
@@ -237,6 +297,72 @@ impl Handler<Serve> for Desk {
     }
 }
 
+/// The gateway broke down too often.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct GatewayGone;
+
+impl Handler<GatewayGone> for Desk {
+    type Result = ();
+
+    fn handle(&mut self, _: GatewayGone, _: &mut Context<Self>) {
+        self.give_up();
+    }
+}
+
+/// Nobody will have this call's handle: it is hung up, or, if it never began, forgotten.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Abandon {
+    pub(crate) call: CallId,
+}
+
+impl Handler<Abandon> for Desk {
+    type Result = ();
+
+    fn handle(&mut self, Abandon { call }: Abandon, ctx: &mut Context<Self>) {
+        let hung_up = self.gateway.as_ref().map(|gateway| gateway.send(Hangup { call }));
+        let desk = ctx.address();
+        actix::spawn(async move {
+            let begun = match hung_up {
+                Some(hung_up) => matches!(hung_up.await, Ok(Ok(()))),
+                None => false,
+            };
+            // One that has begun is forgotten with its last event.
+            if !begun {
+                desk.do_send(Forget { call });
+            }
+        });
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Forget {
+    call: CallId,
+}
+
+impl Handler<Forget> for Desk {
+    type Result = ();
+
+    fn handle(&mut self, Forget { call }: Forget, _: &mut Context<Self>) {
+        self.forget(call);
+    }
+}
+
+/// How many calls are open: for tests of what is left of them.
+#[derive(Message)]
+#[rtype(result = "usize")]
+pub(crate) struct Count;
+
+impl Handler<Count> for Desk {
+    type Result = usize;
+
+    fn handle(&mut self, _: Count, _: &mut Context<Self>) -> usize {
+        self.count()
+    }
+}
+
 /// Takes a call's events; `None` when somebody has them already or the call is over.
 #[derive(Message)]
 #[rtype(result = "Option<CallFeed>")]
@@ -248,7 +374,7 @@ impl Handler<Claim> for Desk {
     type Result = Option<CallFeed>;
 
     fn handle(&mut self, message: Claim, _: &mut Context<Self>) -> Option<CallFeed> {
-        self.calls.get_mut(&message.call)?.unclaimed.take()
+        self.claim(message.call)
     }
 }
 
@@ -266,11 +392,7 @@ impl Handler<Follow> for Desk {
     type Result = MessageResult<Follow>;
 
     fn handle(&mut self, message: Follow, _: &mut Context<Self>) -> Self::Result {
-        // Those that could not begin, and whose owner is gone.
-        self.subscriptions.retain(|_, follower| !follower.is_closed());
-        let (follower, notices) = mpsc::channel(MESSAGES);
-        self.subscriptions.insert(message.subscription, follower);
-        MessageResult(notices)
+        MessageResult(self.follow(message.subscription))
     }
 }
 
@@ -285,7 +407,7 @@ impl Handler<Expect> for Desk {
     type Result = Option<CallFeed>;
 
     fn handle(&mut self, message: Expect, _: &mut Context<Self>) -> Option<CallFeed> {
-        self.open(message.call, Role::Caller).unclaimed.take()
+        self.expect(message.call)
     }
 }
 

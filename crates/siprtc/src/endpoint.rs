@@ -1,7 +1,8 @@
 //! A running endpoint, and its calls: the API for everybody who does not want to see an actor.
 
 use crate::config::Config;
-use crate::desk::{Arrival, CallFeed, Claim, Desk, Expect, Registration, Serve};
+use crate::desk::{Arrival, CallFeed, Desk, GatewayGone, Registration, Serve};
+use crate::hub::{Guard, Hub, tell};
 use crate::plan::Plan;
 use crate::registry;
 use crate::report::CallReport;
@@ -11,6 +12,7 @@ use actix::prelude::*;
 use siprtc_core::media::MediaEngine;
 use siprtc_core::sip::{Headers, Listener, NameAddr, SipStack, SipStackFactory, SipUri, Uri};
 use siprtc_core::{CallId, Error, Fault, Result};
+use siprtc_gateway::keeper::{self, Leave};
 use siprtc_gateway::{
     Account, Answer, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, Head, Hold, MediaPlan,
     Note, Notice, Refuse, Router, SendDtmf, Shutdown, Snapshot, StartRegistration,
@@ -20,11 +22,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
+pub(crate) use crate::hub::ask;
+
 /// A running endpoint: one account, one SIP stack, many calls.
 pub struct Endpoint {
-    gateway: Addr<Gateway>,
-    desk: Addr<Desk>,
-    stack: Arc<dyn SipStack>,
+    hub: Hub,
+    /// `None`: a fake's.
+    stack: Option<Arc<dyn SipStack>>,
     tap: Wiretap,
     arrivals: mpsc::Receiver<Box<Arrival>>,
     messages: Option<mpsc::Receiver<Note>>,
@@ -63,7 +67,32 @@ impl Parts {
     }
 }
 
+/// What an endpoint reads: calls, messages, waiting messages, its registration.
+type Feeds = (
+    mpsc::Receiver<Box<Arrival>>,
+    mpsc::Receiver<Note>,
+    mpsc::Receiver<Notice>,
+    watch::Receiver<Registration>,
+);
+
 impl Endpoint {
+    /// Without a stack.
+    pub(crate) fn over(hub: Hub, account: Account, feeds: Feeds, grace: Duration) -> Self {
+        let (arrivals, messages, unasked, registration) = feeds;
+        Endpoint {
+            hub,
+            stack: None,
+            tap: Wiretap::new(),
+            arrivals,
+            messages: Some(messages),
+            unasked: Some(unasked),
+            registration,
+            account,
+            runtime: tokio::runtime::Handle::current(),
+            grace,
+        }
+    }
+
     /// Starts what `config` describes, on the current multi-thread tokio runtime. Registers if the account says so;
     /// [`Endpoint::registered`] waits for it.
     ///
@@ -122,19 +151,19 @@ impl Endpoint {
         let (messages_in, messages) = mpsc::channel(crate::desk::MESSAGES);
         let (unasked_in, unasked) = mpsc::channel(crate::desk::MESSAGES);
         let (registration_in, registration) = watch::channel(Registration::None);
-        let arbiter = stage::arbiter()?;
-        let desk = Desk::start_in_arbiter(&arbiter, move |_| {
-            Desk::new(arrivals_in, messages_in, unasked_in, registration_in)
-        });
-        let (events, port) = (desk.clone().recipient(), stack.clone());
-        let gateway = Gateway::start_in_arbiter(&arbiter, move |_| {
-            Gateway::new(gateway_config, port, router, events)
-        });
+        let port = stack.clone();
+        let (desk, gateway) = stage::on_arbiter(move || {
+            let desk = Desk::new(arrivals_in, messages_in, unasked_in, registration_in);
+            let desk = keeper::keep("desk", desk, Leave::default(), || ());
+            let (events, told) = (desk.clone().recipient(), desk.clone());
+            let gateway = Gateway::new(gateway_config, port, router, events);
+            (desk, gateway.keep(move || told.do_send(GatewayGone)))
+        })
+        .await?;
         tell(&desk, Serve(gateway.clone())).await?;
         let endpoint = Endpoint {
-            gateway,
-            desk,
-            stack,
+            hub: Hub::Actors { gateway, desk },
+            stack: Some(stack),
             tap,
             arrivals,
             messages: Some(messages),
@@ -145,7 +174,7 @@ impl Endpoint {
             grace: Duration::from_millis(config.call.shutdown_grace_ms),
         };
         if config.account.register && !config.account.uri.is_empty() {
-            ask(&endpoint.gateway, StartRegistration).await?;
+            ask(&endpoint.hub, StartRegistration).await?;
         }
         Ok(endpoint)
     }
@@ -155,22 +184,20 @@ impl Endpoint {
         self.house().dial(target, media, Headers::new()).await
     }
 
-    /// The next call that rings. `None` once the endpoint is shut down.
+    /// The next call that rings. `None` once the endpoint is shut down. Given up and asked again it misses none.
     pub async fn incoming(&mut self) -> Option<IncomingCall> {
         loop {
             let arrival = self.arrivals.recv().await?;
             // The caller may have given up while it waited here.
-            let Ok(feed) = tell(&self.desk, Claim { call: arrival.call }).await else {
+            if arrival.feed.is_closed() {
                 continue;
-            };
-            if let Ok(call) = self.call(arrival.call, feed) {
-                return Some(IncomingCall {
-                    call,
-                    from: arrival.from,
-                    to: arrival.to,
-                    head: arrival.head,
-                });
             }
+            return Some(IncomingCall {
+                call: self.house().open(arrival.call, arrival.feed),
+                from: arrival.from,
+                to: arrival.to,
+                head: arrival.head,
+            });
         }
     }
 
@@ -229,7 +256,10 @@ impl Endpoint {
 
     /// What the SIP stack is bound to: `0.0.0.0` where it hears every address.
     pub fn listeners(&self) -> Vec<Listener> {
-        self.stack.listeners()
+        self.stack
+            .as_ref()
+            .map(|stack| stack.listeners())
+            .unwrap_or_default()
     }
 
     /// What peers reach this endpoint by, as long as this host's addresses stay.
@@ -237,28 +267,60 @@ impl Endpoint {
         &self.account.contact
     }
 
-    /// Hangs up, unregisters, closes everything.
+    /// Hangs up, unregisters, closes everything. Peers and registrar get `call.shutdown_grace_ms` each to answer.
     pub async fn shutdown(self) {
-        if tell(&self.gateway, Shutdown { grace: self.grace }).await.is_err() {
-            tracing::warn!("the gateway was gone before the shutdown");
+        let grace = self.grace;
+        self.leave(grace).await;
+    }
+
+    /// As [`Endpoint::shutdown`], and over after `deadline` whoever does not answer.
+    ///
+    /// Errors: [`Fault::TimedOut`] when something had to be left undone: a peer or the registrar has not heard of it then.
+    pub async fn shutdown_within(self, deadline: Duration) -> Result<()> {
+        // The calls' part, the registrar's, the stack's.
+        let (grace, stack) = (deadline / 3, self.stack.clone());
+        let left = tokio::time::timeout(deadline, self.leave(grace)).await;
+        if left.is_err() {
+            if let Some(stack) = stack {
+                stack.shutdown(Duration::ZERO).await;
+            }
+            let what = format!("not everybody answered within {deadline:?}");
+            return Err(Error::new(Fault::TimedOut, "shut down", what)
+                .advice("the peers end the calls by their own timers, and the binding expires"));
         }
-        self.stack
-            .shutdown(self.grace.min(Duration::from_millis(500)))
-            .await;
+        Ok(())
+    }
+
+    async fn leave(self, grace: Duration) {
+        match &self.hub {
+            // The first may find the gateway about to begin again: what was in hand is lost then.
+            Hub::Actors { gateway, .. } => {
+                for _ in 0..2 {
+                    if tell(gateway, Shutdown { grace }).await.is_ok() {
+                        break;
+                    }
+                    tracing::warn!("the gateway broke down over the shutdown, or was gone before");
+                }
+            }
+            Hub::Fake(state) => state.shut_down(),
+        }
+        if let Some(stack) = &self.stack {
+            stack.shutdown(grace.min(Duration::from_millis(500))).await;
+        }
+    }
+
+    /// How many calls this endpoint knows of: those that ring, those that are talked over, and those whose end is not complete.
+    pub async fn open_calls(&self) -> usize {
+        self.hub.open_calls().await
     }
 
     pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
         &self.runtime
     }
 
-    fn call(&self, id: CallId, feed: Option<CallFeed>) -> Result<Call> {
-        self.house().call(id, feed)
-    }
-
     pub(crate) fn house(&self) -> House {
         House {
-            gateway: self.gateway.clone(),
-            desk: self.desk.clone(),
+            hub: self.hub.clone(),
             tap: self.tap.clone(),
             aor: Arc::new(self.account.aor.clone()),
         }
@@ -268,8 +330,7 @@ impl Endpoint {
 /// What a call's handle needs of its endpoint.
 #[derive(Clone)]
 pub(crate) struct House {
-    pub(crate) gateway: Addr<Gateway>,
-    pub(crate) desk: Addr<Desk>,
+    pub(crate) hub: Hub,
     tap: Wiretap,
     pub(crate) aor: Arc<SipUri>,
 }
@@ -277,31 +338,44 @@ pub(crate) struct House {
 impl House {
     pub(crate) async fn dial(&self, target: &str, media: MediaPlan, headers: Headers) -> Result<Call> {
         let target = read_target(&self.aor, target)?;
+        self.begin(|call| Dial {
+            call,
+            target,
+            media,
+            headers,
+        })
+        .await
+    }
+
+    /// A call of ours, which `command` begins. Nothing is left of one that is refused, and one that nobody waits for any more is
+    /// hung up.
+    pub(crate) async fn begin<M>(&self, command: impl FnOnce(CallId) -> M) -> Result<Call>
+    where
+        M: Message<Result = Result<()>> + Send + 'static,
+        Gateway: Handler<M>,
+    {
         let id = CallId::fresh();
-        let feed = tell(&self.desk, Expect { call: id }).await?;
+        let guard = Guard::new(&self.hub, id);
+        let feed = self.hub.expect(id).await?;
         let call = self.call(id, feed)?;
-        ask(
-            &self.gateway,
-            Dial {
-                call: id,
-                target,
-                media,
-                headers,
-            },
-        )
-        .await?;
+        ask(&self.hub, command(id)).await?;
+        guard.disarm();
         Ok(call)
     }
 
     pub(crate) fn call(&self, id: CallId, feed: Option<CallFeed>) -> Result<Call> {
         let feed = feed
             .ok_or_else(|| Error::new(Fault::ApiMisuse, "take a call", format!("{id} is over or taken")))?;
-        Ok(Call {
+        Ok(self.open(id, feed))
+    }
+
+    fn open(&self, id: CallId, feed: CallFeed) -> Call {
+        Call {
             id,
             house: self.clone(),
             feed,
             report: None,
-        })
+        }
     }
 }
 
@@ -342,8 +416,8 @@ impl Call {
         self.id
     }
 
-    pub(crate) fn gateway(&self) -> &Addr<Gateway> {
-        &self.house.gateway
+    pub(crate) fn gateway(&self) -> &Hub {
+        &self.house.hub
     }
 
     pub(crate) fn house(&self) -> &House {
@@ -465,8 +539,9 @@ impl IncomingCall {
         &self.to
     }
 
-    /// Takes the call.
+    /// Takes the call. Given up before it is done, the call is over.
     pub async fn answer(self, media: MediaPlan) -> Result<Call> {
+        let guard = Guard::new(&self.call.house.hub, self.call.id);
         ask(
             self.call.gateway(),
             Answer {
@@ -475,40 +550,16 @@ impl IncomingCall {
             },
         )
         .await?;
+        guard.disarm();
         Ok(self.call)
     }
 
     /// Refuses it: 486 is busy here, 603 is decline.
     pub async fn refuse(self, status: u16) -> Result<()> {
-        ask(
-            self.call.gateway(),
-            Refuse {
-                call: self.call.id,
-                status,
-            },
-        )
-        .await
+        let guard = Guard::new(&self.call.house.hub, self.call.id);
+        let call = self.call.id;
+        ask(self.call.gateway(), Refuse { call, status }).await?;
+        guard.disarm();
+        Ok(())
     }
-}
-
-pub(crate) async fn tell<A, M>(addr: &Addr<A>, message: M) -> Result<M::Result>
-where
-    A: Actor + Handler<M>,
-    A::Context: actix::dev::ToEnvelope<A, M>,
-    M: Message + Send + 'static,
-    M::Result: Send,
-{
-    addr.send(message)
-        .await
-        .map_err(|error| Error::new(Fault::ApiMisuse, "use the endpoint", "it is shut down").caused_by(error))
-}
-
-pub(crate) async fn ask<A, M, T>(addr: &Addr<A>, message: M) -> Result<T>
-where
-    A: Actor + Handler<M>,
-    A::Context: actix::dev::ToEnvelope<A, M>,
-    M: Message<Result = Result<T>> + Send + 'static,
-    T: Send + 'static,
-{
-    tell(addr, message).await?
 }

@@ -5,6 +5,8 @@ pub mod config;
 mod desk;
 mod dialling;
 mod endpoint;
+pub mod fake;
+mod hub;
 mod in_call;
 pub mod ladder;
 mod message;
@@ -39,7 +41,7 @@ pub mod prelude {
     pub use siprtc_gateway::{CallEventKind, Ending, Head, MediaPlan, Note, Side};
     pub use siprtc_media_session::{
         BridgeConfig, Carriage, ConferenceConfig, FrameSink, FrameSource, OnEnd, PartedBy, QuietConfig,
-        SessionStats, Sides, Sink, Source, VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats,
+        SessionStats, Sides, Sink, Source, VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats, Voice,
     };
 }
 

@@ -21,7 +21,7 @@ impl Endpoint {
     /// Errors: [`Fault::PeerIncompatible`] when it is refused, [`Fault::TimedOut`] without an answer.
     pub async fn send_message(&self, target: &str, text: &str) -> Result<()> {
         let target = read_target(&self.house().aor, target)?;
-        let sent = ask(&self.house().gateway, message(MessageTo::Uri(target), text)).await?;
+        let sent = ask(&self.house().hub, message(MessageTo::Uri(target), text)).await?;
         taken(sent)
     }
 }

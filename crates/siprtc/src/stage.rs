@@ -5,6 +5,7 @@ use actix::{ArbiterHandle, System};
 use siprtc_core::{Error, Fault, Result};
 use std::sync::OnceLock;
 use std::sync::mpsc;
+use tokio::sync::oneshot;
 
 static ARBITER: OnceLock<ArbiterHandle> = OnceLock::new();
 
@@ -35,4 +36,14 @@ pub(crate) fn arbiter() -> Result<ArbiterHandle> {
     let started = receiver.recv().map_err(|error| failed(Box::new(error)))?;
     // Two first users at once: the second one's thread idles, and both use the first's.
     Ok(ARBITER.get_or_init(|| started).clone())
+}
+
+/// Does `begin` on the arbiter's thread.
+pub(crate) async fn on_arbiter<T: Send + 'static>(begin: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (sender, begun) = oneshot::channel();
+    // Nobody waits any more when the endpoint's start was given up: what has begun is dropped, and ends.
+    arbiter()?.spawn_fn(move || drop(sender.send(begin())));
+    begun.await.map_err(|error| {
+        Error::new(Fault::Backend, "start the actors", "the actors' thread is gone").caused_by(error)
+    })
 }

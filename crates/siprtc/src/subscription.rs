@@ -1,7 +1,7 @@
 //! Subscriptions to events of others (RFC 6665): waiting messages, the calls of a colleague, presence.
 
-use crate::desk::{Follow, Notices};
-use crate::endpoint::{Endpoint, House, ask, read_target, tell};
+use crate::desk::Notices;
+use crate::endpoint::{Endpoint, House, ask, read_target};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::{Subscribe, SubscriptionEvent, Unsubscribe};
 
@@ -39,7 +39,7 @@ impl Endpoint {
         let house = self.house();
         let target = read_target(&house.aor, target)?;
         let id = CallId::fresh();
-        let notices = tell(&house.desk, Follow { subscription: id }).await?;
+        let notices = house.hub.follow(id).await?;
         let subscribe = Subscribe {
             subscription: id,
             target,
@@ -47,7 +47,7 @@ impl Endpoint {
             accept: accept.to_owned(),
             expires: EXPIRES,
         };
-        ask(&house.gateway, subscribe).await?;
+        ask(&house.hub, subscribe).await?;
         Ok(Subscription { id, house, notices })
     }
 }
@@ -61,6 +61,6 @@ impl Subscription {
     /// Takes leave; `Ended` follows.
     pub async fn end(&self) -> Result<()> {
         let subscription = self.id;
-        ask(&self.house.gateway, Unsubscribe { subscription }).await
+        ask(&self.house.hub, Unsubscribe { subscription }).await
     }
 }

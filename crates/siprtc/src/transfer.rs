@@ -1,7 +1,6 @@
 //! Transfers, as a call's handle offers them.
 
-use crate::desk::{Claim, Expect};
-use crate::endpoint::{Call, ask, read_target, tell};
+use crate::endpoint::{Call, ask, read_target};
 use siprtc_core::sip::{Headers, Uri};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::{AcceptTransfer, MediaPlan, RefuseTransfer, Transfer, TransferTo};
@@ -41,19 +40,10 @@ impl Call {
     /// Makes the call that the peer asked for with [`TransferWanted`](siprtc_gateway::CallEventKind::TransferWanted), and gives
     /// its handle. The peer hangs this one up when the new one stands.
     pub async fn accept_transfer(&self, media: MediaPlan) -> Result<Call> {
-        let new = CallId::fresh();
-        let feed = tell(&self.house().desk, Expect { call: new }).await?;
-        let call = self.house().call(new, feed)?;
-        ask(
-            self.gateway(),
-            AcceptTransfer {
-                call: self.id(),
-                new,
-                media,
-            },
-        )
-        .await?;
-        Ok(call)
+        let call = self.id();
+        self.house()
+            .begin(|new| AcceptTransfer { call, new, media })
+            .await
     }
 
     /// Does not make the call that the peer asked for: 603. This call goes on.
@@ -69,7 +59,7 @@ impl Call {
     /// ([`Replaced`](siprtc_gateway::CallEventKind::Replaced)), or the one that the peer asked for and that `call.transfer =
     /// "accept"` made ([`TransferTaken`](siprtc_gateway::CallEventKind::TransferTaken)). Once for each.
     pub async fn take(&self, call: CallId) -> Result<Call> {
-        let feed = tell(&self.house().desk, Claim { call }).await?;
+        let feed = self.house().hub.claim(call).await?;
         self.house().call(call, feed)
     }
 }

@@ -20,7 +20,7 @@ pub struct Bench {
 }
 
 /// The same "random" bits in every run.
-struct Counter(u64);
+pub struct Counter(pub u64);
 
 impl Entropy for Counter {
     fn next_u64(&mut self) -> u64 {
@@ -49,9 +49,14 @@ impl Bench {
     }
 
     pub fn with(config: DialogConfig) -> Self {
+        Bench::over(config, Counter(7))
+    }
+
+    /// Over other random bits.
+    pub fn over(config: DialogConfig, entropy: impl Entropy + 'static) -> Self {
         let now = tokio::time::Instant::now().into_std();
         Bench {
-            machine: Machine::new(config, TxOwner::user(1), Box::new(Counter(7)), now),
+            machine: Machine::new(config, TxOwner::user(1), Box::new(entropy), now),
             now,
             outputs: VecDeque::new(),
             ids: TxIds::new(TxOwner::STACK),

@@ -15,6 +15,7 @@ mod info;
 mod offers;
 mod prack;
 mod random;
+mod recover;
 mod refresh;
 mod replaces;
 mod subscribe;

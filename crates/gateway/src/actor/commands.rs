@@ -24,7 +24,7 @@ impl Gateway {
         session.ok_or_else(|| wrong_state(operation, id, entry.call.state()))
     }
 
-    fn ids(&self) -> Vec<CallId> {
+    pub(super) fn ids(&self) -> Vec<CallId> {
         self.calls.keys().copied().collect()
     }
 
@@ -262,6 +262,7 @@ impl Handler<Shutdown> for Gateway {
                 tracing::warn!(%error, "could not leave in peace");
             }
             act.give_up(ctx);
+            act.leave.take();
             ctx.stop();
         }))
     }

@@ -15,7 +15,6 @@ use siprtc_nat_agent::{CallPlan, PlanCall};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::Instrument;
 
 /// The body of an INFO with candidates (RFC 8840 section 9).
 const SDPFRAG: &str = "application/trickle-ice-sdpfrag";
@@ -28,12 +27,14 @@ impl Gateway {
         };
         let span = entry.span.clone();
         let _entered = span.enter();
+        let outer = self.in_hand.replace(id);
         let taken = entry.call.handle(tokio::time::Instant::now().into_std(), input);
         self.drain(ctx, id);
+        self.in_hand = outer;
         taken
     }
 
-    fn drain(&mut self, ctx: &mut Context<Self>, id: CallId) {
+    pub(super) fn drain(&mut self, ctx: &mut Context<Self>, id: CallId) {
         while let Some(output) = self.calls.get_mut(&id).and_then(|entry| entry.call.poll()) {
             self.perform(ctx, id, output);
         }
@@ -45,8 +46,10 @@ impl Gateway {
             entry.timer = Some(ctx.run_later(wait, move |act, ctx| {
                 if let Some(entry) = act.calls.get_mut(&id) {
                     entry.timer = None;
+                    let outer = act.in_hand.replace(id);
                     entry.call.handle_timeout(tokio::time::Instant::now().into_std());
                     act.drain(ctx, id);
+                    act.in_hand = outer;
                 }
             }));
         }
@@ -62,12 +65,11 @@ impl Gateway {
             Output::AddCandidates(candidates) => {
                 if let Some((_, session)) = self.calls.get(&id).and_then(|entry| entry.session.clone()) {
                     let added = session.send(media::AddCandidates { candidates });
-                    let told = async move {
+                    actix::spawn(async move {
                         if let Ok(Err(error)) = added.await {
                             tracing::warn!(call_id = %id, %error, "candidates of the peer's are not used");
                         }
-                    };
-                    ctx.spawn(told.into_actor(self));
+                    });
                 }
             }
             Output::ApplyAnswer { epoch, offer, answer } => {
@@ -128,17 +130,16 @@ impl Gateway {
                 self.command(ctx, id, C::RefuseOffer, dialog::RejectOffer { call: id, status });
             }
             Output::ReportReferral(status) => self.report_referral(ctx, id, status),
-            Output::ReplaceMedia => self.replace_media(ctx, id),
+            Output::ReplaceMedia => self.replace_media(id),
             Output::RestartIce => {
                 if let Some((_, session)) = self.calls.get(&id).and_then(|entry| entry.session.clone()) {
                     // Before the offer in the same mailbox. An engine that cannot offers what it has.
                     let restarted = session.send(media::RestartIce);
-                    let told = async move {
+                    actix::spawn(async move {
                         if let Ok(Err(error)) = restarted.await {
                             tracing::warn!(call_id = %id, %error, "ICE is not restarted");
                         }
-                    };
-                    ctx.spawn(told.into_actor(self));
+                    });
                 }
             }
             Output::Ring => self.command(
@@ -174,7 +175,7 @@ impl Gateway {
                     body,
                 },
             ),
-            Output::SetMedia(terms) => self.set_media(ctx, id, terms),
+            Output::SetMedia(terms) => self.set_media(id, terms),
             Output::TakeReferral(referral) => self.take_referral(ctx, id, referral),
             Output::Tell(told) => {
                 let takes_place = matches!(
@@ -195,11 +196,11 @@ impl Gateway {
                     // `send` takes its place in the mailbox here and now: before the next step. A peer that did not
                     // get as far as an offer has nothing to take back, and says so.
                     let undone = session.send(media::Rollback);
-                    ctx.spawn(async move { drop(undone.await) }.into_actor(self));
+                    actix::spawn(async move { drop(undone.await) });
                 }
             }
             Output::UseClassic { heard } => {
-                self.replace_media(ctx, id);
+                self.replace_media(id);
                 if let Some(entry) = self.calls.get_mut(&id) {
                     entry.is_classic = true;
                     entry.heard = heard;
@@ -208,7 +209,7 @@ impl Gateway {
         }
     }
 
-    fn set_media(&mut self, ctx: &mut Context<Self>, id: CallId, terms: Terms) {
+    fn set_media(&mut self, id: CallId, terms: Terms) {
         let Some(entry) = self.calls.get_mut(&id) else {
             return;
         };
@@ -233,7 +234,7 @@ impl Gateway {
                 change: change.unwrap_or_default(),
             })
         });
-        let told = async move {
+        actix::spawn(async move {
             let mut set = vec![directed.await];
             if let Some(changed) = changed {
                 set.push(changed.await);
@@ -241,8 +242,7 @@ impl Gateway {
             for error in set.into_iter().flatten().filter_map(Result::err) {
                 tracing::warn!(call_id = %id, %error, "the next description does not say what it should");
             }
-        };
-        ctx.spawn(told.into_actor(self));
+        });
     }
 
     /// The call is held, and nothing is to be heard of us.
@@ -252,9 +252,9 @@ impl Gateway {
             .is_some_and(|entry| entry.held && !entry.plays_on)
     }
 
-    fn replace_media(&mut self, ctx: &mut Context<Self>, id: CallId) {
+    fn replace_media(&mut self, id: CallId) {
         if let Some(session) = self.take_session(id) {
-            ctx.spawn(async move { drop(ask(&session, media::Close).await) }.into_actor(self));
+            actix::spawn(async move { drop(ask(&session, media::Close).await) });
         }
     }
 
@@ -329,19 +329,18 @@ impl Gateway {
                 )
             })
         };
-        let answer = answer.instrument(self.span(id)).into_actor(self);
-        ctx.spawn(answer.map(move |result, act, ctx| {
+        self.detach(ctx, id, answer, move |result, act, ctx| {
             if let Err(error) = result {
                 tracing::debug!(call_id = %id, ?command, %error, "the dialog manager refuses");
                 act.input(ctx, id, Input::CommandFailed(command, error));
             }
-        }));
+        });
     }
 
     /// A step of the call's media peer, which is made first when there is none.
     fn step<F, Fut>(&mut self, ctx: &mut Context<Self>, id: CallId, epoch: Epoch, work: F)
     where
-        F: FnOnce(Addr<MediaSession>, House, Dialect) -> Fut + 'static,
+        F: FnOnce(Addr<MediaSession>, House, Dialect) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Done>> + 'static,
     {
         let house = match self.house(ctx) {
@@ -354,8 +353,8 @@ impl Gateway {
             return self.run(ctx, id, epoch, work(session, house, dialect));
         }
         let nat = house.nat.clone();
-        let plan = async move { ask(&nat, PlanCall).await }.instrument(self.span(id));
-        ctx.spawn(plan.into_actor(self).map(move |plan, act, ctx| {
+        let plan = async move { ask(&nat, PlanCall).await };
+        self.detach(ctx, id, plan, move |plan, act, ctx| {
             if !act.awaits(id, epoch) {
                 return;
             }
@@ -363,18 +362,16 @@ impl Gateway {
                 Ok(session) => act.run(ctx, id, epoch, work(session, house, dialect)),
                 Err(error) => act.stepped(ctx, id, epoch, Err(error)),
             }
-        }));
+        });
     }
 
     fn run<Fut>(&mut self, ctx: &mut Context<Self>, id: CallId, epoch: Epoch, work: Fut)
     where
         Fut: Future<Output = Result<Done>> + 'static,
     {
-        let work = work.instrument(self.span(id));
-        ctx.spawn(
-            work.into_actor(self)
-                .map(move |result, act, ctx| act.stepped(ctx, id, epoch, result)),
-        );
+        self.detach(ctx, id, work, move |result, act, ctx| {
+            act.stepped(ctx, id, epoch, result)
+        });
     }
 
     fn stepped(&mut self, ctx: &mut Context<Self>, id: CallId, epoch: Epoch, result: Result<Done>) {
@@ -447,7 +444,7 @@ impl Gateway {
             ..media::Processing::default()
         });
         let session_id = session.id();
-        let session = session.start();
+        let session = super::watch::session(session, id, ctx.address());
         entry.session = Some((session_id, session.clone()));
         // A peer in another's place goes on with what was changed. Its mailbox is empty, and takes it.
         if let Some(change) = entry.change.clone() {
@@ -484,15 +481,15 @@ impl Gateway {
             self.input(ctx, id, Input::MediaClosed(None));
             return;
         };
-        let close = async move { ask(&session, media::Close).await }.instrument(self.span(id));
-        ctx.spawn(close.into_actor(self).map(move |stats, act, ctx| {
+        let close = async move { ask(&session, media::Close).await };
+        self.detach(ctx, id, close, move |stats, act, ctx| {
             let stats =
                 stats.inspect_err(|error| tracing::warn!(call_id = %id, %error, "media did not close clean"));
             act.input(ctx, id, Input::MediaClosed(stats.ok().map(Box::new)));
-        }));
+        });
     }
 
-    fn forget(&mut self, ctx: &mut Context<Self>, id: CallId) {
+    pub(super) fn forget(&mut self, ctx: &mut Context<Self>, id: CallId) {
         if let Some(timer) = self.calls.remove(&id).and_then(|entry| entry.timer) {
             ctx.cancel_future(timer);
         }

@@ -125,6 +125,7 @@ impl Call {
                 return None;
             }
             Input::CommandFailed(command, error) => return self.hear_refusal(command, &error),
+            Input::Condemned => self.hear_defect(),
             Input::Dial { target } => {
                 self.target = Some(target);
                 On::Dial.into()
@@ -253,6 +254,24 @@ impl Call {
             Err(error) => {
                 tracing::warn!(call_id = %self.id, %error, "candidates of the peer's are passed over")
             }
+        }
+    }
+
+    /// An INVITE that has no final answer yet gets a 500, everything else its BYE or CANCEL.
+    fn hear_defect(&mut self) -> Heard {
+        let error = Error::new(
+            Fault::Backend,
+            "go on with the call",
+            "a part of this program broke down",
+        )
+        .advice("this is a defect of siprtc: report it with the log above this line");
+        let on = match (self.sip, self.jsep) {
+            (Sip::Incoming, _) => On::Refuse,
+            _ => On::MediaError,
+        };
+        Heard {
+            why: Some(Why::error(&error)),
+            ..on.into()
         }
     }
 

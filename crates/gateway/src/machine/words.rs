@@ -29,6 +29,8 @@ pub enum Input {
     Change(MediaChange),
     /// The dialog manager refuses a command, or is gone.
     CommandFailed(Command, Error),
+    /// A defect of ours: nobody knows how much of what it was about to do is done.
+    Condemned,
     /// The application dials.
     Dial {
         /// Whom.

@@ -155,7 +155,7 @@ impl Phone {
             control: CallControl::default(),
         };
         let listener = Listener(sender).start().recipient();
-        let gateway = Gateway::new(config, stack.clone(), router, listener).start();
+        let gateway = Gateway::new(config, stack.clone(), router, listener).keep(|| ());
         Phone {
             gateway,
             engine,

@@ -1,0 +1,114 @@
+//! A program's code over the fake endpoint: both sides of each deed, by a clock that stands still.
+
+use siprtc::Registration;
+use siprtc::fake::{Deed, fake};
+use siprtc::prelude::*;
+use std::time::Duration;
+
+/// A program: calls until somebody answers, waiting a minute in between, and reads out what it hears.
+async fn caller(endpoint: &Endpoint) -> Result<Option<Ending>> {
+    for _ in 0..3 {
+        let mut call = endpoint.dial("bob", MediaPlan::default()).await?;
+        if call.confirmed().await.is_ok() {
+            call.hold().await?;
+            call.resume().await?;
+            call.send_message("here I am").await?;
+            return Ok(Some(call.finished().await?.ending));
+        }
+        let retry = call
+            .report()
+            .is_some_and(|report| report.ending.is_worth_a_retry());
+        if !retry {
+            return Ok(None);
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    Ok(None)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_calls_is_answered_refused_and_hung_up() {
+    let (endpoint, fake) = fake("sip:alice@example.com").unwrap();
+    endpoint.registered(Duration::from_secs(1)).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let test = async {
+        let Deed::Dialled { target, .. } = fake.deed().await else {
+            panic!("it dials first");
+        };
+        assert_eq!(target, "sip:bob@example.com");
+        fake.rings();
+        fake.refuse(486);
+        assert!(matches!(fake.deed().await, Deed::Dialled { .. }));
+        assert_eq!(
+            began.elapsed(),
+            Duration::from_secs(60),
+            "it waits before it tries again"
+        );
+        fake.answer();
+        fake.connect();
+        for expected in [Deed::Held, Deed::Resumed] {
+            assert_eq!(fake.deed().await, expected);
+        }
+        assert!(matches!(fake.deed().await, Deed::Message { to: None, .. }));
+        fake.hang_up();
+    };
+    let (ending, ()) = tokio::join!(caller(&endpoint), test);
+    let ending = ending.unwrap().unwrap();
+    assert_eq!(
+        (ending.cause, ending.by, ending.established),
+        (Cause::Bye, Side::Remote, true)
+    );
+    assert_eq!(
+        (fake.calls(), endpoint.open_calls().await, fake.deeds()),
+        (0, 0, Vec::new())
+    );
+    fake.register(Registration::None);
+    assert!(endpoint.registered(Duration::from_secs(1)).await.is_err());
+    endpoint.shutdown().await;
+    assert_eq!(fake.deed().await, Deed::ShutDown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_is_called_refuses_forwards_answers_and_speaks() {
+    let (mut endpoint, fake) = fake("sip:bot@example.com").unwrap();
+    let from = "sip:carol@example.com";
+    for (index, refused) in [
+        Deed::Refused(486),
+        Deed::Forwarded(vec!["sip:dave@example.com".to_owned()]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fake.ring(from).unwrap();
+        let incoming = endpoint.incoming().await.unwrap();
+        assert_eq!(incoming.from().uri.to_string(), from);
+        match index {
+            0 => incoming.refuse(486).await.unwrap(),
+            _ => incoming.forward(&["dave"]).await.unwrap(),
+        }
+        assert_eq!(fake.deed().await, refused);
+    }
+    // Whoever gave up before it was taken is not offered.
+    fake.ring(from).unwrap();
+    fake.hang_up();
+    fake.ring(from).unwrap();
+    let (mut voice, source, sink) = Voice::open(16_000).unwrap();
+    let media = MediaPlan {
+        source,
+        sink,
+        ..MediaPlan::default()
+    };
+    let call = endpoint.incoming().await.unwrap().answer(media).await.unwrap();
+    assert_eq!(fake.deed().await, Deed::Answered);
+    fake.say(16_000, &[7; 640]);
+    assert_eq!(voice.hear().await.unwrap(), [7; 320]);
+    voice.say(&[9; 320]);
+    assert_eq!(fake.hear(16_000), [9; 320]);
+    fake.lose_media();
+    assert_eq!(call.stats().await.unwrap_err().fault(), Fault::Unsupported);
+    assert_eq!(call.finished().await.unwrap().ending.cause, Cause::MediaFailed);
+    assert!(voice.hear().await.is_some() && voice.hear().await.is_none());
+    fake.close();
+    assert!(endpoint.incoming().await.is_none());
+    assert!(endpoint.dial("bob", MediaPlan::default()).await.is_err());
+}
