@@ -33,6 +33,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Wait for calls and answer them
     Answer(AnswerArgs),
+    /// Draw what a call does: the gateway's table as an automaton
+    Automaton(AutomatonArgs),
     /// Call two parties and join them: each hears the other
     Bridge(BridgeArgs),
     /// Call a SIP URI, or a user of the account's domain
@@ -58,6 +60,20 @@ pub(crate) enum Command {
     Subscribe(SubscribeArgs),
     /// STUN and TURN for others, over UDP, TCP and TLS
     Turn,
+}
+
+/// How the automaton is drawn; `--json` for programs.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct AutomatonArgs {
+    /// As SVG: what is done when nothing else is asked for
+    #[arg(long, conflicts_with_all = ["dot", "json"])]
+    svg: bool,
+    /// For Graphviz
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) dot: bool,
+    /// Where to write it; else on standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// What a call plays and records.

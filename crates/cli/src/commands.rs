@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod answer;
+pub(crate) mod automaton;
 pub(crate) mod bridge;
 pub(crate) mod call;
 pub(crate) mod compare;

@@ -44,6 +44,7 @@ async fn run(args: Args, output: &Output) -> Exit {
     };
     let exit = match &args.command {
         Command::Answer(answer) => commands::answer::run(&config, answer, output).await,
+        Command::Automaton(automaton) => commands::automaton::run(automaton, output),
         Command::Bridge(bridge) => commands::bridge::run(&config, bridge, output).await,
         Command::Call(call) => commands::call::run(&config, call, output).await,
         Command::Compare(compare) => commands::compare::run(compare, output),

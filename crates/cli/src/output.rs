@@ -51,6 +51,11 @@ impl Output {
         }
     }
 
+    /// What somebody asked for in a form of its own.
+    pub(crate) fn raw(&self, text: &str) {
+        write_out(text);
+    }
+
     /// An object for machines.
     pub(crate) fn emit(&self, value: Value) {
         if self.json {

@@ -16,7 +16,7 @@
 //! assert!(ladder.to_text(80, false).contains("─ INVITE ─"));
 //! ```
 
-mod svg;
+pub(crate) mod svg;
 mod text;
 mod words;
 

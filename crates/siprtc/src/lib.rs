@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod automaton;
 mod bridge;
 pub mod config;
 mod desk;

@@ -46,7 +46,7 @@ fn name((sip, jsep): State) -> String {
 
 fn diagram(text: &mut String) {
     text.push_str(
-        "## Ways\n\nWithout the ways that every state has: to `Ending` when the application hangs up or something fails,\n\
+        "## Ways\n\n![The automaton](gateway-automaton.svg)\n\nDrawn by `siprtc automaton` (`--dot` and `--json` say it to programs). Without the ways that every state has: to `Ending` when the application hangs up or something fails,\n\
          and to `Ended` when the dialog ends.\n\n```mermaid\nstateDiagram-v2\n    [*] --> Idle_Stable\n",
     );
     for state in reachable() {

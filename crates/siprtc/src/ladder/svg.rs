@@ -310,7 +310,7 @@ fn class(layer: Layer) -> &'static str {
 }
 
 /// For text and for attributes. Control characters were taken out when the text came in.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -326,7 +326,7 @@ fn escape(text: &str) -> String {
 }
 
 /// How long a text is about, at a font size. The reader's font is not known: a little too long rather than too short.
-fn length(text: &str, size: f64) -> f64 {
+pub(crate) fn length(text: &str, size: f64) -> f64 {
     text.chars().map(|c| columns(c) as f64).sum::<f64>() * size * EM
 }
 

@@ -1,0 +1,286 @@
+//! The two applications, and what must hold when they have done all that they wanted.
+
+use crate::world::{Side, Weather, World};
+use rand::Rng;
+use siprtc_core::CallId;
+use siprtc_dialog_manager::machine::Input as DialogInput;
+use siprtc_dialog_manager::{self as dialog, ReferTo};
+use siprtc_gateway::machine::{Input, Told};
+use siprtc_gateway::table::{Jsep, Sip};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+/// Everything that was ordered has come about by then: the last order, a telephone's patience, a transaction's, and more.
+const QUIET: Duration = Duration::from_secs(500);
+/// A call's orders come within this time of its beginning.
+const BUSY: u64 = 60_000;
+
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    AcceptTransfer(Side, CallId),
+    Answer(Side, CallId),
+    Dial(Side),
+    Hangup(Side, CallId),
+    Hold(Side, CallId, bool),
+    PathBroken(Side, CallId),
+    Quiet,
+    Refuse(Side, CallId),
+    RefuseTransfer(Side, CallId),
+    Transfer(Side, CallId),
+}
+
+/// What an application knows of one call.
+#[derive(Debug, Default)]
+struct Known {
+    /// The last wish to hold or to resume that was taken and not refused since.
+    wish: Option<bool>,
+    held: bool,
+    /// We asked the peer to call somebody else, and heard no final word.
+    transferring: bool,
+    confirmed: bool,
+    ended: u32,
+}
+
+/// What came of it all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) established: u32,
+    pub(crate) ended: u32,
+    pub(crate) held: u32,
+    pub(crate) transferred: u32,
+    pub(crate) states: BTreeSet<(Sip, Jsep)>,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.established += other.established;
+        self.ended += other.ended;
+        self.held += other.held;
+        self.transferred += other.transferred;
+        self.states.extend(other.states);
+    }
+}
+
+pub(crate) struct Play {
+    seed: u64,
+    world: World<Order>,
+    known: BTreeMap<(u8, CallId), Known>,
+    tally: Tally,
+    quiet: bool,
+}
+
+impl Play {
+    pub(crate) fn new(seed: u64, weather: Weather) -> Self {
+        Play {
+            seed,
+            world: World::new(seed, weather).logging(),
+            known: BTreeMap::new(),
+            tally: Tally::default(),
+            quiet: false,
+        }
+    }
+
+    pub(crate) fn play(mut self) -> Tally {
+        let played = catch_unwind(AssertUnwindSafe(|| self.run()));
+        if let Err(panic) = played {
+            eprintln!(
+                "{}seed {} fails: SEED={} plays it again",
+                self.world.log(),
+                self.seed,
+                self.seed
+            );
+            resume_unwind(panic);
+        }
+        self.tally.states = std::mem::take(&mut self.world.states);
+        self.tally
+    }
+
+    fn run(&mut self) {
+        for _ in 0..self.chance(1..=3) {
+            let side = Side::BOTH[self.chance(0..=1) as usize];
+            let wait = self.within(20_000);
+            self.world.later(wait, Order::Dial(side));
+        }
+        self.world.later(QUIET, Order::Quiet);
+        for _ in 0..200_000 {
+            match self.world.step() {
+                None => return self.check_end(),
+                Some(Some(order)) => self.obey(order),
+                Some(None) => {}
+            }
+            while let Some((side, id, told)) = self.world.told.pop_front() {
+                self.hear(side, id, told);
+            }
+        }
+        panic!("it never ends");
+    }
+
+    fn chance(&mut self, of: std::ops::RangeInclusive<u32>) -> u32 {
+        self.world.random.random_range(of)
+    }
+
+    fn within(&mut self, milliseconds: u64) -> Duration {
+        Duration::from_millis(self.world.random.random_range(0..=milliseconds))
+    }
+
+    fn later(&mut self, milliseconds: u64, order: Order) {
+        // Who is about to leave has no new ideas.
+        if !self.quiet {
+            let wait = self.within(milliseconds);
+            self.world.later(wait, order);
+        }
+    }
+
+    fn known(&mut self, side: Side, id: CallId) -> &mut Known {
+        self.known.entry((side as u8, id)).or_default()
+    }
+
+    fn obey(&mut self, order: Order) {
+        self.world.say(|| format!("order {order:?}"));
+        match order {
+            Order::AcceptTransfer(side, id) => _ = self.world.tell(side, id, Input::AcceptTransfer),
+            Order::Answer(side, id) => _ = self.world.tell(side, id, Input::Answer),
+            Order::Dial(side) => {
+                let falls_back = self.chance(0..=1) == 1;
+                let id = self.world.dial(side, side.other().uri(), falls_back, None);
+                self.known(side, id);
+                if self.chance(0..=5) == 0 {
+                    self.later(8_000, Order::Hangup(side, id));
+                }
+            }
+            Order::Hangup(side, id) => _ = self.world.tell(side, id, Input::Hangup),
+            Order::Hold(side, id, held) => {
+                if self.world.tell(side, id, Input::Hold(held)) {
+                    self.known(side, id).wish = Some(held);
+                }
+            }
+            Order::PathBroken(side, id) => _ = self.world.tell(side, id, Input::PathBroken),
+            Order::Quiet => self.quiet(),
+            Order::Refuse(side, id) => _ = self.world.tell(side, id, Input::Refuse { status: 486 }),
+            Order::RefuseTransfer(side, id) => {
+                self.world.tell(side, id, Input::RefuseTransfer { status: 603 });
+            }
+            Order::Transfer(side, id) => {
+                // Nobody else is there: the peer is asked to call whom it talks to.
+                let to = ReferTo::Uri(side.uri().as_sip().unwrap().clone());
+                let refer = DialogInput::Refer(dialog::Refer { call: id, to });
+                if self.world.command(side, refer).is_ok() {
+                    self.known(side, id).transferring = true;
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, side: Side, id: CallId, told: Told) {
+        assert_eq!(
+            self.known(side, id).ended,
+            0,
+            "{side:?} {id} is told {told:?} after its end"
+        );
+        match told {
+            Told::Confirmed => {
+                assert!(!self.known(side, id).confirmed, "{id} is confirmed twice");
+                self.known(side, id).confirmed = true;
+                self.tally.established += 1;
+                self.plan(side, id);
+            }
+            Told::Ended(_) => {
+                self.tally.ended += 1;
+                let known = self.known(side, id);
+                known.ended += 1;
+                known.transferring = false;
+            }
+            Told::Held(dialog::Side::Local) => {
+                self.tally.held += 1;
+                self.known(side, id).held = true;
+            }
+            Told::HoldRefused(_) => self.known(side, id).wish = None,
+            Told::Incoming { .. } => match self.chance(0..=9) {
+                0 => self.later(6_000, Order::Refuse(side, id)),
+                1 => {}
+                _ => self.later(6_000, Order::Answer(side, id)),
+            },
+            Told::Resumed(dialog::Side::Local) => self.known(side, id).held = false,
+            Told::TransferRefused(_) => self.known(side, id).transferring = false,
+            Told::Transferred => {
+                self.tally.transferred += 1;
+                self.known(side, id).transferring = false;
+            }
+            Told::TransferWanted(_) => match self.chance(0..=9) {
+                0 => {}
+                1 | 2 => self.later(5_000, Order::RefuseTransfer(side, id)),
+                _ => self.later(5_000, Order::AcceptTransfer(side, id)),
+            },
+            _ => {}
+        }
+    }
+
+    /// A call stands: what shall be done with it?
+    fn plan(&mut self, side: Side, id: CallId) {
+        for _ in 0..self.chance(0..=4) {
+            let order = match self.chance(0..=9) {
+                0 => Order::PathBroken(side, id),
+                1 => Order::Transfer(side, id),
+                // Some at the same time as the peer's: glare.
+                number => Order::Hold(side, id, number % 2 == 0),
+            };
+            let busy = if self.chance(0..=2) == 0 { 500 } else { BUSY };
+            self.later(busy, order);
+        }
+        if self.chance(0..=2) == 0 {
+            self.later(BUSY * 2, Order::Hangup(side, id));
+        }
+    }
+
+    /// Nothing is on its way any more: what stands must stand on both sides, and every order is done.
+    fn quiet(&mut self) {
+        self.quiet = true;
+        let mut agreed: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+        let mut alive = Vec::new();
+        for side in Side::BOTH {
+            for (id, life) in self.world.calls(side) {
+                alive.push((side, id));
+                let known = self.known.get(&(side as u8, id));
+                assert_eq!(
+                    life.call.state(),
+                    (Sip::Confirmed, Jsep::Stable),
+                    "{side:?} {id} has come to rest"
+                );
+                let known = known.expect("a call that stands was told");
+                assert!(
+                    !known.transferring,
+                    "{side:?} {id}: nobody says what became of the transfer"
+                );
+                if let Some(wish) = known.wish {
+                    assert_eq!(
+                        known.held, wish,
+                        "{side:?} {id}: hold was ordered and not refused"
+                    );
+                }
+                let media = life.media.as_ref().expect("a call that stands has media");
+                assert_eq!(media.held, known.held, "{side:?} {id}");
+                let both = media.agreed.as_ref().expect("a call that stands has agreed");
+                *agreed.entry(both.numbers()).or_default() += 1;
+            }
+        }
+        for (numbers, count) in agreed {
+            assert_eq!(
+                count, 2,
+                "one side alone believes in offer and answer {numbers:?}"
+            );
+        }
+        for (side, id) in alive {
+            let taken = self.world.tell(side, id, Input::Hangup);
+            assert!(taken, "{side:?} {id} cannot be hung up");
+        }
+    }
+
+    fn check_end(&self) {
+        assert!(self.quiet);
+        assert_eq!(self.world.leftovers(), Vec::<String>::new());
+        for ((side, id), known) in &self.known {
+            assert_eq!(known.ended, 1, "side {side}, {id}: {known:?}");
+        }
+    }
+}
