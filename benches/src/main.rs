@@ -3,9 +3,11 @@
 mod bare;
 mod bridge;
 mod callee;
+mod calls;
 mod children;
 mod contest;
 mod dial;
+mod duel;
 mod house;
 mod idle;
 mod janus;
@@ -26,10 +28,10 @@ use siprtc_core::{Error, Fault, Result};
 use std::process::{Command, ExitCode, Stdio};
 
 /// In the order of the table.
-const WHATS: [&str; 10] = [
-    "words", "setup", "load", "idle", "soak", "stacks", "paths", "turn", "bridge", "dial",
+const WHATS: [&str; 11] = [
+    "words", "calls", "setup", "load", "idle", "soak", "stacks", "paths", "turn", "bridge", "dial",
 ];
-const USAGE: &str = "siprtc-benches words | setup | load | idle | soak | stacks | paths | turn | bridge | dial | all [--write] [--json]";
+const USAGE: &str = "siprtc-benches words | calls | setup | load | idle | soak | stacks | paths | turn | bridge | dial | all [--write] [--json]";
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 /// The stacks have a page of their own.
 const STACKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/stacks-figures.md");
@@ -85,6 +87,7 @@ fn inside(what: &str) -> Result<Vec<Figure>> {
     runtime()?.block_on(async {
         match what {
             "bridges" => bridge::run().await,
+            "calls" => calls::run(),
             "contest" => contest::run().await,
             "home" => idle::serve().await,
             "idle" => idle::run().await,

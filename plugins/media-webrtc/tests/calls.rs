@@ -171,7 +171,8 @@ async fn the_events_of_a_call_come_in_their_order() {
 
 #[tokio::test]
 async fn hold_and_resume_are_said_and_media_goes_on_after_them() {
-    let (mut a, mut b) = connect(Setup::default(), Setup::default()).await;
+    let (mut a, mut b, first_offer, first_answer) =
+        connect_with(Setup::default(), Setup::default(), same, same).await;
     use Direction::*;
     for (offered, answered) in [
         (SendOnly, "a=recvonly"),
@@ -189,6 +190,24 @@ async fn hold_and_resume_are_said_and_media_goes_on_after_them() {
         assert!(
             answer.contains(&format!("{answered}\r\n")),
             "{offered} was answered with {answer}"
+        );
+        // Neither credentials nor roles change with it: nothing begins anew.
+        for attribute in ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:"] {
+            assert_eq!(
+                line(&offer, attribute),
+                line(&first_offer, attribute),
+                "{offered}"
+            );
+            assert_eq!(
+                line(&answer, attribute),
+                line(&first_answer, attribute),
+                "{offered}"
+            );
+        }
+        assert_eq!(
+            line(&answer, "a=setup:"),
+            line(&first_answer, "a=setup:"),
+            "{offered}"
         );
         if offered.sends() {
             a.reaches(&mut b, 0).await;

@@ -21,6 +21,7 @@ const ROUGH: Weather = Weather {
     delay: 400,
     failures: 0.02,
     step: 300,
+    extensions: true,
 };
 
 const FINE: Weather = Weather {
@@ -29,6 +30,7 @@ const FINE: Weather = Weather {
     delay: 40,
     failures: 0.0,
     step: 100,
+    extensions: true,
 };
 
 /// Nothing is sure: half of all messages are lost, and steps take longer than transactions have patience.
@@ -38,6 +40,7 @@ const AWFUL: Weather = Weather {
     delay: 3_000,
     failures: 0.1,
     step: 5_000,
+    extensions: true,
 };
 
 fn play(weather: Weather, count: u64) -> play::Tally {

@@ -75,7 +75,6 @@ impl Area {
 /// A quadratic curve between two boxes.
 struct Curve {
     points: Vec<Point>,
-    control: Point,
 }
 
 impl Curve {
@@ -99,12 +98,29 @@ impl Curve {
         let points = points
             .filter(|point| !from.holds(*point, 0.0) && !to.holds(*point, 4.0))
             .collect();
-        Curve { points, control }
+        Curve { points }
     }
 
     fn at(&self, part: f64) -> Option<Point> {
         let last = self.points.len().checked_sub(1)?;
         self.points.get((part * last as f64) as usize).copied()
+    }
+
+    /// How much of it lies under a label.
+    fn under(&self, label: &Area) -> f64 {
+        self.points
+            .iter()
+            .filter(|point| label.holds(**point, 1.0))
+            .count() as f64
+    }
+
+    /// How much of it runs close to another.
+    fn beside(&self, other: &Curve) -> f64 {
+        let near = |point: &&Point| {
+            let close = |there: &Point| (there.0 - point.0).hypot(there.1 - point.1) < 7.0;
+            other.points.iter().step_by(3).any(close)
+        };
+        self.points.iter().step_by(3).filter(near).count() as f64 * 1.5
     }
 
     fn path(&self) -> String {
@@ -227,77 +243,63 @@ impl Sheet {
         ways.sort_by_key(far);
         let mut drawn = Vec::new();
         for way in ways {
-            let best = self
-                .tries(way)
-                .map(|one| (self.cost(&one, &drawn), one))
+            let best = BULGES
+                .into_iter()
+                .filter_map(|bulge| self.best(way, bulge, &drawn))
                 .min_by(|(a, _), (b, _)| a.total_cmp(b));
             drawn.extend(best.map(|(_, one)| one));
         }
         drawn
     }
 
-    fn tries<'a>(&'a self, way: &'a Way) -> impl Iterator<Item = Drawn> + 'a {
+    /// The best place of the label on one curve, and what the two cost.
+    fn best(&self, way: &Way, bulge: f64, drawn: &[Drawn]) -> Option<(f64, Drawn)> {
+        let curve = Curve::new(self.area(way.from)?, self.area(way.to)?, bulge);
         let lines: Vec<String> = words(way, "\n").lines().map(str::to_owned).collect();
         let longest = lines.iter().map(|line| length(line, SMALL)).fold(0.0, f64::max);
         let (width, height) = (longest + 8.0, lines.len() as f64 * LINE + 3.0);
-        BULGES.into_iter().flat_map(move |bulge| {
-            let lines = lines.clone();
-            PARTS.into_iter().filter_map(move |part| {
-                let curve = Curve::new(self.area(way.from)?, self.area(way.to)?, bulge);
-                let middle = curve.at(part)?;
-                Some(Drawn {
-                    label: Area::around(middle, width, height),
-                    curve,
-                    lines: lines.clone(),
-                    to_end: matches!(way.to.0, Sip::Ending | Sip::Ended),
-                })
-            })
-        })
+        let labels = PARTS
+            .into_iter()
+            .filter_map(|part| Some(Area::around(curve.at(part)?, width, height)));
+        let (cost, label) = labels
+            .map(|label| (self.cost_of_label(&label, drawn), label))
+            .min_by(|(a, _), (b, _)| a.total_cmp(b))?;
+        let one = Drawn {
+            label,
+            lines,
+            to_end: matches!(way.to.0, Sip::Ending | Sip::Ended),
+            curve,
+        };
+        Some((cost + self.cost_of_curve(&one.curve, bulge, drawn), one))
     }
 
-    /// How much a way would be in the way.
-    fn cost(&self, one: &Drawn, drawn: &[Drawn]) -> f64 {
-        let on_boxes = |point: &&Point| self.boxes.iter().any(|(_, area)| area.holds(**point, 6.0));
-        let hits = one.curve.points.iter().filter(on_boxes).count() as f64;
-        let hidden: f64 = self
-            .boxes
-            .iter()
-            .map(|(_, area)| one.label.shared_with(area))
-            .sum();
+    /// How much a curve would be in the way.
+    fn cost_of_curve(&self, curve: &Curve, bulge: f64, drawn: &[Drawn]) -> f64 {
         let lanes = Area {
             x: PAD,
             y: TOP,
             width: self.width() - PAD * 2.0,
             height: CELL.1 * 6.0,
         };
-        let outside = one
-            .curve
-            .points
-            .iter()
-            .filter(|point| !lanes.holds(**point, 0.0))
-            .count() as f64;
-        let mut cost = hits * 12.0 + hidden * 4.0 + outside * 20.0;
-        for other in drawn {
-            cost += one.label.shared_with(&other.label) * 6.0;
-            let under = |curve: &Curve, label: &Area| {
-                curve
-                    .points
-                    .iter()
-                    .filter(|point| label.holds(**point, 1.0))
-                    .count() as f64
-            };
-            cost += under(&other.curve, &one.label) * 3.0 + under(&one.curve, &other.label) * 3.0;
-            let near = |point: &&Point| {
-                let close = |there: &Point| (there.0 - point.0).hypot(there.1 - point.1) < 7.0;
-                other.curve.points.iter().step_by(2).any(close)
-            };
-            cost += one.curve.points.iter().step_by(2).filter(near).count() as f64;
+        let on_box = |point: &Point| self.boxes.iter().any(|(_, area)| area.holds(*point, 6.0));
+        let mut cost = bulge.abs() * 0.12;
+        for point in &curve.points {
+            cost += if on_box(point) { 40.0 } else { 0.0 };
+            cost += if lanes.holds(*point, 0.0) { 0.0 } else { 20.0 };
         }
-        let straight = one.curve.points.first().zip(one.curve.points.last());
-        let bent = straight.map_or(0.0, |(a, b)| {
-            (one.curve.control.0 - (a.0 + b.0) / 2.0).hypot(one.curve.control.1 - (a.1 + b.1) / 2.0)
-        });
-        cost + bent * 0.12
+        for other in drawn {
+            cost += curve.under(&other.label) * 3.0;
+            cost += curve.beside(&other.curve);
+        }
+        cost
+    }
+
+    fn cost_of_label(&self, label: &Area, drawn: &[Drawn]) -> f64 {
+        let boxes = self.boxes.iter().map(|(_, area)| label.shared_with(area) * 4.0);
+        let others = drawn
+            .iter()
+            .map(|other| label.shared_with(&other.label) * 6.0 + other.curve.under(label) * 3.0);
+        boxes.sum::<f64>() + others.sum::<f64>()
     }
 
     fn state(&self, automaton: &Automaton, state: State, out: &mut String) {

@@ -28,6 +28,8 @@ pub(crate) struct Weather {
     pub(crate) failures: f64,
     /// How long such a step takes at most, in milliseconds.
     pub(crate) step: u64,
+    /// Each side has a session timer and reliable answers, or not, as the seed wants.
+    pub(crate) extensions: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -114,7 +116,7 @@ const SHORT: SessionTimer = SessionTimer {
 const RELIABILITIES: [Reliability; 3] = [Reliability::Off, Reliability::Supported, Reliability::Required];
 
 impl Party {
-    fn new(side: Side, seed: u64, now: Instant) -> Self {
+    fn new(side: Side, seed: u64, extensions: bool, now: Instant) -> Self {
         let name = side.name();
         let contact = format!("<sip:{name}@192.0.2.1:5060>").parse().unwrap();
         let aor = format!("sip:{name}@example.com").parse().unwrap();
@@ -124,13 +126,16 @@ impl Party {
         };
         let timers = config.timers;
         let mut random = StdRng::seed_from_u64(seed ^ side as u64);
-        let config = DialogConfig {
-            session_timer: random.random_bool(0.5).then_some(SHORT),
-            control: Control {
-                reliability: RELIABILITIES[random.random_range(0..RELIABILITIES.len())],
-                ..config.control
+        let config = match extensions {
+            true => DialogConfig {
+                session_timer: random.random_bool(0.5).then_some(SHORT),
+                control: Control {
+                    reliability: RELIABILITIES[random.random_range(0..RELIABILITIES.len())],
+                    ..config.control
+                },
+                ..config
             },
-            ..config
+            false => config,
         };
         let entropy = Box::new(move || random.random::<u64>());
         Party {
@@ -176,7 +181,7 @@ impl<O: std::fmt::Debug> World<O> {
             random: StdRng::seed_from_u64(seed),
             start,
             now: start,
-            parties: Side::BOTH.map(|side| Party::new(side, seed, start)),
+            parties: Side::BOTH.map(|side| Party::new(side, seed, weather.extensions, start)),
             events: BTreeMap::new(),
             number: 0,
             branches: 0,
