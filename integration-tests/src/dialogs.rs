@@ -9,6 +9,7 @@ use siprtc_core::sip::{
 };
 use siprtc_dialog_manager::{
     Accept, Account, DialogConfig, DialogEvent, DialogEventKind, DialogManager, FromStack, Hangup, Invite,
+    Reinvite,
 };
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -17,6 +18,15 @@ use tokio::sync::mpsc;
 
 const SDP: &str = "v=0\r\no=siprtc 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
                    m=audio 9 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n";
+
+/// What is done with a call of ours that is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Manners {
+    /// It is hung up after this long,
+    pub hold: Duration,
+    /// and offered anew before.
+    pub reoffers: bool,
+}
 
 /// Takes every call, hangs up every call of its own once it is answered, and tells how each ended.
 pub struct Dialogs {
@@ -29,6 +39,25 @@ pub struct Dialogs {
 impl Dialogs {
     /// Hangs up `hold` after the answer. Must run inside an actix system.
     pub async fn start(stack: &str, transport: Transport, hold: Duration) -> Self {
+        Dialogs::with(
+            stack,
+            transport,
+            Manners {
+                hold,
+                reoffers: false,
+            },
+            |config| config,
+        )
+        .await
+    }
+
+    /// With other manners, and calls handled otherwise.
+    pub async fn with(
+        stack: &str,
+        transport: Transport,
+        manners: Manners,
+        adjust: impl FnOnce(DialogConfig) -> DialogConfig,
+    ) -> Self {
         let late = Arc::new(OnceLock::new());
         let config = StackConfig {
             listeners: vec![ListenerConfig {
@@ -43,10 +72,10 @@ impl Dialogs {
         let stack = started.unwrap_or_else(|error| panic!("{error}"));
         let contact = SipUri::from_addr(stack.listeners()[0].advertised).with_transport(transport);
         let account = Account::new(contact.clone().with_user("siprtc"), NameAddr::new(contact));
-        let dialogs = DialogConfig {
+        let dialogs = adjust(DialogConfig {
             max_calls: 1000,
             ..DialogConfig::new(account)
-        };
+        });
         let (sender, ended) = mpsc::unbounded_channel();
         let (port, started) = (stack.clone(), late.clone());
         let user = User::create(|ctx| {
@@ -56,7 +85,7 @@ impl Dialogs {
             User {
                 manager,
                 ended: sender,
-                hold,
+                manners,
             }
         });
         drop(user);
@@ -103,7 +132,16 @@ impl EventSink for Late {
 struct User {
     manager: Addr<DialogManager>,
     ended: mpsc::UnboundedSender<DialogEventKind>,
-    hold: Duration,
+    manners: Manners,
+}
+
+impl User {
+    fn hang_up_later(&self, ctx: &mut Context<Self>, call: CallId) {
+        ctx.run_later(self.manners.hold, move |user, _| {
+            // It may be over already.
+            user.manager.do_send(Hangup { call, reason: None });
+        });
+    }
 }
 
 impl Actor for User {
@@ -124,11 +162,14 @@ impl Handler<DialogEvent> for User {
                 let sdp = SDP.to_owned();
                 self.manager.try_send(Accept { call, sdp }).is_ok()
             }
-            DialogEventKind::Answered { .. } => {
-                ctx.run_later(self.hold, move |user, _| {
-                    let told = user.manager.try_send(Hangup { call, reason: None });
-                    assert!(told.is_ok(), "the manager's mailbox is full");
-                });
+            DialogEventKind::Answered { .. } if self.manners.reoffers => {
+                let offer = SDP.to_owned();
+                self.manager.try_send(Reinvite { call, offer }).is_ok()
+            }
+            DialogEventKind::Answered { .. }
+            | DialogEventKind::OfferAnswered { .. }
+            | DialogEventKind::OfferRejected { .. } => {
+                self.hang_up_later(ctx, call);
                 true
             }
             DialogEventKind::Ended { .. } => self.ended.send(event.kind).is_ok(),

@@ -12,4 +12,5 @@ pub mod netns;
 pub mod patience;
 pub mod process;
 pub mod program;
+pub mod sipp;
 pub mod wav;

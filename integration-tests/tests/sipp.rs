@@ -9,8 +9,8 @@ use siprtc_dialog_manager::DialogEventKind;
 use siprtc_integration_tests::dialogs::Dialogs;
 use siprtc_integration_tests::folder::Folder;
 use siprtc_integration_tests::process::Process;
+use siprtc_integration_tests::sipp::{self, is_taken};
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
 use std::time::Duration;
 
 const CALLS: usize = 20;
@@ -22,25 +22,8 @@ const LOST: &str = "5";
 const HOLD: Duration = Duration::from_secs(8);
 
 fn sipp(folder: &Folder, transport: Transport, lossy: bool, arguments: &[&str]) -> Process {
-    let mut command = Command::new("sipp");
-    command
-        .args(arguments)
-        .args([
-            "-i",
-            "127.0.0.1",
-            "-nostdin",
-            "-timeout",
-            "90",
-            "-timeout_error",
-            "-trace_err",
-        ])
-        .args(["-t", if transport == Transport::Udp { "u1" } else { "t1" }])
-        .args(["-m", &CALLS.to_string()])
-        .current_dir(folder.path());
-    if lossy {
-        command.args(["-lost", LOST]);
-    }
-    Process::start("sipp", &mut command, &folder.join("sipp.log"))
+    let lost: &[&str] = if lossy { &["-lost", LOST] } else { &[] };
+    sipp::start(folder, transport, CALLS, &[arguments, lost].concat())
 }
 
 /// SIPp calls; every call of its must succeed.
@@ -88,13 +71,6 @@ fn uas(stack: &'static str, transport: Transport, lossy: bool) {
         let (status, callee) = status.unwrap();
         assert!(status.success(), "SIPp: {status}\n{}", callee.log());
     });
-}
-
-fn is_taken(address: SocketAddr, transport: Transport) -> bool {
-    match transport {
-        Transport::Udp => std::net::UdpSocket::bind(address).is_err(),
-        _ => TcpListener::bind(address).is_err(),
-    }
 }
 
 /// `forsaken`: most calls whose ACK may never have come.
