@@ -286,6 +286,55 @@ fn one_phone_answers_one_call_after_the_other() {
     );
 }
 
+/// What three telephones of one user came to, which ring for so many seconds each; the caller hangs up what was answered. The
+/// last word is the proxy's.
+fn forked(story: &str, rings: [&str; 3]) -> (Outcome, [Outcome; 3], String) {
+    let lab = Lab::on_loopback(story).with_kamailio();
+    let phones = rings.map(|ring| {
+        lab.answering(
+            &Phone::of("bob"),
+            &["--calls", "1", "--tone", "440", "--ring", ring],
+        )
+    });
+    let alice = lab.start(
+        &Phone::of("alice"),
+        &["call", "bob", "--tone", "880", "--duration", "1.5"],
+    );
+    let alice = alice.finish(CALL);
+    let phones = phones.map(|phone| phone.finish(SOON));
+    alice.exits_with(0);
+    assert_eq!(alice.report()["established"], true, "{:#}", alice.report());
+    let log = lab.registrar().log();
+    (alice, phones, log)
+}
+
+#[test]
+fn of_three_telephones_the_first_to_answer_talks_and_the_others_are_cancelled() {
+    let (alice, [first, second, third], log) = forked("forked", ["1", "5", "5"]);
+    first.exits_with(0);
+    assert_eq!(first.report()["sip_call_id"], alice.report()["sip_call_id"]);
+    assert_eq!(log.matches("REPLY 487").count(), 2, "{log}");
+    for other in [second, third] {
+        assert!(
+            other.has("incoming") && !other.has("connected"),
+            "{:?}",
+            other.events
+        );
+    }
+}
+
+#[test]
+fn of_telephones_that_answer_at_once_one_talks_and_what_the_others_say_too_late_is_hung_up() {
+    let (_, phones, _) = forked("forked-late", ["1", "1", "1"]);
+    let lasted = |phone: &&Outcome| {
+        let report = phone.report();
+        let cause = report["ending"]["cause"].as_str().unwrap_or_default();
+        assert!(["bye", "cancelled"].contains(&cause), "{report:#}");
+        phone.has("connected")
+    };
+    assert_eq!(phones.iter().filter(lasted).count(), 1, "one of them has media");
+}
+
 #[test]
 fn a_phone_registers_and_unregisters_with_md5() {
     registers(KamailioSettings {
