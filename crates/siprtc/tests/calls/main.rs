@@ -17,5 +17,6 @@ mod house;
 mod left;
 mod secure;
 mod silence;
+mod subscriptions;
 mod transfer;
 mod video;
