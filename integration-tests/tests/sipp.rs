@@ -10,7 +10,7 @@ use siprtc_integration_tests::dialogs::Dialogs;
 use siprtc_integration_tests::folder::Folder;
 use siprtc_integration_tests::process::Process;
 use siprtc_integration_tests::sipp::{self, is_taken};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::time::Duration;
 
 const CALLS: usize = 20;

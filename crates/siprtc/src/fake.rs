@@ -47,12 +47,13 @@ use crate::desk::{Desk, MESSAGES, RINGING, Registration};
 use crate::endpoint::{Endpoint, read_target};
 use crate::hub::Hub;
 use parking_lot::Mutex;
+use siprtc_core::media::Codec;
 use siprtc_core::sip::{Headers, NameAddr, SipUri};
 use siprtc_core::{CallId, Cause, Error, Fault, Result};
 use siprtc_gateway::{
-    AcceptTransfer, Account, Answer, Attach, CallEvent, CallEventKind, Dial, Ending, Hangup, Head, Hold,
-    MediaPlan, MessageTo, Note, Redirect, Refuse, RefuseTransfer, SendDtmf, SendMessage, Side, Transfer,
-    TransferTo,
+    AcceptTransfer, Account, Answer, Attach, CallEvent, CallEventKind, ChangeMedia, Dial, Ending, Hangup,
+    Head, Hold, MediaPlan, MessageTo, Mute, Note, Redirect, Refuse, RefuseTransfer, SendDtmf, SendMessage,
+    Side, Transfer, TransferTo,
 };
 use siprtc_media_session::{Sink, Source};
 use std::any::Any;
@@ -75,6 +76,10 @@ pub enum Deed {
     AcceptedTransfer,
     /// It answered the call that rang.
     Answered,
+    /// It wants these codecs from now on.
+    ChangedCodecs(Vec<Codec>),
+    /// It wants video from now on, or none any more. The fake takes it and has none.
+    ChangedVideo(bool),
     /// It called this address, with these header fields of its own.
     Dialled {
         /// Whom.
@@ -97,6 +102,8 @@ pub enum Deed {
         /// What.
         text: String,
     },
+    /// It muted its side, or not any more.
+    Muted(bool),
     /// It refused the call that rang.
     Refused(u16),
     /// It refused the transfer that was asked for.
@@ -445,6 +452,10 @@ impl Inner {
                 self.answered(call);
                 Deed::Answered
             });
+            ChangeMedia => |ChangeMedia { call, codecs, video }| self.line(call).map(|_| ()).map(|()| {
+                self.tell(call, CallEventKind::MediaChanged);
+                codecs.map_or_else(|| Deed::ChangedVideo(video.flatten().is_some()), Deed::ChangedCodecs)
+            });
             Dial => |Dial { call, target, media, headers }| {
                 self.begin(call, true, media);
                 Ok::<_, Error>(Deed::Dialled { target: target.to_string(), headers })
@@ -458,6 +469,7 @@ impl Inner {
                 self.tell(call, if held { CallEventKind::Held { by } } else { CallEventKind::Resumed { by } });
                 if held { Deed::Held } else { Deed::Resumed }
             });
+            Mute => |Mute { call, muted }| self.line(call).map(|_| Deed::Muted(muted));
             Redirect => |Redirect { call, contacts }| self.ringing(call).map(|()| {
                 self.end(call, Cause::Redirected, Side::Local, Some(302));
                 Deed::Forwarded(contacts.iter().map(|contact| contact.uri.to_string()).collect())

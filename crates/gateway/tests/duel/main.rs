@@ -60,7 +60,7 @@ fn play(weather: Weather, count: u64) -> play::Tally {
 fn over_a_fine_wire_every_order_comes_about_and_both_ends_agree() {
     let tally = play(FINE, 300);
     assert!(
-        tally.established > 300 && tally.held > 100 && tally.transferred > 20,
+        tally.established > 300 && tally.held > 100 && tally.changed > 20 && tally.transferred > 20,
         "{tally:?}"
     );
 }

@@ -3,10 +3,12 @@
 use crate::world::{Side, Weather, World};
 use rand::Rng;
 use siprtc_core::CallId;
+use siprtc_core::media::Codec;
 use siprtc_dialog_manager::machine::Input as DialogInput;
 use siprtc_dialog_manager::{self as dialog, ReferTo};
 use siprtc_gateway::machine::{Input, Told};
 use siprtc_gateway::table::{Jsep, Sip};
+use siprtc_media_session::MediaChange;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -20,6 +22,7 @@ const BUSY: u64 = 60_000;
 enum Order {
     AcceptTransfer(Side, CallId),
     Answer(Side, CallId),
+    Change(Side, CallId),
     Dial(Side),
     Hangup(Side, CallId),
     Hold(Side, CallId, bool),
@@ -36,6 +39,8 @@ struct Known {
     /// The last wish to hold or to resume that was taken and not refused since.
     wish: Option<bool>,
     held: bool,
+    /// Other codecs are wanted, and nothing was said of them since.
+    changing: bool,
     /// We asked the peer to call somebody else, and heard no final word.
     transferring: bool,
     confirmed: bool,
@@ -47,6 +52,7 @@ struct Known {
 pub(crate) struct Tally {
     pub(crate) established: u32,
     pub(crate) ended: u32,
+    pub(crate) changed: u32,
     pub(crate) held: u32,
     pub(crate) transferred: u32,
     pub(crate) states: BTreeSet<(Sip, Jsep)>,
@@ -56,6 +62,7 @@ impl std::ops::AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.established += other.established;
         self.ended += other.ended;
+        self.changed += other.changed;
         self.held += other.held;
         self.transferred += other.transferred;
         self.states.extend(other.states);
@@ -141,6 +148,15 @@ impl Play {
         match order {
             Order::AcceptTransfer(side, id) => _ = self.world.tell(side, id, Input::AcceptTransfer),
             Order::Answer(side, id) => _ = self.world.tell(side, id, Input::Answer),
+            Order::Change(side, id) => {
+                let change = MediaChange {
+                    codecs: Some(vec![Codec::Pcma]),
+                    video: None,
+                };
+                if self.world.tell(side, id, Input::Change(change)) {
+                    self.known(side, id).changing = true;
+                }
+            }
             Order::Dial(side) => {
                 let falls_back = self.chance(0..=1) == 1;
                 let id = self.world.dial(side, side.other().uri(), falls_back, None);
@@ -196,6 +212,11 @@ impl Play {
                 self.known(side, id).held = true;
             }
             Told::HoldRefused(_) => self.known(side, id).wish = None,
+            Told::MediaChanged => {
+                self.tally.changed += 1;
+                self.known(side, id).changing = false;
+            }
+            Told::MediaRefused => self.known(side, id).changing = false,
             Told::Incoming { .. } => match self.chance(0..=9) {
                 0 => self.later(6_000, Order::Refuse(side, id)),
                 1 => {}
@@ -222,6 +243,7 @@ impl Play {
             let order = match self.chance(0..=9) {
                 0 => Order::PathBroken(side, id),
                 1 => Order::Transfer(side, id),
+                2 => Order::Change(side, id),
                 // Some at the same time as the peer's: glare.
                 number => Order::Hold(side, id, number % 2 == 0),
             };
@@ -251,6 +273,10 @@ impl Play {
                 assert!(
                     !known.transferring,
                     "{side:?} {id}: nobody says what became of the transfer"
+                );
+                assert!(
+                    !known.changing,
+                    "{side:?} {id}: nobody says what became of the change"
                 );
                 if let Some(wish) = known.wish {
                     assert_eq!(

@@ -6,13 +6,13 @@ use siprtc::registry;
 use siprtc_home_server::{HomeConfig, HomeServer, Users};
 use std::time::Duration;
 
-pub struct House {
+pub(crate) struct House {
     home: Option<HomeServer>,
 }
 
 impl House {
     /// `sip:user@domain password sip:proxy` lead to a server; without arguments there is one here.
-    pub async fn open(arguments: &[String]) -> Result<House> {
+    pub(crate) async fn open(arguments: &[String]) -> Result<House> {
         let home = match arguments {
             [] => {
                 let users = ["agent", "alice", "bob", "customer"].map(|name| (name, "secret"));
@@ -31,12 +31,12 @@ impl House {
     }
 
     /// Nobody but the example itself is there to call.
-    pub fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         self.home.is_some()
     }
 
     /// The account of the arguments, or `name`'s of the embedded server; registered.
-    pub async fn endpoint(&self, name: &str, arguments: &[String]) -> Result<Endpoint> {
+    pub(crate) async fn endpoint(&self, name: &str, arguments: &[String]) -> Result<Endpoint> {
         let layers = match (&self.home, arguments) {
             (None, [user, password, proxy, ..]) => Layers::new()
                 .set("account.uri", user)
@@ -55,7 +55,7 @@ impl House {
         Ok(endpoint)
     }
 
-    pub async fn close(self, endpoints: Vec<Endpoint>) {
+    pub(crate) async fn close(self, endpoints: Vec<Endpoint>) {
         for endpoint in endpoints {
             if let Err(error) = endpoint.shutdown_within(Duration::from_secs(5)).await {
                 eprintln!("{error}");
@@ -68,7 +68,7 @@ impl House {
 }
 
 /// Waits for the next event that fits; `false`: the call ended first.
-pub async fn until(call: &mut Call, fits: impl Fn(&CallEventKind) -> bool) -> bool {
+pub(crate) async fn until(call: &mut Call, fits: impl Fn(&CallEventKind) -> bool) -> bool {
     while let Some(event) = call.next().await {
         if fits(&event) {
             return true;
@@ -78,7 +78,7 @@ pub async fn until(call: &mut Call, fits: impl Fn(&CallEventKind) -> bool) -> bo
 }
 
 /// What is typed, line by line.
-pub fn typed() -> tokio::sync::mpsc::Receiver<String> {
+pub(crate) fn typed() -> tokio::sync::mpsc::Receiver<String> {
     let (typed, lines) = tokio::sync::mpsc::channel(16);
     std::thread::spawn(move || {
         let mut read = std::io::stdin().lines().map_while(std::result::Result::ok);

@@ -1,6 +1,7 @@
 //! A program's code over the fake endpoint: both sides of each deed, by a clock that stands still.
 
 use siprtc::Registration;
+use siprtc::core::media::Codec;
 use siprtc::fake::{Deed, fake};
 use siprtc::prelude::*;
 use std::time::Duration;
@@ -104,6 +105,17 @@ async fn a_program_that_is_called_refuses_forwards_answers_and_speaks() {
     assert_eq!(voice.hear().await.unwrap(), [7; 320]);
     voice.say(&[9; 320]);
     assert_eq!(fake.hear(16_000), [9; 320]);
+    call.set_muted(true).await.unwrap();
+    call.set_codecs(&[Codec::Pcma]).await.unwrap();
+    call.set_video(None).await.unwrap();
+    let deeds = [
+        Deed::Muted(true),
+        Deed::ChangedCodecs(vec![Codec::Pcma]),
+        Deed::ChangedVideo(false),
+    ];
+    for expected in deeds {
+        assert_eq!(fake.deed().await, expected);
+    }
     fake.lose_media();
     assert_eq!(call.stats().await.unwrap_err().fault(), Fault::Unsupported);
     assert_eq!(call.finished().await.unwrap().ending.cause, Cause::MediaFailed);

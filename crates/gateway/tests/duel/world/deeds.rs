@@ -189,7 +189,7 @@ impl<O: std::fmt::Debug> World<O> {
             Output::RestartIce => self.peer(side, call, |peer| in_use(peer).restart_ice()),
             Output::Ring => self.obey(side, call, C::Ring, D::Ring(dialog::Ring { call, answer: None })),
             Output::Screen { epoch, .. } => self.begin(side, call, epoch, Work::Screen),
-            Output::SetHold(held) => self.peer(side, call, |peer| in_use(peer).held = held),
+            Output::SetMedia(terms) => self.peer(side, call, |peer| in_use(peer).held = terms.held),
             Output::TakeReferral(referral) => {
                 self.report(side, call, 100);
                 self.dial(side, referral.target, false, Some(call));
