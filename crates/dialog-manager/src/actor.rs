@@ -126,12 +126,12 @@ impl DialogManager {
         let stack = self.stack.clone();
         let (copy, this) = (output.clone(), ctx.address());
         // A task of its own: it goes on when this actor has to begin again, and a stack that panics ends only this.
-        let work = actix::spawn(async move { perform(&*stack, &copy).await });
+        let work = actix::spawn(async move { perform(&*stack, copy).await });
         actix::spawn(async move {
             let done = work.await.unwrap_or_else(|error| {
                 Err(Error::new(Fault::Backend, "send", "the SIP stack broke down").caused_by(error))
             });
-            this.do_send(Done { output, done });
+            let _ = this.send(Done { output, done }).await; // An error: the manager is gone, and the call with it.
         });
     }
 

@@ -55,7 +55,7 @@ impl Lanes {
     }
 }
 
-pub(crate) async fn perform(stack: &dyn SipStack, output: &Output) -> Result<()> {
+pub(crate) async fn perform(stack: &dyn SipStack, output: Output) -> Result<()> {
     match tokio::time::timeout(STACK_PATIENCE, hand_over(stack, output)).await {
         Ok(done) => done,
         Err(_) => Err(Error::new(
@@ -66,8 +66,8 @@ pub(crate) async fn perform(stack: &dyn SipStack, output: &Output) -> Result<()>
     }
 }
 
-async fn hand_over(stack: &dyn SipStack, output: &Output) -> Result<()> {
-    match output.clone() {
+async fn hand_over(stack: &dyn SipStack, output: Output) -> Result<()> {
+    match output {
         Output::Cancel { tx, headers, .. } => stack.cancel(tx, headers).await,
         Output::Event(_) => Ok(()),
         Output::Respond { tx, response, .. } => stack.respond(tx, response).await,

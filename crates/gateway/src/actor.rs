@@ -213,7 +213,7 @@ where
     let hub = hub.downgrade();
     keep(name, actor, Leave::default(), move || {
         if let Some(hub) = hub.upgrade() {
-            hub.do_send(watch::Gone { name });
+            actix::spawn(async move { _ = hub.send(watch::Gone { name }).await });
         }
     })
 }

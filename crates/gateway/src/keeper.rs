@@ -221,7 +221,7 @@ mod tests {
     fn an_actor_keeps_its_state_and_its_address_over_panics_and_stops() {
         with_counter(|counter, restarts, gone| async move {
             for (index, blow) in [Say::Panic, Say::PanicLater, Say::Stop].into_iter().enumerate() {
-                counter.do_send(blow);
+                counter.try_send(blow).unwrap();
                 assert_eq!(counter.send(Say::Count).await.unwrap() as usize, index + 1);
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 assert_eq!((restarts.get() as usize, gone.get()), (index + 1, false));
@@ -234,7 +234,7 @@ mod tests {
         with_counter(|counter, restarts, gone| async move {
             for _ in 0..MAX_RESTARTS + 1 {
                 assert!(!gone.get());
-                counter.do_send(Say::Panic);
+                counter.try_send(Say::Panic).unwrap();
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             assert_eq!((restarts.get() as usize, gone.get()), (MAX_RESTARTS, true));
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn an_actor_that_takes_leave_is_gone_and_nobody_is_told() {
         with_counter(|counter, restarts, gone| async move {
-            counter.do_send(Say::Leave);
+            counter.try_send(Say::Leave).unwrap();
             tokio::time::sleep(Duration::from_millis(1)).await;
             assert_eq!(
                 (restarts.get(), gone.get(), counter.connected()),

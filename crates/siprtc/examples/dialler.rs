@@ -33,7 +33,7 @@ async fn reach(endpoint: &Endpoint, whom: &str) -> Result<Call> {
 }
 
 /// Joins agent and customer until one of them hangs up.
-pub async fn click(endpoint: &Endpoint, agent: &str, customer: &str) -> Result<CallReport> {
+pub(crate) async fn click(endpoint: &Endpoint, agent: &str, customer: &str) -> Result<CallReport> {
     let agent = reach(endpoint, agent).await?;
     let customer = match reach(endpoint, customer).await {
         Ok(customer) => customer,
@@ -70,7 +70,7 @@ async fn person(endpoint: &mut Endpoint, busy: bool, talks: Duration) -> Result<
 }
 
 /// How the customer's call ended.
-pub async fn run(arguments: &[String]) -> Result<Cause> {
+pub(crate) async fn run(arguments: &[String]) -> Result<Cause> {
     let house = House::open(arguments).await?;
     let pbx = house.endpoint("alice", arguments).await?;
     if let [_, _, _, agent, customer] = arguments {

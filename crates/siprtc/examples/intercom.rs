@@ -8,7 +8,7 @@ use house::{House, until};
 use siprtc::prelude::*;
 
 /// What the door makes of its visitors; ends after `most`.
-pub async fn intercom(endpoint: &mut Endpoint, most: usize) -> Result<usize> {
+pub(crate) async fn intercom(endpoint: &mut Endpoint, most: usize) -> Result<usize> {
     let mut opened = 0;
     for _ in 0..most {
         let Some(visitor) = endpoint.incoming().await else {
@@ -45,7 +45,7 @@ pub async fn intercom(endpoint: &mut Endpoint, most: usize) -> Result<usize> {
 }
 
 /// How often the door opened.
-pub async fn run(arguments: &[String]) -> Result<usize> {
+pub(crate) async fn run(arguments: &[String]) -> Result<usize> {
     let house = House::open(arguments).await?;
     let mut door = house.endpoint("bob", arguments).await?;
     if !house.is_alone() {

@@ -31,7 +31,7 @@ async fn next(call: &mut Option<Call>) -> Option<CallEventKind> {
 }
 
 /// One telephone with one line; how many calls it had.
-pub async fn phone(endpoint: &mut Endpoint, mut commands: mpsc::Receiver<String>) -> Result<usize> {
+pub(crate) async fn phone(endpoint: &mut Endpoint, mut commands: mpsc::Receiver<String>) -> Result<usize> {
     let (mut call, mut ringing, mut calls): (Option<Call>, Option<IncomingCall>, usize) = (None, None, 0);
     loop {
         let command = tokio::select! {
@@ -64,7 +64,10 @@ pub async fn phone(endpoint: &mut Endpoint, mut commands: mpsc::Receiver<String>
                 .dial(rest, media().await)
                 .await
                 .map(|dialled| call = Some(dialled)),
-            ("quit", Some(call), _) => return call.hangup().await.map(|()| calls + 1),
+            ("quit", Some(call), _) => {
+                drop(call.hangup().await); // It may be over, and its last event unread.
+                return Ok(calls + 1);
+            }
             ("quit", None, _) => return Ok(calls),
             ("digits", Some(call), _) => call.send_dtmf(rest).await,
             ("hangup", Some(call), _) => call.hangup().await,
@@ -72,17 +75,16 @@ pub async fn phone(endpoint: &mut Endpoint, mut commands: mpsc::Receiver<String>
             ("resume", Some(call), _) => call.resume().await,
             (_, _, kept) => {
                 ringing = kept;
-                Ok(println!("{command:?} means nothing now"))
+                println!("{command:?} means nothing now");
+                Ok(())
             }
         };
-        if let Err(error) = done {
-            eprintln!("{error}");
-        }
+        done.unwrap_or_else(|error| eprintln!("{error}"));
     }
 }
 
 /// How many calls the telephone had.
-pub async fn run(arguments: &[String]) -> Result<usize> {
+pub(crate) async fn run(arguments: &[String]) -> Result<usize> {
     let house = House::open(arguments).await?;
     let mut endpoint = house.endpoint("alice", arguments).await?;
     if !house.is_alone() {

@@ -37,7 +37,7 @@ async fn hears(voice: &mut Voice, frames: usize) -> bool {
 }
 
 /// Serves one caller; whether it could answer.
-pub async fn bot(incoming: IncomingCall) -> Result<bool> {
+pub(crate) async fn bot(incoming: IncomingCall) -> Result<bool> {
     let (mut voice, source, sink) = Voice::open(RATE)?;
     let media = MediaPlan {
         source,
@@ -56,7 +56,7 @@ pub async fn bot(incoming: IncomingCall) -> Result<bool> {
 }
 
 /// Whether the caller heard the bot.
-pub async fn run(arguments: &[String]) -> Result<bool> {
+pub(crate) async fn run(arguments: &[String]) -> Result<bool> {
     let house = House::open(arguments).await?;
     let mut endpoint = house.endpoint("bob", arguments).await?;
     if !house.is_alone() {

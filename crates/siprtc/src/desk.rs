@@ -330,7 +330,7 @@ impl Handler<Abandon> for Desk {
             };
             // One that has begun is forgotten with its last event.
             if !begun {
-                desk.do_send(Forget { call });
+                let _ = desk.send(Forget { call }).await;
             }
         });
     }

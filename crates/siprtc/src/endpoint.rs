@@ -157,7 +157,10 @@ impl Endpoint {
             let desk = keeper::keep("desk", desk, Leave::default(), || ());
             let (events, told) = (desk.clone().recipient(), desk.clone());
             let gateway = Gateway::new(gateway_config, port, router, events);
-            (desk, gateway.keep(move || told.do_send(GatewayGone)))
+            (
+                desk,
+                gateway.keep(move || drop(actix::spawn(async move { told.send(GatewayGone).await }))),
+            )
         })
         .await?;
         tell(&desk, Serve(gateway.clone())).await?;

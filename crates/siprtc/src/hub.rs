@@ -72,7 +72,12 @@ impl Hub {
 
     fn abandon(&self, call: CallId) {
         match self {
-            Hub::Actors { desk, .. } => desk.do_send(Abandon { call }),
+            Hub::Actors { desk, .. } => {
+                // Policy when its mailbox is full: the call goes on until the peer or a timer ends it.
+                if let Err(error) = desk.try_send(Abandon { call }) {
+                    tracing::warn!(call_id = %call, %error, "a call that nobody has is not ended");
+                }
+            }
             Hub::Fake(state) => state.abandon(call),
         }
     }

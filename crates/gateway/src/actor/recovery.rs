@@ -11,13 +11,18 @@ use crate::machine::Ending;
 use crate::messages::{Answer, CallEventKind, Hangup, Hold, MediaPlan, StartRegistration};
 use actix::prelude::*;
 use bench::*;
-use siprtc_core::sip::Method;
-use siprtc_core::{CallId, Cause};
+use siprtc_core::sip::{
+    FlowId, Headers, Keepalive, Listener, Method, Route, SipCapability, SipRequest, SipResponse, SipStack,
+    TxId,
+};
+use siprtc_core::{CallId, Cause, Result};
 use siprtc_dialog_manager::DialogManager;
 use siprtc_media_session::MediaSession;
 use siprtc_nat_agent::NatAgent;
 use siprtc_registrar_client::RegistrarClient;
 use siprtc_sdp_translator::SdpTranslator;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Does something inside the gateway.
@@ -104,19 +109,19 @@ impl Handler<Strike> for Gateway {
     fn handle(&mut self, Strike(whom, blow): Strike, ctx: &mut Context<Self>) {
         let house = self.house.as_ref().unwrap();
         match whom {
-            Whom::Dialogs => house.dialogs.do_send(blow),
+            Whom::Dialogs => drop(house.dialogs.try_send(blow)),
             Whom::Gateway => self.handle(blow, ctx),
             Whom::GatewayWithCall => {
                 self.in_hand = self.calls.keys().next().copied();
                 self.handle(blow, ctx);
             }
-            Whom::Nat => house.nat.do_send(blow),
-            Whom::Registrar => house.registrar.do_send(blow),
+            Whom::Nat => drop(house.nat.try_send(blow)),
+            Whom::Registrar => drop(house.registrar.try_send(blow)),
             Whom::Sessions => {
                 let sessions = self.calls.values().filter_map(|entry| entry.session.as_ref());
-                sessions.for_each(|(_, session)| session.do_send(blow));
+                sessions.for_each(|(_, session)| drop(session.try_send(blow)));
             }
-            Whom::Translator => house.translator.do_send(blow),
+            Whom::Translator => drop(house.translator.try_send(blow)),
         }
     }
 }
@@ -224,27 +229,111 @@ fn breaks_down(whom: Whom, phase: Phase, blow: Blow, (at_caller, later): (bool, 
             tokio::task::yield_now().await;
         }
         let struck = if at_caller { &alice } else { &bob };
-        struck.gateway.do_send(Strike(whom, blow));
+        struck.gateway.try_send(Strike(whom, blow)).unwrap();
         if let (Phase::Ringing, Some(called)) = (phase, called) {
             drop(bob.gateway.send(answer(called)).await);
         }
-        // A caller that a defect ended before it rang is not heard of by Bob.
-        let ended = tokio::select! {
-            ended = go_on(&mut alice, Some(calling), true) => ended,
-            _ = async { loop { go_on(&mut bob, called, false).await; } } => unreachable!(),
-        };
-        assert!(ended.cause != Cause::Internal || ended.sentence.is_some());
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        bob.ends_at_most_once().await;
-        alice.ends_at_most_once().await;
-        nothing_is_left(&alice).await;
-        nothing_is_left(&bob).await;
-        assert_eq!(alice.network.open_peers(), 0);
-        let (calling, _) = connect(&mut alice, &mut bob).await;
-        alice.hang_up(calling).await;
-        assert_eq!(alice.over().await.unwrap().cause, Cause::Bye);
-        assert_eq!(bob.over().await.unwrap().cause, Cause::Bye);
+        is_put_right(&mut alice, &mut bob, (calling, called)).await;
     });
+}
+
+/// Alice's call ends, at Bob's end too if he has heard of it; nothing is left of it, and the next one works.
+async fn is_put_right(alice: &mut Phone, bob: &mut Phone, (calling, called): (CallId, Option<CallId>)) {
+    let ended = tokio::select! {
+        ended = go_on(alice, Some(calling), true) => ended,
+        _ = async { loop { go_on(bob, called, false).await; } } => unreachable!(),
+    };
+    assert!(ended.cause != Cause::Internal || ended.sentence.is_some());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    bob.ends_at_most_once().await;
+    alice.ends_at_most_once().await;
+    nothing_is_left(alice).await;
+    nothing_is_left(bob).await;
+    assert_eq!(alice.network.open_peers(), 0);
+    let (calling, _) = connect(alice, bob).await;
+    alice.hang_up(calling).await;
+    assert_eq!(alice.over().await.unwrap().cause, Cause::Bye);
+    assert_eq!(bob.over().await.unwrap().cause, Cause::Bye);
+}
+
+/// A stack that panics over one message, the one that comes when the counter is at 1.
+struct Brittle(Arc<dyn SipStack>, Arc<AtomicUsize>);
+
+impl Brittle {
+    fn count(&self) {
+        if self.1.fetch_sub(1, Ordering::Relaxed) == 1 {
+            std::panic::panic_any(WANTED);
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl SipStack for Brittle {
+    fn capability(&self) -> SipCapability {
+        self.0.capability()
+    }
+
+    fn listeners(&self) -> Vec<Listener> {
+        self.0.listeners()
+    }
+
+    async fn send_request(&self, tx: TxId, request: SipRequest, route: Route) -> Result<()> {
+        self.count();
+        self.0.send_request(tx, request, route).await
+    }
+
+    async fn cancel(&self, invite: TxId, extra: Headers) -> Result<()> {
+        self.count();
+        self.0.cancel(invite, extra).await
+    }
+
+    async fn send_ack(&self, ack: SipRequest, route: Route) -> Result<()> {
+        self.count();
+        self.0.send_ack(ack, route).await
+    }
+
+    async fn respond(&self, tx: TxId, response: SipResponse) -> Result<()> {
+        self.count();
+        self.0.respond(tx, response).await
+    }
+
+    async fn keepalive(&self, flow: FlowId, kind: Keepalive) -> Result<()> {
+        self.0.keepalive(flow, kind).await
+    }
+
+    async fn close_flow(&self, flow: FlowId) -> Result<()> {
+        self.0.close_flow(flow).await
+    }
+
+    async fn shutdown(&self, grace: Duration) {
+        self.0.shutdown(grace).await;
+    }
+}
+
+/// Every message of a call and its end, at either end.
+#[test]
+fn a_stack_that_panics_over_a_message_costs_at_most_its_call() {
+    hide_wanted_panics();
+    for (at_caller, message) in [
+        (true, 1),
+        (true, 2),
+        (true, 3),
+        (false, 1),
+        (false, 2),
+        (false, 3),
+        (false, 4),
+    ] {
+        let counter = Arc::new(AtomicUsize::new(message));
+        let mut setup = Setup::default();
+        let count = Arc::clone(&counter);
+        setup.stacks[usize::from(!at_caller)] =
+            Arc::new(move |stack| Arc::new(Brittle(stack, count.clone())));
+        set_up(setup, |mut alice, mut bob| async move {
+            let calling = alice.dial(&bob).await;
+            is_put_right(&mut alice, &mut bob, (calling, None)).await;
+            assert!(counter.load(Ordering::Relaxed) > usize::MAX / 2, "it was hit");
+        });
+    }
 }
 
 /// Each actor, in each phase of a call, at each end, by a panic and by a stop, a little later each time: the call goes on or
@@ -274,7 +363,7 @@ fn a_confirmed_call_goes_on_when_anything_but_its_media_breaks_down() {
             between(|mut alice, mut bob| async move {
                 let (calling, _) = connect(&mut alice, &mut bob).await;
                 for phone in [&alice, &bob] {
-                    phone.gateway.do_send(Strike(whom, blow));
+                    phone.gateway.try_send(Strike(whom, blow)).unwrap();
                 }
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 alice.hang_up(calling).await;
@@ -325,7 +414,10 @@ fn calls_end_when_the_dialog_manager_breaks_down_too_often() {
     between(|mut alice, mut bob| async move {
         connect(&mut alice, &mut bob).await;
         for _ in 0..=crate::keeper::MAX_RESTARTS {
-            alice.gateway.do_send(Strike(Whom::Dialogs, Blow::Panic));
+            alice
+                .gateway
+                .try_send(Strike(Whom::Dialogs, Blow::Panic))
+                .unwrap();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(alice.over().await.unwrap().cause, Cause::Internal);

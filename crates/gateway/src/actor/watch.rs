@@ -14,10 +14,12 @@ use tracing::Instrument;
 /// How soon the addresses are looked at when a look was under way.
 const LOOK: Duration = Duration::from_secs(1);
 
+type Act = dyn FnOnce(&mut Gateway, &mut Context<Gateway>) + Send;
+
 /// What became of work outside of this actor's context.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Then(Box<dyn FnOnce(&mut Gateway, &mut Context<Gateway>) + Send>);
+pub(super) struct Then(Box<Act>);
 
 impl Handler<Then> for Gateway {
     type Result = ();
@@ -75,7 +77,7 @@ pub(super) fn session(session: MediaSession, call: CallId, hub: Addr<Gateway>) -
     );
     watch("media session", session, move || {
         if let Some(hub) = hub.upgrade() {
-            hub.do_send(gone);
+            actix::spawn(async move { _ = hub.send(gone).await });
         }
     })
 }
@@ -127,11 +129,12 @@ impl Gateway {
                         .caused_by(error),
                 )
             });
-            hub.do_send(Then(Box::new(move |act, ctx| {
+            let then = Then(Box::new(move |act, ctx| {
                 let outer = act.in_hand.replace(id);
                 then(result, act, ctx);
                 act.in_hand = outer;
-            })));
+            }));
+            let _ = hub.send(then).await; // An error: the gateway is gone, and the call with it.
         });
     }
 
@@ -148,7 +151,8 @@ impl Gateway {
         entry.session = None; // The last address of it: it stops, and closes its peer.
         if let Some(house) = &self.house {
             let reason = Some("SIP;cause=500;text=\"internal error\"".to_owned());
-            house.dialogs.do_send(dialog::Hangup { call: id, reason });
+            // Policy when its mailbox is full: the peer hears nothing, and ends the call by its own timers.
+            drop(house.dialogs.try_send(dialog::Hangup { call: id, reason }));
         }
         self.tell(
             id,

@@ -49,7 +49,12 @@ pub(crate) struct Setup {
     /// Alice's and Bob's.
     pub(crate) max_calls: [usize; 2],
     pub(crate) trickle: [Trickle; 2],
+    /// What each speaks to the wire through.
+    pub(crate) stacks: [Through; 2],
 }
+
+/// A stack over another one.
+pub(crate) type Through = Arc<dyn Fn(Arc<dyn SipStack>) -> Arc<dyn SipStack>>;
 
 impl Default for Setup {
     fn default() -> Self {
@@ -58,6 +63,7 @@ impl Default for Setup {
             bob: Codec::ALL.to_vec(),
             max_calls: [8, 8],
             trickle: [Trickle::Half; 2],
+            stacks: [Arc::new(|stack| stack), Arc::new(|stack| stack)],
         }
     }
 }
@@ -72,6 +78,8 @@ pub(crate) fn set_up<F: Future>(setup: Setup, scenario: impl FnOnce(Phone, Phone
         tokio::time::pause();
         let routers = [Arc::new(Router::new()), Arc::new(Router::new())];
         let (alice, bob) = Wire::pair(routers[0].clone(), routers[1].clone());
+        let [of_alice, of_bob] = &setup.stacks;
+        let (alice, bob) = (of_alice(alice), of_bob(bob));
         let network = FakeNetwork::new(Impairment::default());
         let [of_alice, of_bob] = routers;
         let alice = Phone::new(

@@ -2,8 +2,8 @@
 
 use crate::house::{SOON, config, contacts, endpoint, event, home, rings};
 use siprtc::prelude::*;
-use std::time::{Duration, Instant};
-use tokio::time::timeout;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
 async fn left(endpoint: &Endpoint, calls: usize) {
     let waiting = async {
