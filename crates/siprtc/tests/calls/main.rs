@@ -3,7 +3,10 @@
 //! One program: each test binary of this crate holds the whole library.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
-#![allow(clippy::duplicate_mod, reason = "each example has the ground of all as a module of its own")]
+#![allow(
+    clippy::duplicate_mod,
+    reason = "each example has the ground of all as a module of its own"
+)]
 
 mod beside;
 mod bridges;
