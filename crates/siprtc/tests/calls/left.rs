@@ -32,19 +32,25 @@ async fn of_calls_that_were_refused_or_given_up_nothing_is_left() {
     // Given up at each of its first steps.
     for polls in 0..4 {
         let mut dial = Box::pin(alice.dial("bob", MediaPlan::default()));
-        let mut polled = 0;
+        let mut done = None;
         std::future::poll_fn(|cx| {
-            while polled < polls && dial.as_mut().poll(cx).is_pending() {
-                polled += 1;
+            for _ in 0..polls {
+                if let std::task::Poll::Ready(dialled) = dial.as_mut().poll(cx) {
+                    done = Some(dialled);
+                    break;
+                }
                 std::thread::sleep(Duration::from_millis(5));
             }
             std::task::Poll::Ready(())
         })
         .await;
-        if polled < polls {
-            break; // It was done already.
-        }
         drop(dial);
+        if let Some(call) = done {
+            // It was quicker: somebody has it, and ends it.
+            let call: Call = call.unwrap();
+            call.hangup().await.unwrap();
+            call.finished().await.unwrap();
+        }
         left(&alice, 0).await;
     }
     // And it has room again.
