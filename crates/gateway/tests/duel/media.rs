@@ -158,7 +158,7 @@ impl Peer {
             .is_some_and(|same| same.theirs.ufrag != theirs.ufrag);
         self.ufrag += u32::from(restarts);
         let active = same.as_ref().is_none_or(Agreed::is_active);
-        let sends = theirs.receives() && !(self.held && !theirs.sends());
+        let sends = theirs.receives() && (theirs.sends() || !self.held);
         let receives = theirs.sends() && !self.held;
         let ours = Words {
             maker: self.number,
