@@ -139,7 +139,7 @@ impl User {
     fn hang_up_later(&self, ctx: &mut Context<Self>, call: CallId) {
         ctx.run_later(self.manners.hold, move |user, _| {
             // It may be over already.
-            user.manager.do_send(Hangup { call, reason: None });
+            drop(user.manager.try_send(Hangup { call, reason: None }));
         });
     }
 }

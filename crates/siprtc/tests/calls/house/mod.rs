@@ -5,6 +5,7 @@ use siprtc::prelude::*;
 use siprtc::registry;
 use siprtc_core::sip::SipUri;
 use siprtc_home_server::{HomeConfig, HomeServer, Users};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 pub(crate) const REALM: &str = "house.test";
@@ -79,21 +80,32 @@ pub(crate) async fn rings(endpoint: &mut Endpoint) -> IncomingCall {
 
 /// The next event of `call` that fits; what came before it is passed over.
 pub(crate) async fn event(call: &mut Call, fits: impl Fn(&CallEventKind) -> bool) -> CallEventKind {
-    search(call, |event| if fits(&event) { Ok(event) } else { Err(event) }).await
+    let sort = |event| {
+        if fits(&event) {
+            ControlFlow::Break(event)
+        } else {
+            ControlFlow::Continue(event)
+        }
+    };
+    search(call, sort).await
 }
 
 /// What `fits` finds in the events of `call`; what came before it is passed over.
 pub(crate) async fn found<T>(call: &mut Call, fits: impl Fn(&CallEventKind) -> Option<T>) -> T {
-    search(call, |event| fits(&event).ok_or(event)).await
+    let sort = |event| match fits(&event) {
+        Some(found) => ControlFlow::Break(found),
+        None => ControlFlow::Continue(event),
+    };
+    search(call, sort).await
 }
 
-async fn search<T>(call: &mut Call, sort: impl Fn(CallEventKind) -> Result<T, CallEventKind>) -> T {
+async fn search<T>(call: &mut Call, sort: impl Fn(CallEventKind) -> ControlFlow<T, CallEventKind>) -> T {
     let mut seen = Vec::new();
     let search = async {
         while let Some(event) = call.next().await {
             match sort(event) {
-                Ok(found) => return Some(found),
-                Err(other) => seen.push(other),
+                ControlFlow::Break(found) => return Some(found),
+                ControlFlow::Continue(other) => seen.push(other),
             }
         }
         None
