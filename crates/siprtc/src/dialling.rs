@@ -1,6 +1,7 @@
 //! Who calls whom, and what is said beside the call: header fields, privacy, forwarding.
 
-use crate::endpoint::{Call, Endpoint, IncomingCall, ask, read_target};
+use crate::endpoint::{Call, Endpoint, ask, read_target};
+use crate::incoming::IncomingCall;
 use siprtc_core::sip::{Headers, NameAddr};
 use siprtc_core::{Error, Fault, Result};
 use siprtc_gateway::{Attach, Hangup, Head, MediaPlan, Occasion, Redirect};
@@ -52,7 +53,9 @@ impl IncomingCall {
         let read = |target: &&str| read_target(&self.call.house().aor, target).map(NameAddr::new);
         let contacts = targets.iter().map(read).collect::<Result<Vec<_>>>()?;
         let call = self.call.id();
-        ask(self.call.gateway(), Redirect { call, contacts }).await
+        ask(self.call.gateway(), Redirect { call, contacts }).await?;
+        self.guard.disarm();
+        Ok(())
     }
 }
 

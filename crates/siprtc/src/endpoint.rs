@@ -1,8 +1,9 @@
 //! A running endpoint, and its calls: the API for everybody who does not want to see an actor.
 
 use crate::config::Config;
-use crate::desk::{Arrival, CallFeed, Desk, GatewayGone, Registration, Serve};
+use crate::desk::{Arrival, CALL_EVENTS, CallFeed, Desk, GatewayGone, Registration, Serve};
 use crate::hub::{Guard, Hub, tell};
+use crate::incoming::IncomingCall;
 use crate::plan::Plan;
 use crate::registry;
 use crate::report::CallReport;
@@ -14,10 +15,11 @@ use siprtc_core::sip::{Headers, Listener, NameAddr, SipStack, SipStackFactory, S
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::keeper::{self, Leave};
 use siprtc_gateway::{
-    Account, Answer, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, Head, Hold, MediaPlan,
-    Note, Notice, Refuse, Router, SendDtmf, Shutdown, Snapshot, StartRegistration,
+    Account, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, Hold, MediaPlan, Note, Notice,
+    Router, SendDtmf, Shutdown, Snapshot, StartRegistration,
 };
 use siprtc_media_session::SessionStats;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -195,12 +197,8 @@ impl Endpoint {
             if arrival.feed.is_closed() {
                 continue;
             }
-            return Some(IncomingCall {
-                call: self.house().open(arrival.call, arrival.feed),
-                from: arrival.from,
-                to: arrival.to,
-                head: arrival.head,
-            });
+            let call = self.house().open(arrival.call, arrival.feed);
+            return Some(IncomingCall::new(call, arrival.from, arrival.to, arrival.head));
         }
     }
 
@@ -377,6 +375,7 @@ impl House {
             id,
             house: self.clone(),
             feed,
+            kept: VecDeque::new(),
             report: None,
         }
     }
@@ -410,6 +409,8 @@ pub struct Call {
     id: CallId,
     house: House,
     feed: CallFeed,
+    /// Events that were read while nobody asked for them.
+    kept: VecDeque<CallEventKind>,
     report: Option<Box<CallReport>>,
 }
 
@@ -429,6 +430,13 @@ impl Call {
 
     /// The next thing that happens. `None` after the last one, `Ended` or `Failed`.
     pub async fn next(&mut self) -> Option<CallEventKind> {
+        match self.kept.pop_front() {
+            Some(event) => Some(event),
+            None => self.read().await,
+        }
+    }
+
+    async fn read(&mut self) -> Option<CallEventKind> {
         let (event, diary): (CallEvent, _) = self.feed.recv().await?;
         if let (CallEventKind::Ended(ending) | CallEventKind::Failed(ending), Some(diary)) =
             (&event.kind, diary)
@@ -443,6 +451,16 @@ impl Call {
             self.report = Some(Box::new(diary.finish(ending.clone(), passed)));
         }
         Some(event.kind)
+    }
+
+    /// Reads on to the end, and keeps what comes before it for [`Call::next`].
+    pub(crate) async fn over(&mut self) {
+        while let Some(event) = self.read().await {
+            // No more than the feed itself would keep.
+            if self.kept.len() < CALL_EVENTS {
+                self.kept.push_back(event);
+            }
+        }
     }
 
     /// Waits until the dialog is confirmed and the session description settled.
@@ -520,49 +538,5 @@ impl Call {
     /// The media's numbers so far.
     pub async fn stats(&self) -> Result<SessionStats> {
         ask(self.gateway(), Snapshot { call: self.id }).await
-    }
-}
-
-/// A call that rings here.
-pub struct IncomingCall {
-    pub(crate) call: Call,
-    from: NameAddr,
-    to: NameAddr,
-    pub(crate) head: Box<Head>,
-}
-
-impl IncomingCall {
-    /// Who calls.
-    pub fn from(&self) -> &NameAddr {
-        &self.from
-    }
-
-    /// Whom they called.
-    pub fn to(&self) -> &NameAddr {
-        &self.to
-    }
-
-    /// Takes the call. Given up before it is done, the call is over.
-    pub async fn answer(self, media: MediaPlan) -> Result<Call> {
-        let guard = Guard::new(&self.call.house.hub, self.call.id);
-        ask(
-            self.call.gateway(),
-            Answer {
-                call: self.call.id,
-                media,
-            },
-        )
-        .await?;
-        guard.disarm();
-        Ok(self.call)
-    }
-
-    /// Refuses it: 486 is busy here, 603 is decline.
-    pub async fn refuse(self, status: u16) -> Result<()> {
-        let guard = Guard::new(&self.call.house.hub, self.call.id);
-        let call = self.call.id;
-        ask(self.call.gateway(), Refuse { call, status }).await?;
-        guard.disarm();
-        Ok(())
     }
 }

@@ -84,6 +84,7 @@ impl Hub {
 }
 
 /// Dropped before its time it ends the call: the future that would have given the handle was given up, or failed.
+#[derive(Debug)]
 pub(crate) struct Guard(Option<(Hub, CallId)>);
 
 impl Guard {

@@ -9,6 +9,7 @@ mod endpoint;
 pub mod fake;
 mod hub;
 mod in_call;
+mod incoming;
 pub mod ladder;
 mod message;
 mod plan;
@@ -27,7 +28,8 @@ pub use bridge::{Bridge, Conference};
 pub use config::{Config, Layers};
 pub use desk::Registration;
 pub use dialling::{DialOptions, header_field};
-pub use endpoint::{Call, Endpoint, IncomingCall, Parts};
+pub use endpoint::{Call, Endpoint, Parts};
+pub use incoming::IncomingCall;
 pub use report::{CallReport, Role, Timings};
 pub use subscription::Subscription;
 

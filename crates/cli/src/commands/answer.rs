@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::interrupt::Interrupts;
 use crate::output::Output;
 use serde_json::json;
-use siprtc::{Config, Endpoint, IncomingCall};
+use siprtc::{CallReport, Config, Endpoint, IncomingCall};
 use siprtc_core::Result;
 use siprtc_core::sip::NameAddr;
 use std::time::Duration;
@@ -65,7 +65,7 @@ async fn serve(endpoint: &mut Endpoint, config: &Config, args: &AnswerArgs, outp
 }
 
 async fn one(
-    incoming: IncomingCall,
+    mut incoming: IncomingCall,
     args: &AnswerArgs,
     control: &mut Control,
     output: &Output,
@@ -91,7 +91,17 @@ async fn one(
         output.say(&format!("refused {from} with {status}"));
         return Ok(Exit::Ok);
     }
-    tokio::time::sleep(Duration::from_secs_f64(args.ring.clamp(0.0, 3600.0))).await;
+    let ring = tokio::time::sleep(Duration::from_secs_f64(args.ring.clamp(0.0, 3600.0)));
+    tokio::select! {
+        () = ring => {}
+        report = incoming.given_up() => {
+            let report = report.cloned();
+            return match report {
+                Some(report) => over(&report, &from, args, output),
+                None => Ok(Exit::Ok),
+            };
+        }
+    }
     let media = match args.media.plan().await {
         Ok(media) => media,
         Err(error) => {
@@ -110,8 +120,14 @@ async fn one(
         media: media.unrecorded(),
     };
     let (report, exit) = talk::live(call, "answer", plan, control, output).await?;
-    let ladder = report.ladder("me", "server", &from);
-    output.report(&report);
-    output.ladder(&ladder, args.ladder.as_deref())?;
+    over(&report, &from, args, output)?;
     Ok(exit)
+}
+
+/// What is said and written of a call that is over.
+fn over(report: &CallReport, from: &str, args: &AnswerArgs, output: &Output) -> Result<Exit> {
+    let ladder = report.ladder("me", "server", from);
+    output.report(report);
+    output.ladder(&ladder, args.ladder.as_deref())?;
+    Ok(Exit::of_cause(report.ending.cause))
 }

@@ -101,3 +101,37 @@ async fn an_endpoint_leaves_in_time_whether_or_not_anybody_answers() {
     event(&mut call, |event| matches!(event, CallEventKind::Ended(_))).await;
     drop(bob.shutdown_within(deadline).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gives_up_while_it_rings_is_noticed_and_a_call_that_nobody_wants_is_declined() {
+    let home = home().await;
+    let alice = endpoint(&home, "alice").await;
+    let mut bob = endpoint(&home, "bob").await;
+    let call = alice.dial("bob", MediaPlan::default()).await.unwrap();
+    let mut incoming = rings(&mut bob).await;
+    let patience = Duration::from_millis(300);
+    assert!(
+        timeout(patience, incoming.given_up()).await.is_err(),
+        "it rings still"
+    );
+    call.hangup().await.unwrap();
+    let report = timeout(SOON, incoming.given_up()).await.unwrap();
+    assert_eq!(report.unwrap().ending.cause, Cause::Cancelled);
+    assert!(incoming.answer(MediaPlan::default()).await.is_err());
+
+    let call = alice.dial("bob", MediaPlan::default()).await.unwrap();
+    drop(rings(&mut bob).await);
+    let report = timeout(SOON, call.finished()).await.unwrap().unwrap();
+    assert_eq!(report.ending.cause, Cause::Declined);
+
+    // What was read beside it is not lost to whoever answers.
+    let _call = alice.dial("bob", MediaPlan::default()).await.unwrap();
+    let mut incoming = rings(&mut bob).await;
+    assert!(timeout(patience, incoming.given_up()).await.is_err());
+    let mut answered = incoming.answer(MediaPlan::default()).await.unwrap();
+    answered.confirmed().await.unwrap();
+    drop(answered);
+    alice.shutdown().await;
+    bob.shutdown().await;
+    home.shutdown().await;
+}
