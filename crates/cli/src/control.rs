@@ -2,11 +2,11 @@
 
 use siprtc::Call;
 use siprtc::gateway::{CallEventKind, MediaPlan};
-use siprtc::prelude::{VideoPlan, VideoSink, VideoSource};
+use siprtc::prelude::{Sink, VideoPlan, VideoSink, VideoSource};
 use siprtc_core::media::Codec;
 use siprtc_core::{Error, Fault, Result};
 use std::io::BufRead;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
 /// Lines that wait to be obeyed; more are not read until there is room.
@@ -78,11 +78,11 @@ impl Order {
     pub(crate) async fn obey(&self, call: &Call, others: &mut Others, media: &MediaPlan) -> Result<()> {
         match self {
             Order::Accept => {
-                others.successor = Some(call.accept_transfer(media.clone()).await?);
+                others.successor = Some(call.accept_transfer(others.media(media)).await?);
                 Ok(())
             }
             Order::Consult(target) => {
-                others.consulted = Some(call.consult(target, media.clone()).await?);
+                others.consulted = Some(call.consult(target, others.media(media)).await?);
                 Ok(())
             }
             Order::Codecs(codecs) => call.set_codecs(codecs).await,
@@ -121,15 +121,37 @@ fn video(path: PathBuf, media: &MediaPlan) -> VideoPlan {
     )
 }
 
+/// `heard-2.wav` of `heard.wav`.
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let end = path.extension().map(|end| format!(".{}", end.to_string_lossy()));
+    path.with_file_name(format!("{stem}-{number}{}", end.unwrap_or_default()))
+}
+
 /// The calls beside the one that is lived through.
 #[derive(Default)]
 pub(crate) struct Others {
     pub(crate) consulted: Option<Call>,
     /// It goes on when this one is over.
     pub(crate) successor: Option<Call>,
+    made: u32,
 }
 
 impl Others {
+    /// The same media for another call: recorded into `heard-2.wav` where the first one is recorded into `heard.wav`.
+    pub(crate) fn media(&mut self, first: &MediaPlan) -> MediaPlan {
+        self.made += 1;
+        let number = self.made + 1;
+        let mut media = first.clone();
+        if let Sink::File { path } = &mut media.sink {
+            *path = numbered(path, number);
+        }
+        if let Some(VideoSink::File { path }) = media.video.as_mut().map(|video| &mut video.sink) {
+            *path = numbered(path, number);
+        }
+        media
+    }
+
     /// What happens to who is consulted; never, when there is nobody.
     pub(crate) async fn next(&mut self) -> Option<CallEventKind> {
         match &mut self.consulted {
@@ -199,5 +221,23 @@ mod tests {
         }
         let error = "hold on".parse::<Order>().err().map(|error| error.to_string());
         assert!(error.is_some_and(|error| error.contains("say hold")));
+    }
+
+    #[test]
+    fn each_call_is_recorded_into_a_file_of_its_own() {
+        let first = MediaPlan {
+            sink: Sink::File {
+                path: "kept/heard.wav".into(),
+            },
+            ..MediaPlan::default()
+        };
+        let mut others = Others::default();
+        for expected in ["kept/heard-2.wav", "kept/heard-3.wav"] {
+            let Sink::File { path } = others.media(&first).sink else {
+                panic!("it is recorded");
+            };
+            assert_eq!(path, Path::new(expected));
+        }
+        assert_eq!(numbered(Path::new("heard"), 2), Path::new("heard-2"));
     }
 }

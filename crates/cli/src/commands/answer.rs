@@ -117,7 +117,7 @@ async fn one(
         at_source_end: false,
         at_video_end: false,
         dtmf: None,
-        media: media.unrecorded(),
+        media,
     };
     let (report, exit) = talk::live(call, "answer", plan, control, output).await?;
     over(&report, &from, args, output)?;

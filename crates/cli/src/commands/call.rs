@@ -51,7 +51,7 @@ async fn call(endpoint: &Endpoint, config: &Config, args: &CallArgs, output: &Ou
         at_source_end: args.media.ends(),
         at_video_end: args.media.ends_with_video(),
         dtmf: args.dtmf.clone(),
-        media: media.unrecorded(),
+        media,
     };
     let (report, exit) = talk::live(call, "call", plan, &mut Control::new(args.control), output).await?;
     let ladder = report.ladder("me", "server", &args.target);

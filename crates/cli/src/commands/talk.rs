@@ -24,7 +24,8 @@ pub(crate) struct Plan {
     pub(crate) at_video_end: bool,
     /// Digits to send once confirmed.
     pub(crate) dtmf: Option<String>,
-    /// For a call that takes this one's place because the peer asked for it.
+    /// For a call that takes this one's place because the peer asked for it, and for one beside it; each is recorded into a file of its
+    /// own, see `Others::media`.
     pub(crate) media: MediaPlan,
 }
 
@@ -36,9 +37,9 @@ pub(crate) async fn live(
     control: &mut Control,
     output: &Output,
 ) -> Result<(CallReport, Exit)> {
-    let mut call = call;
+    let (mut call, mut others) = (call, Others::default());
     loop {
-        let (report, exit, successor) = one(call, who, &plan, control, output).await?;
+        let (report, exit, successor) = one(call, who, &plan, (control, &mut others), output).await?;
         match successor {
             None => return Ok((report, exit)),
             Some(next) => {
@@ -53,10 +54,9 @@ async fn one(
     mut call: Call,
     who: &str,
     plan: &Plan,
-    control: &mut Control,
+    (control, others): (&mut Control, &mut Others),
     output: &Output,
 ) -> Result<(CallReport, Exit, Option<Call>)> {
-    let mut others = Others::default();
     let mut hangup_at: Option<Instant> = None;
     let mut recording_failed = false;
     let mut interrupted = false;
@@ -115,7 +115,7 @@ async fn one(
             order = control.next() => {
                 // A wrong word costs nobody the call.
                 let done = match order {
-                    Ok(order) => order.obey(&call, &mut others, &plan.media).await,
+                    Ok(order) => order.obey(&call, others, &plan.media).await,
                     Err(error) => Err(error),
                 };
                 if let Err(error) = done {
@@ -142,5 +142,5 @@ async fn one(
         Exit::Refused if interrupted => Exit::Ok,
         exit => exit,
     };
-    Ok((report, exit, others.successor))
+    Ok((report, exit, others.successor.take()))
 }
