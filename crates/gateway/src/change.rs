@@ -75,7 +75,8 @@ impl Handler<Mute> for Gateway {
     fn handle(&mut self, message: Mute, _: &mut Context<Self>) -> Self::Result {
         let Mute { call, muted } = message;
         let session = self.session("mute", call);
-        if let Some(entry) = self.calls.get_mut(&call) {
+        // What is answered with an error changes nothing.
+        if let (Ok(_), Some(entry)) = (&session, self.calls.get_mut(&call)) {
             entry.is_muted = muted;
         }
         Box::pin(async move { ask(&session?, media::Mute { muted }).await })
