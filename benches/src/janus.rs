@@ -2,6 +2,8 @@
 
 use crate::children::{ADDRESS, Folder, Program, failed};
 use serde_json::{Value, json};
+use siprtc::nat_agent::{self, NatConfig};
+use siprtc::registry;
 use siprtc_core::Result;
 use siprtc_core::ice::{IceConfig, IcePolicy};
 use siprtc_core::media::{
@@ -88,7 +90,10 @@ impl WebCall {
                     servers: Vec::new(),
                     policy: IcePolicy::All,
                     gather_budget: Duration::from_millis(200),
-                    paths: None,
+                    paths: nat_agent::paths(&NatConfig {
+                        agent: registry::ice_agents().into_iter().next(),
+                        ..NatConfig::default()
+                    }),
                 },
                 codecs: vec![Codec::Pcmu],
                 remote_offer: None,

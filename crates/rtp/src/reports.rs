@@ -14,6 +14,7 @@ use rtc_rtcp::source_description::{
     SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem,
 };
 use siprtc_core::media::{Feedback, FeedbackKinds};
+use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Between two reports of ours. RFC 3550 section 6.2 allows less than its 5 s where the bandwidth is known; a call's
@@ -105,6 +106,11 @@ impl Reports {
                 *slot = rate;
             }
         }
+    }
+
+    /// Our canonical name (RFC 3550 section 6.5.1).
+    pub fn cname(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.cname)
     }
 
     /// RTP of ours.

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -19,6 +19,8 @@ use tokio::time::Instant;
 const LONGEST: usize = 2_048;
 /// When nothing is due.
 const IDLE: Duration = Duration::from_secs(3_600);
+/// Datagrams that are read before other tasks have their turn.
+const MOST_AT_ONCE: usize = 32;
 /// Path events that wait for the task; a path says no more of importance.
 const MOST_EVENTS: usize = 64;
 
@@ -44,7 +46,6 @@ pub(crate) struct Shared {
     inbox: Arc<Inbox>,
     /// Held while outputs are carried out, so that they stay in order.
     performing: Mutex<Vec<Output>>,
-    wire: Mutex<Vec<u8>>,
 }
 
 /// What the path says, with its lock held.
@@ -86,7 +87,6 @@ impl Shared {
             ear,
             inbox,
             performing: Mutex::default(),
-            wire: Mutex::default(),
         }
     }
 
@@ -127,10 +127,6 @@ impl Shared {
     fn perform(&self, output: Output) {
         match output {
             Output::Connected => self.emit(MediaEvent::Connected),
-            Output::Deliver(packet) => match &self.ear {
-                Ear::Audio(sink) => sink.push(packet),
-                Ear::Video(port) => port.push(packet),
-            },
             Output::Feedback(feedback) => {
                 if let Ear::Video(port) = &self.ear {
                     port.feedback(feedback);
@@ -157,14 +153,47 @@ impl Shared {
         }
     }
 
-    /// Encrypts and sends a packet of ours.
+    /// Encrypts and sends a packet of ours. Packets go out in the order in which they were encrypted.
     pub(crate) fn send(&self, packet: &siprtc_core::media::RtpPacket) -> rtc_shared::error::Result<()> {
-        let mut wire = self.wire.lock();
-        self.transport
-            .lock()
-            .protect(Instant::now().into_std(), packet, &mut wire)?;
-        self.rtp.send(&wire);
-        Ok(())
+        let now = Instant::now().into_std();
+        let mut transport = self.transport.lock();
+        transport.protect(now, packet, |datagram| self.rtp.send(datagram))
+    }
+
+    /// Takes what has come, and says how many datagrams that were. The buffer is the thread's stack, which is warm: one for each peer
+    /// costs a cache miss a line.
+    fn receive(&self, cx: &mut Context<'_>) -> usize {
+        let mut buffer = [0; LONGEST];
+        let mut read = 0;
+        for (port, path) in [(Port::Rtp, Some(&self.rtp)), (Port::Rtcp, self.rtcp.as_ref())] {
+            let Some(path) = path else { continue };
+            while read < MOST_AT_ONCE
+                && let Poll::Ready((length, from)) = path.poll_receive(cx, &mut buffer)
+            {
+                read += 1;
+                self.take(port, from, buffer.get(..length).unwrap_or_default());
+            }
+        }
+        read
+    }
+
+    /// A datagram: what is heard of it goes on at once, for nearly all of them want nothing else.
+    fn take(&self, port: Port, from: SocketAddr, datagram: &[u8]) {
+        let heard = self.work(|transport, now| transport.handle(now, port, from, datagram));
+        match (heard, &self.ear) {
+            (None, _) => {}
+            (Some(packet), Ear::Audio(sink)) => sink.push(packet),
+            (Some(packet), Ear::Video(port)) => port.push(packet),
+        }
+    }
+
+    /// One event at a time: it may bring others about.
+    fn hear_paths(&self) {
+        loop {
+            let event = self.inbox.events.lock().pop_front();
+            let Some(event) = event else { return };
+            self.path_changed(event);
+        }
     }
 
     fn path_changed(&self, event: PathEvent) {
@@ -208,52 +237,39 @@ impl Shared {
     }
 }
 
-/// What wakes the task.
-enum Woken {
-    Came(Port, usize, SocketAddr),
-    Changed,
-    Due,
+/// What the task does next.
+enum Next {
+    Events,
+    Later,
+    Timeout,
 }
 
 /// Until the peer is closed.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut buffer = vec![0; LONGEST];
     let mut timer = pin!(tokio::time::sleep(IDLE));
     while !shared.is_closed() {
-        let wake = shared.transport.lock().poll_timeout();
-        let wake = wake.map_or_else(|| Instant::now() + IDLE, Instant::from_std);
-        if timer.deadline() != wake {
-            timer.as_mut().reset(wake);
-        }
         let mut changed = pin!(shared.inbox.changed.notified());
-        let woken = poll_fn(|cx| {
-            if let Poll::Ready((length, from)) = shared.rtp.poll_receive(cx, &mut buffer) {
-                return Poll::Ready(Woken::Came(Port::Rtp, length, from));
-            }
-            if let Some(rtcp) = &shared.rtcp
-                && let Poll::Ready((length, from)) = rtcp.poll_receive(cx, &mut buffer)
-            {
-                return Poll::Ready(Woken::Came(Port::Rtcp, length, from));
+        let next = poll_fn(|cx| {
+            if shared.receive(cx) == MOST_AT_ONCE {
+                return Poll::Ready(Next::Later);
             }
             if changed.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Woken::Changed);
+                return Poll::Ready(Next::Events);
             }
-            timer.as_mut().poll(cx).map(|()| Woken::Due)
+            let wake = shared.transport.lock().poll_timeout();
+            let wake = wake.map_or_else(|| Instant::now() + IDLE, Instant::from_std);
+            if timer.deadline() != wake {
+                timer.as_mut().reset(wake);
+            }
+            timer.as_mut().poll(cx).map(|()| Next::Timeout)
         })
         .await;
-        match woken {
-            Woken::Came(port, length, from) => {
-                let datagram = buffer.get(..length).unwrap_or_default();
-                shared.work(|transport, now| transport.handle(now, port, from, datagram));
-            }
-            Woken::Changed => {}
-            Woken::Due => shared.work(|transport, now| transport.handle_timeout(now)),
+        match next {
+            Next::Events => {}
+            // Others have their turn.
+            Next::Later => tokio::task::yield_now().await,
+            Next::Timeout => shared.work(|transport, now| transport.handle_timeout(now)),
         }
-        // One at a time: an event may bring others about.
-        loop {
-            let event = shared.inbox.events.lock().pop_front();
-            let Some(event) = event else { break };
-            shared.path_changed(event);
-        }
+        shared.hear_paths();
     }
 }

@@ -1,5 +1,7 @@
 //! Decides what our descriptions say and what two descriptions agree on (RFC 3264). No sockets, no clock.
 
+mod write;
+
 use crate::config::{Keying, RtpConfig};
 use crate::crypto::Crypto;
 use crate::formats::Formats;
@@ -20,6 +22,8 @@ pub(crate) struct Local {
     pub(crate) ice: Option<(IceParameters, Vec<Candidate>)>,
     /// `a=fingerprint`, where DTLS may be.
     pub(crate) fingerprint: Option<String>,
+    /// Our stream, as `a=ssrc` tells it where ICE is.
+    pub(crate) source: Option<String>,
 }
 
 /// Where the keys come from.
@@ -277,7 +281,7 @@ impl Machine {
             formats.numbers()
         );
         if let (Formats::Video(_), Some(addr)) = (&self.ours, local.rtp) {
-            let _ = write!(head, "\r\nc=IN {} {}", family(addr), addr.ip());
+            let _ = write!(head, "\r\nc=IN {} {}", write::family(addr), addr.ip());
         }
         head
     }
@@ -344,6 +348,7 @@ impl Machine {
             ice: local.ice.clone().filter(|_| ice.is_some()),
             rtcp: local.rtcp.filter(|_| !mux),
             rtp: local.rtp,
+            source: local.source.clone(),
         };
         let section = self.section(&told, profile, &formats, direction, mux, crypto.as_slice(), setup);
         // As it was written: an answer repeats the offer's profile (RFC 3264 section 6).
@@ -491,101 +496,6 @@ impl Machine {
             _ => Ok(Keys::None),
         }
     }
-
-    #[expect(clippy::too_many_arguments, reason = "one line of the section each")]
-    fn section(
-        &self,
-        local: &Local,
-        profile: Profile,
-        formats: &Formats,
-        direction: Direction,
-        mux: bool,
-        crypto: &[Crypto],
-        setup: Setup,
-    ) -> String {
-        let mut out = formats.lines();
-        for crypto in crypto {
-            let _ = write!(out, "a=crypto:{crypto}\r\n");
-        }
-        if let Some(fingerprint) = &local.fingerprint {
-            let _ = write!(
-                out,
-                "a=setup:{}\r\na=fingerprint:{fingerprint}\r\n",
-                setup.as_str()
-            );
-        }
-        if let Some((parameters, candidates)) = &local.ice {
-            let _ = write!(
-                out,
-                "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n",
-                parameters.ufrag, parameters.pwd
-            );
-            for candidate in candidates {
-                let _ = write!(out, "a=candidate:{candidate}\r\n");
-            }
-        }
-        if mux {
-            out.push_str("a=rtcp-mux\r\n");
-        }
-        if profile.feedback {
-            // RFC 4585 section 4.2: no feedback messages of ours, and the shorter intervals.
-            out.push_str("a=rtcp-fb:* trr-int 1000\r\n");
-        }
-        if let (Some(rtp), Some(rtcp)) = (local.rtp, local.rtcp) {
-            let family = family(rtcp);
-            // With multiplexing the offer's line is for who does not know it (RFC 5761 section 5.1.3).
-            let _ = match rtcp.ip() == rtp.ip() {
-                true => write!(out, "a=rtcp:{}\r\n", rtcp.port()),
-                false => write!(out, "a=rtcp:{} IN {family} {}\r\n", rtcp.port(), rtcp.ip()),
-            };
-        }
-        let _ = write!(out, "a={direction}\r\n");
-        out
-    }
-
-    /// The whole: every m-line of the call, ours alive.
-    fn assemble(&self, local: &Local, own: &Part, offer: Option<&Remote>, beside: Option<&Part>) -> String {
-        let lines = offer.map_or(&self.lines, |remote| &remote.lines);
-        let addr = local.rtp.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 9)));
-        let family = family(addr);
-        let mut out = format!(
-            "v=0\r\no=- {} {} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n",
-            self.session,
-            self.version + 1,
-            ip = addr.ip(),
-        );
-        let alive = |at: usize| {
-            [Some(own), beside]
-                .into_iter()
-                .flatten()
-                .find(|part| part.at == at)
-        };
-        // What was never negotiated stands behind what was.
-        let fresh = lines.len()..lines.len() + 2;
-        for (index, other) in lines.iter().enumerate() {
-            let mid = other
-                .mid
-                .as_ref()
-                .map(|mid| format!("a=mid:{mid}\r\n"))
-                .unwrap_or_default();
-            let _ = match alive(index) {
-                Some(part) => write!(out, "{}\r\n{mid}{}", part.head, part.section),
-                None => write!(
-                    out,
-                    "m={} 0 {} {}\r\n{mid}",
-                    other.media, other.proto, other.formats
-                ),
-            };
-        }
-        for part in fresh.filter_map(alive) {
-            let _ = write!(out, "{}\r\n{}", part.head, part.section);
-        }
-        out
-    }
-}
-
-fn family(addr: SocketAddr) -> &'static str {
-    if addr.is_ipv4() { "IP4" } else { "IP6" }
 }
 
 fn port(local: &Local) -> u16 {

@@ -127,6 +127,7 @@ async fn local(
         fingerprint: (identity.as_ref())
             .filter(|_| machine.wants_dtls())
             .map(Identity::fingerprint),
+        source: Some(shared.transport.lock().source()),
     })
 }
 

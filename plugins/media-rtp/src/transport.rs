@@ -19,8 +19,11 @@ use std::time::{Duration, Instant};
 
 /// A handshake that takes longer has failed: RFC 6347 section 4.2.4 sends the first flight again after 1, 3 and 7 seconds.
 const DTLS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Inbound payloads are cut from blocks of this size: a packet costs no allocation of its own.
-const BLOCK: usize = 32_768;
+/// Inbound payloads are cut from blocks of this size: a packet costs no allocation of its own, and a block that nobody holds any more
+/// is used again while it is in the processor's cache.
+const BLOCK: usize = 4_096;
+/// Packets of ours up to this many octets are written on the stack: all of audio, and nearly all of video.
+const USUAL: usize = 1_536;
 /// An RTP header without extension and contributing sources (RFC 3550 section 5.1).
 const HEADER: usize = 12;
 
@@ -35,7 +38,6 @@ pub(crate) enum Port {
 #[derive(Debug)]
 pub(crate) enum Output {
     Connected,
-    Deliver(RtpPacket),
     /// The peer says this of our stream.
     Feedback(Feedback),
     Failed(&'static str),
@@ -225,6 +227,11 @@ impl Transport {
         }
     }
 
+    /// Our stream, in the words of `a=ssrc` (RFC 5576).
+    pub(crate) fn source(&self) -> String {
+        format!("{} cname:{}", self.ssrc, self.reports.cname())
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         self.is_connected
     }
@@ -233,19 +240,31 @@ impl Transport {
         payload_type < 128 && self.payload_types >> payload_type & 1 == 1
     }
 
-    /// A packet of ours as it goes out, in `wire`.
-    pub(crate) fn protect(&mut self, now: Instant, packet: &RtpPacket, wire: &mut Vec<u8>) -> Result<()> {
-        wire.clear();
-        wire.reserve(HEADER + packet.payload.len() + 16);
-        wire.extend([0x80, packet.payload_type & 0x7f | u8::from(packet.marker) << 7]);
-        wire.extend(packet.sequence.to_be_bytes());
-        wire.extend(packet.timestamp.to_be_bytes());
-        wire.extend(self.ssrc.to_be_bytes());
-        wire.extend_from_slice(&packet.payload);
-        if let Security::Srtp(protection) = &mut self.security {
-            let sealed = protection.encrypt_rtp(wire)?;
-            wire.clear();
-            wire.extend_from_slice(&sealed);
+    /// A packet of ours as it goes out is given to `send`.
+    pub(crate) fn protect(
+        &mut self,
+        now: Instant,
+        packet: &RtpPacket,
+        send: impl FnOnce(&[u8]),
+    ) -> Result<()> {
+        let length = HEADER + packet.payload.len();
+        let (mut small, mut large) = ([0; USUAL], Vec::new());
+        let plain = match small.get_mut(..length) {
+            Some(small) => small,
+            None => {
+                large.resize(length, 0);
+                &mut large[..]
+            }
+        };
+        plain[0] = 0x80;
+        plain[1] = packet.payload_type & 0x7f | u8::from(packet.marker) << 7;
+        plain[2..4].copy_from_slice(&packet.sequence.to_be_bytes());
+        plain[4..8].copy_from_slice(&packet.timestamp.to_be_bytes());
+        plain[8..HEADER].copy_from_slice(&self.ssrc.to_be_bytes());
+        plain[HEADER..].copy_from_slice(&packet.payload);
+        match &mut self.security {
+            Security::Srtp(protection) => send(&protection.encrypt_rtp(plain)?),
+            _ => send(plain),
         }
         self.reports
             .rtp_sent(now, packet.payload_type, packet.timestamp, packet.payload.len());
@@ -261,8 +280,14 @@ impl Transport {
         }
     }
 
-    /// A datagram came.
-    pub(crate) fn handle(&mut self, now: Instant, port: Port, from: SocketAddr, datagram: &[u8]) {
+    /// A datagram came; the packet to be heard, if it is one.
+    pub(crate) fn handle(
+        &mut self,
+        now: Instant,
+        port: Port,
+        from: SocketAddr,
+        datagram: &[u8],
+    ) -> Option<RtpPacket> {
         // RFC 7983: 20 to 63 is DTLS, 128 to 191 RTP and RTCP, of which RFC 5761 section 4 tells the packet types apart.
         match (datagram.first(), datagram.get(1)) {
             (Some(20..=63), _) if port == Port::Rtp => self.dtls(now, from, datagram),
@@ -270,10 +295,11 @@ impl Transport {
                 self.rtcp(now, port, from, datagram);
             }
             (Some(128..=191), Some(kind)) if port == Port::Rtp && !(192..=223).contains(kind) => {
-                self.rtp(now, from, datagram);
+                return self.rtp(now, from, datagram);
             }
             _ => self.dropped += 1,
         }
+        None
     }
 
     fn dtls(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
@@ -328,27 +354,33 @@ impl Transport {
         }
     }
 
-    fn rtp(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
-        let plain = match &mut self.security {
+    fn rtp(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Option<RtpPacket> {
+        let mut plain = match &mut self.security {
             Security::Plain => self.keep(datagram),
             Security::Srtp(protection) => match protection.decrypt_rtp(datagram) {
                 Ok(plain) => plain.freeze(),
-                Err(error) => return self.refuse(from, "SRTP", &error),
+                Err(error) => {
+                    self.refuse(from, "SRTP", &error);
+                    return None;
+                }
             },
             // Early media before the answer: nothing says yet how it is encrypted.
             Security::None | Security::Dtls { .. } => {
                 self.dropped += 1;
-                return;
+                return None;
             }
         };
-        let packet = match Packet::unmarshal(&mut plain.clone()) {
+        let packet = match Packet::unmarshal(&mut plain) {
             Ok(packet) => packet,
-            Err(error) => return self.refuse(from, "RTP", &error),
+            Err(error) => {
+                self.refuse(from, "RTP", &error);
+                return None;
+            }
         };
         let header = packet.header;
         if header.version != 2 || !self.may_send(header.payload_type) || header.ssrc == self.ssrc {
             self.dropped += 1;
-            return;
+            return None;
         }
         if !self.has_ice {
             let authentic = matches!(self.security, Security::Srtp(_));
@@ -357,7 +389,7 @@ impl Transport {
                 Verdict::Accept => {}
                 Verdict::Drop => {
                     self.dropped += 1;
-                    return;
+                    return None;
                 }
                 Verdict::Move => {
                     tracing::info!(%from, "the peer's RTP comes from another address than its SDP says; ours goes there");
@@ -372,19 +404,19 @@ impl Transport {
             (header.sequence_number, header.timestamp),
             packet.payload.len(),
         );
-        self.outputs.push(Output::Deliver(RtpPacket {
+        Some(RtpPacket {
             payload_type: header.payload_type,
             marker: header.marker,
             sequence: header.sequence_number,
             timestamp: header.timestamp,
             ssrc: header.ssrc,
             payload: packet.payload,
-        }));
+        })
     }
 
     /// The datagram as what is shared and lives on: a piece of the current block.
     fn keep(&mut self, datagram: &[u8]) -> Bytes {
-        if self.block.capacity() < datagram.len() {
+        if !self.block.try_reclaim(datagram.len()) {
             self.block = BytesMut::with_capacity(BLOCK.max(datagram.len()));
         }
         self.block.extend_from_slice(datagram);

@@ -11,6 +11,7 @@ fn local(port: u16) -> Local {
         rtcp: Some(SocketAddr::from(([192, 0, 2, 1], port + 1))),
         ice: None,
         fingerprint: None,
+        source: Some("7 cname:us".to_owned()),
     }
 }
 
@@ -357,4 +358,21 @@ fn an_offer_is_keyed_as_the_peer_answered_another_engine() {
         let line = offer.lines().find(|line| line.starts_with("m=audio")).unwrap();
         assert!(line.contains(profile), "{line} after {heard}");
     }
+}
+
+#[test]
+fn our_stream_is_announced_to_peers_with_ice_and_to_no_others() {
+    let parameters = IceParameters {
+        ufrag: "abcd".to_owned(),
+        pwd: "efghijklmnopqrstuvwxyz".to_owned(),
+        lite: false,
+    };
+    let plain = local(4000);
+    let with_ice = Local {
+        ice: Some((parameters, Vec::new())),
+        ..with_dtls(4000)
+    };
+    let machine = machine(Keying::Dtls);
+    assert!(!machine.offer(&plain, None).contains("a=ssrc:"));
+    assert!(machine.offer(&with_ice, None).contains("a=ssrc:7 cname:us\r\n"));
 }

@@ -71,7 +71,6 @@ impl End {
         for output in outputs {
             match output {
                 Output::Connected => self.connected = true,
-                Output::Deliver(packet) => self.heard.push(packet),
                 Output::Feedback(feedback) => self.told.push(feedback),
                 Output::Failed(text) => self.failed = Some(text),
                 Output::Move(port, to) => self.moved.push((port, to)),
@@ -81,13 +80,21 @@ impl End {
     }
 
     fn take(&mut self, now: Instant, port: Port, from: SocketAddr, data: &[u8]) {
-        self.transport.handle(now, port, from, data);
+        let heard = self.transport.handle(now, port, from, data);
         self.drain();
+        self.heard.extend(heard);
     }
 
     fn tick(&mut self, now: Instant) {
         self.transport.handle_timeout(now);
         self.drain();
+    }
+
+    fn protect(&mut self, now: Instant, packet: &RtpPacket) -> Vec<u8> {
+        let mut wire = Vec::new();
+        let sent = (self.transport).protect(now, packet, |datagram| wire.extend_from_slice(datagram));
+        sent.unwrap();
+        wire
     }
 
     fn packet(&mut self, now: Instant, sequence: u16) -> Vec<u8> {
@@ -99,9 +106,7 @@ impl End {
             ssrc: 0,
             payload: Bytes::from(vec![sequence as u8; 160]),
         };
-        let mut wire = Vec::new();
-        self.transport.protect(now, &packet, &mut wire).unwrap();
-        wire
+        self.protect(now, &packet)
     }
 }
 
@@ -427,8 +432,7 @@ fn what_is_told_of_video_arrives_at_its_sender() {
         b.sent.is_empty(),
         "before the first packet there is nobody to tell it"
     );
-    let mut wire = Vec::new();
-    a.transport.protect(now, &packet, &mut wire).unwrap();
+    let wire = a.protect(now, &packet);
     b.take(now, Port::Rtp, a.here, &wire);
     assert_eq!(b.heard.len(), 1);
     for feedback in [Feedback::KeyFrame, Feedback::Lost(vec![1, 9])] {
@@ -437,5 +441,35 @@ fn what_is_told_of_video_arrives_at_its_sender() {
         let (_, told) = b.sent.pop().unwrap();
         a.take(now, Port::Rtp, b.here, &told);
         assert_eq!(a.told.pop(), Some(feedback));
+    }
+}
+
+#[test]
+fn a_payload_of_any_size_arrives_as_it_was_sent() {
+    for pair in [
+        Pair::new().agree(&Agreed::None, &Agreed::None),
+        Pair::sdes(Suite::ALL[0]),
+    ] {
+        let Pair { mut a, mut b, now } = pair;
+        for (sequence, size) in [0, 1, 160, USUAL - HEADER, USUAL - HEADER + 1, 8_000]
+            .into_iter()
+            .enumerate()
+        {
+            let packet = RtpPacket {
+                payload_type: 0,
+                marker: false,
+                sequence: sequence as u16,
+                timestamp: 7,
+                ssrc: 0,
+                payload: Bytes::from(vec![sequence as u8; size]),
+            };
+            let wire = a.protect(now, &packet);
+            b.take(now, Port::Rtp, a.here, &wire);
+            assert_eq!(
+                b.heard.pop().map(|heard| heard.payload),
+                Some(packet.payload),
+                "{size}"
+            );
+        }
     }
 }
