@@ -66,6 +66,7 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
             .at_most(50.0)
             .beside("rtc-sdp", peer_sdp),
     ];
+    figures.extend(browser());
     let corpus = words::corpus_invites();
     if !corpus.is_empty() {
         let [ours, peers] = in_turns([
@@ -89,4 +90,29 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
         );
     }
     Ok(figures)
+}
+
+/// A browser's offer of audio and video, to SIP and to a telephone.
+fn browser() -> [Figure; 2] {
+    let [to_sip, to_telephone, peer] = in_turns([
+        &mut || {
+            drop(black_box(siprtc_sdp_translator::to_sip(black_box(
+                words::BROWSER,
+            ))))
+        },
+        &mut || drop(black_box(words::to_telephone(black_box(words::BROWSER)))),
+        &mut || drop(black_box(words::peer_sdp(black_box(words::BROWSER)))),
+    ]);
+    let octets = words::BROWSER.len();
+    [
+        Figure::new("words", "a browser's audio and video to SIP", to_sip, "µs")
+            .at_most(60.0)
+            .beside("rtc-sdp", peer)
+            .note(format!(
+                "{octets} octets; the peer parses and prints, without translating"
+            )),
+        Figure::new("words", "the same to plain RTP", to_telephone, "µs")
+            .at_most(60.0)
+            .beside("rtc-sdp", peer),
+    ]
 }

@@ -9,6 +9,7 @@ use siprtc_core::ice::{IceConfig, IcePolicy};
 use siprtc_core::media::{Codec, MediaEvent, PacketSink, PeerConfig, RtpPacket, SdpKind};
 use siprtc_core::sip::{Headers, Limits, Method, SipMessage, SipRequest, SipUri};
 use siprtc_core::{Error, Fault, Result};
+use siprtc_sdp_translator::{ClassicTransport, Target, to_classic};
 use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -47,6 +48,19 @@ pub async fn engine_offer() -> Result<String> {
     let complete = peer.set_local(SdpKind::Offer, &offer).await;
     peer.close().await;
     complete
+}
+
+/// An offer of audio and video of a browser's size: 220 lines.
+pub const BROWSER: &str = include_str!("../../crates/sdp-translator/examples/browser.sdp");
+
+/// An offer through the translator to what a telephone with two plain RTP ports takes.
+///
+/// # Errors
+/// What the translator says.
+pub fn to_telephone(offer: &str) -> Result<String> {
+    let own = |port| Some(ClassicTransport::plain(([192, 0, 2, 9], port).into()));
+    let target = Target::plain(vec![own(4_000), own(4_002)]);
+    to_classic(offer, &target).map(|classic| classic.sdp)
 }
 
 /// An INVITE of about 2 kB as a proxy sees it: two Vias, a Record-Route, credentials, and `sdp` as its body.

@@ -12,59 +12,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 /// What Chrome offers for a call with audio and video, in its size: 19 formats of video with their feedback.
-fn browser() -> String {
-    let mut text =
-        "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
-                    a=extmap-allow-mixed\r\na=msid-semantic: WMS stream\r\n"
-            .to_owned();
-    let video: Vec<u32> = (96..=114).collect();
-    let media = [("audio", vec![111, 63, 9, 0, 8, 13, 110, 126]), ("video", video)];
-    for (mid, (medium, formats)) in media.into_iter().enumerate() {
-        let numbers: Vec<String> = formats.iter().map(u32::to_string).collect();
-        text.push_str(&format!(
-            "m={medium} 9 UDP/TLS/RTP/SAVPF {}\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n",
-            numbers.join(" ")
-        ));
-        for at in 0..6_u32 {
-            text.push_str(&format!(
-                "a=candidate:{at} 1 udp {} 192.0.2.{} {} typ host generation 0 network-cost 10\r\n",
-                2_122_260_223 - at,
-                at + 1,
-                50_000 + at
-            ));
-        }
-        text.push_str(&format!(
-            "a=ice-ufrag:user\r\na=ice-pwd:passwordpasswordpassword\r\na=ice-options:trickle\r\na=fingerprint:sha-256 {}\r\n\
-             a=setup:actpass\r\na=mid:{mid}\r\n",
-            ["AB"; 32].join(":")
-        ));
-        for extension in 1..=12 {
-            text.push_str(&format!(
-                "a=extmap:{extension} urn:ietf:params:rtp-hdrext:extension-{extension}\r\n"
-            ));
-        }
-        text.push_str(&format!(
-            "a=sendrecv\r\na=msid:stream {medium}\r\na=rtcp-mux\r\na=rtcp-rsize\r\n"
-        ));
-        for format in formats {
-            match medium {
-                "video" => {
-                    text.push_str(&format!("a=rtpmap:{format} VP8/90000\r\n"));
-                    for feedback in ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"] {
-                        text.push_str(&format!("a=rtcp-fb:{format} {feedback}\r\n"));
-                    }
-                    text.push_str(&format!("a=fmtp:{format} profile-id=0\r\n"));
-                }
-                _ => text.push_str(&format!("a=rtpmap:{format} opus/48000/2\r\n")),
-            }
-        }
-        text.push_str("a=ssrc-group:FID 1 2\r\n");
-        for ssrc in 1..=4 {
-            text.push_str(&format!("a=ssrc:{ssrc} cname:someone\r\n"));
-        }
-    }
-    text
-}
+const BROWSER: &str = include_str!("browser.sdp");
 
 /// The slowest that the bounds allow, of some kinds.
 fn largest() -> Vec<(&'static str, String)> {
@@ -140,14 +88,14 @@ fn time(name: &str, times: usize, run: impl Fn()) {
 type Run<'r> = Box<dyn Fn() + 'r>;
 
 fn main() {
-    let offer = browser();
-    let sip = to_sip(&offer).map(|told| told.sdp).unwrap_or_default();
+    let offer = BROWSER;
+    let sip = to_sip(offer).map(|told| told.sdp).unwrap_or_default();
     let transports = |count: u16| {
         let own = |at: u16| Some(ClassicTransport::plain(([192, 0, 2, 9], 4_000 + 2 * at).into()));
         Target::plain((0..count).map(own).collect())
     };
     let target = transports(2);
-    let classic = to_classic(&offer, &target);
+    let classic = to_classic(offer, &target);
     let side = WebrtcSide {
         transport: LocalTransport {
             fingerprint: format!("sha-256 {}", ["AB"; 32].join(":")),
@@ -159,16 +107,16 @@ fn main() {
         payload_types: Vec::new(),
     };
     let mut all: Vec<(&str, Run<'_>)> = vec![
-        ("to_sip", Box::new(|| drop(black_box(to_sip(&offer))))),
+        ("to_sip", Box::new(|| drop(black_box(to_sip(offer))))),
         ("to_webrtc", Box::new(|| drop(black_box(to_webrtc(&sip))))),
-        ("needs", Box::new(|| drop(black_box(needs(&offer))))),
+        ("needs", Box::new(|| drop(black_box(needs(offer))))),
         (
             "negotiated_audio",
-            Box::new(|| drop(black_box(negotiated_audio(&offer, &sip)))),
+            Box::new(|| drop(black_box(negotiated_audio(offer, &sip)))),
         ),
         (
             "to_classic",
-            Box::new(|| drop(black_box(to_classic(&offer, &target)))),
+            Box::new(|| drop(black_box(to_classic(offer, &target)))),
         ),
     ];
     if let Ok(classic) = &classic {
