@@ -9,10 +9,11 @@ use super::{Plan, RtcpPort};
 use crate::answer::is_voice;
 use crate::profile::Hold;
 use crate::rule::Rule;
-use crate::sdp::{Name, Section, is_unspecified, names, static_encoding};
+use crate::sdp::{Name, RtpMaps, Section, is_unspecified, names, static_encoding};
 use crate::work::Work;
 use siprtc_core::Result;
 use siprtc_core::media::Direction;
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -103,9 +104,9 @@ fn formats(work: &mut Work<'_>, plan: &Plan<'_>) -> Result<()> {
         if !media.media_line().is_rtp() {
             continue;
         }
-        let kept = kept_formats(media, index, plan);
+        let maps = media.rtpmaps();
+        let kept = kept_formats(media, &maps, index, plan);
         let has_voice = {
-            let maps = media.rtpmaps();
             let encoding = |format: &&String| {
                 maps.of(format)
                     .or_else(|| static_encoding(format.parse().ok()?))
@@ -122,9 +123,13 @@ fn formats(work: &mut Work<'_>, plan: &Plan<'_>) -> Result<()> {
     Ok(())
 }
 
-fn kept_formats(media: &Section<'_>, index: usize, plan: &Plan<'_>) -> HashSet<String> {
+fn kept_formats(
+    media: &Section<'_>,
+    maps: &RtpMaps<'_>,
+    index: usize,
+    plan: &Plan<'_>,
+) -> HashSet<String> {
     let line = media.media_line();
-    let maps = media.rtpmaps();
     let asked: Option<HashSet<&str>> = plan
         .offer
         .and_then(|offer| offer.media.get(index))
@@ -151,7 +156,8 @@ fn kept_formats(media: &Section<'_>, index: usize, plan: &Plan<'_>) -> HashSet<S
         .filter(|format| is_taken(format))
         .map(str::to_owned)
         .collect();
-    let all: HashSet<&str> = line.formats.iter().copied().collect();
+    // Most formats rest on no other.
+    let all = LazyCell::new(|| line.formats.iter().copied().collect::<HashSet<&str>>());
     for (format, parameters) in media.attributes("fmtp").filter_map(|value| value.split_once(' ')) {
         let is_lost = |other: &&str| all.contains(*other) && !kept.contains(*other);
         if rests_on(parameters).iter().any(is_lost) {
