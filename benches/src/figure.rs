@@ -45,7 +45,7 @@ impl Figure {
         self
     }
 
-    fn row(&self) -> String {
+    pub(crate) fn row(&self) -> String {
         let limit = self.limit.map_or(String::new(), |limit| {
             let holds = if self.value <= limit { "held" } else { "**missed**" };
             format!("≤ {} {}: {holds}", number(limit), self.unit)
@@ -77,11 +77,13 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// The table's first two lines.
+pub(crate) const HEAD: &str =
+    "| what | figure | siprtc | limit | peer, same run | ratio | note |\n|---|---|---|---|---|---|---|\n";
+
 /// As Markdown.
 pub fn table(figures: &[Figure]) -> String {
-    let mut text = String::from(
-        "| what | figure | siprtc | limit | peer, same run | ratio | note |\n|---|---|---|---|---|---|---|\n",
-    );
+    let mut text = HEAD.to_owned();
     for figure in figures {
         let _ = writeln!(text, "{}", figure.row());
     }

@@ -6,4 +6,6 @@ pub mod capture;
 pub mod figure;
 #[doc(hidden)]
 pub mod page;
+#[doc(hidden)]
+pub mod readme;
 pub mod words;

@@ -47,21 +47,32 @@ fn main() -> ExitCode {
     };
     let load = process::load();
     let measured = match what.as_str() {
-        "all" => all(),
-        "bridge" => bridge::apart(),
-        "dial" => dial::apart(),
-        "callee" => inside_callee(words.get(1).map_or("", String::as_str)),
-        "hub" => inside_hub(&words),
-        "relay" => turn::serve(words.get(1).map_or("", String::as_str)),
-        what => inside(what),
+        "all" => Ok(all()),
+        "bridge" => bridge::apart().map(whole),
+        "dial" => dial::apart().map(whole),
+        "callee" => inside_callee(words.get(1).map_or("", String::as_str)).map(whole),
+        "hub" => inside_hub(&words).map(whole),
+        "relay" => turn::serve(words.get(1).map_or("", String::as_str)).map(whole),
+        what => inside(what).map(whole),
     };
-    match measured.and_then(|figures| tell(&figures, &load, has("--json"), has("--write"))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+    // What was measured is told even when something else failed.
+    let (figures, failed) = measured.unwrap_or_else(|error| (Vec::new(), vec![error]));
+    let told = tell(&figures, &load, has("--json"), has("--write"));
+    let failed: Vec<Error> = failed.into_iter().chain(told.err()).collect();
+    for error in &failed {
+        eprintln!("{error}");
     }
+    match failed.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// What was measured, and why the rest was not.
+type Measured = (Vec<Figure>, Vec<Error>);
+
+fn whole(figures: Vec<Figure>) -> Measured {
+    (figures, Vec::new())
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -113,13 +124,16 @@ fn inside(what: &str) -> Result<Vec<Figure>> {
 }
 
 /// Every measurement, each in a process of its own, so that none finds the memory and threads of another.
-fn all() -> Result<Vec<Figure>> {
-    let mut figures = Vec::new();
+fn all() -> Measured {
+    let (mut figures, mut failed) = (Vec::new(), Vec::new());
     for what in WHATS {
         eprintln!("{what} ...");
-        figures.extend(child(Command::new(own()?).args([what, "--json"]))?);
+        match own().and_then(|own| child(Command::new(own).args([what, "--json"]))) {
+            Ok(measured) => figures.extend(measured),
+            Err(error) => failed.push(error),
+        }
     }
-    Ok(figures)
+    (figures, failed)
 }
 
 fn own() -> Result<std::path::PathBuf> {
@@ -179,7 +193,7 @@ fn tell(figures: &[Figure], load: &str, json: bool, write: bool) -> Result<()> {
     let others: Vec<Figure> = others.into_iter().cloned().collect();
     match others.is_empty() {
         true => Ok(()),
-        false => put_into_readme(&format!("{about}.\n\n{}", figure::table(&others))),
+        false => put_into_readme(&others, &about),
     }
 }
 
@@ -187,13 +201,14 @@ fn unwritten(file: &str, what: &str) -> Error {
     Error::new(Fault::ConfigInvalid, "write the table", format!("{file}: {what}"))
 }
 
-fn put_into_readme(text: &str) -> Result<()> {
+fn put_into_readme(figures: &[Figure], about: &str) -> Result<()> {
     let failed = |what: &str| unwritten(README, what);
     let readme = std::fs::read_to_string(README).map_err(|error| failed("unreadable").caused_by(error))?;
     let (head, rest) = readme
         .split_once(BEGIN)
         .ok_or_else(|| failed("no begin marker"))?;
-    let (_, tail) = rest.split_once(END).ok_or_else(|| failed("no end marker"))?;
-    let readme = format!("{head}{BEGIN}\n{text}{END}{tail}");
+    let (block, tail) = rest.split_once(END).ok_or_else(|| failed("no end marker"))?;
+    let block = siprtc_benches::readme::merged(block, figures, about, &WHATS);
+    let readme = format!("{head}{BEGIN}\n{block}{END}{tail}");
     std::fs::write(README, readme).map_err(|error| failed("not writable").caused_by(error))
 }
