@@ -11,7 +11,7 @@ use siprtc_core::sip::{Headers, NameAddr};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::MeasureInvite;
 use siprtc_media_session::{
-    AcceptAnswer, AnswerOffer, Begin, CreateOffer, MediaChange, MediaSession, SessionId,
+    AcceptAnswer, AnswerOffer, Begin, CreateOffer, Estate, MediaChange, MediaSession, SessionId,
 };
 use siprtc_sdp_translator::{
     AnswerToSip, AnswerToWebrtc, Answerer, Negotiate, Negotiated, SdpTranslator, SipForm, ToSip, ToWebrtc,
@@ -53,6 +53,8 @@ pub(crate) struct Entry {
     pub(crate) reports_to: Option<CallId>,
     /// The call in whose place it comes.
     pub(crate) replaces: Option<CallId>,
+    /// What that one, or the call whose peer asked for it, has left to it.
+    pub(crate) estate: Option<Estate>,
     /// What its peer asks for becomes this.
     pub(crate) successor: Option<(CallId, MediaPlan)>,
     pub(crate) timer: Option<SpawnHandle>,
@@ -89,6 +91,7 @@ impl Entry {
             headers: Headers::new(),
             reports_to: None,
             replaces: None,
+            estate: None,
             successor: None,
             timer: None,
             is_condemned: false,

@@ -9,6 +9,7 @@ use actix::prelude::*;
 use siprtc_core::sip::SipUri;
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::{self as dialog, ReferTo, Referral};
+use siprtc_media_session::{self as media, Sink};
 
 /// What the gateway does beside calls, and what it takes from peers.
 #[derive(Clone, Debug, Default)]
@@ -170,6 +171,14 @@ impl Gateway {
     pub(crate) fn concerns_another(&mut self, ctx: &mut Context<Self>, id: CallId, told: &Told) {
         let Some(entry) = self.calls.get(&id) else { return };
         let (asked, replaced) = (entry.reports_to, entry.replaces);
+        match told {
+            Told::Accepted => asked
+                .or(replaced)
+                .into_iter()
+                .for_each(|from| self.hand_over(ctx, from, id)),
+            Told::Confirmed => self.inherit(id),
+            _ => {}
+        }
         if let Some(asked) = asked.filter(|asked| self.calls.contains_key(asked)) {
             let status = match told {
                 Told::Accepted => Some(200),
@@ -185,6 +194,48 @@ impl Gateway {
             self.tell(replaced, CallEventKind::Replaced { by: id });
             self.input(ctx, replaced, Input::Replaced);
         }
+    }
+
+    /// What is joined to a call, or recorded of it, goes on in the one that takes its place: taken now, for that call is about to
+    /// end, and given when the new one has its media peer for good.
+    fn hand_over(&mut self, ctx: &mut Context<Self>, from: CallId, to: CallId) {
+        const OPERATION: &str = "take a call's place";
+        let plan = self.calls.get(&to).map(|entry| &entry.media.sink);
+        let with_sink = matches!(plan, Some(Sink::Null));
+        let Ok(session) = self.session(OPERATION, from) else {
+            return;
+        };
+        // `send` takes its place in the mailbox here and now: before the session is closed.
+        let taken = session.send(media::HandOver { with_sink });
+        let estate = async move {
+            taken.await.unwrap_or_else(|error| {
+                Err(Error::new(Fault::Backend, OPERATION, "its media is gone").caused_by(error))
+            })
+        };
+        self.detach(ctx, to, estate, move |estate, act, _| match estate {
+            Ok(estate) => {
+                if let Some(entry) = act.calls.get_mut(&to) {
+                    entry.estate = Some(estate);
+                }
+                act.inherit(to);
+            }
+            Err(error) => tracing::warn!(call_id = %to, %error, "nothing goes over from the other call"),
+        });
+    }
+
+    fn inherit(&mut self, id: CallId) {
+        let session = self.session("inherit", id).ok();
+        let entry = self.calls.get_mut(&id).filter(|entry| entry.call.is_confirmed());
+        let (Some(entry), Some(session)) = (entry, session) else {
+            return;
+        };
+        let Some(estate) = entry.estate.take() else { return };
+        let inherited = session.send(media::Inherit { estate });
+        actix::spawn(async move {
+            if let Ok(Err(error)) = inherited.await {
+                tracing::warn!(call_id = %id, %error, "what the other call had does not go on");
+            }
+        });
     }
 
     /// An INVITE that takes the place of a call of ours is answered as that one was; nothing rings.

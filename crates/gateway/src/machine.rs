@@ -120,6 +120,11 @@ impl Call {
         (self.sip, self.jsep)
     }
 
+    /// Both descriptions are set, and the application knows.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
+
     /// Whom it calls; `None` for a call that came in.
     pub(crate) fn target(&self) -> Option<&Uri> {
         self.target.as_ref()

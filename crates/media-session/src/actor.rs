@@ -4,9 +4,9 @@ use crate::events::Events;
 use crate::machine::{Input, Machine, Output, Request, Ticket};
 use crate::work::Work;
 use crate::{
-    AcceptAnswer, AddCandidates, AnswerOffer, Begin, CheckMedia, Close, Confer, CreateOffer, Join, Mute,
-    Part, Processing, Record, RestartIce, Rollback, SendDtmf, SessionConfig, SessionEvent, SessionId,
-    SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
+    AcceptAnswer, AddCandidates, AnswerOffer, Begin, CheckMedia, Close, Confer, CreateOffer, Estate,
+    HandOver, Inherit, Join, Mute, Part, Processing, Record, RestartIce, Rollback, SendDtmf, SessionConfig,
+    SessionEvent, SessionId, SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
 };
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use actix::{ActorContext, fut};
@@ -308,6 +308,26 @@ impl Handler<StopRecording> for MediaSession {
 
     fn handle(&mut self, _: StopRecording, ctx: &mut Self::Context) -> Self::Result {
         self.ask(ctx, Request::Connect, |work| Box::pin(work.stop_recording()))
+    }
+}
+
+impl Handler<HandOver> for MediaSession {
+    type Result = ResponseFuture<Result<Estate>>;
+
+    fn handle(&mut self, message: HandOver, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::Connect, move |work| {
+            Box::pin(async move { Ok(work.hand_over(message.with_sink).await) })
+        })
+    }
+}
+
+impl Handler<Inherit> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: Inherit, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(ctx, Request::Connect, move |work| {
+            Box::pin(work.inherit(message.estate))
+        })
     }
 }
 

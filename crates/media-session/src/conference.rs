@@ -3,7 +3,7 @@
 use crate::config::{AudioSink, AudioSource};
 use crate::{LegId, LegStats, Mixer, MixerConfig};
 use parking_lot::Mutex;
-use siprtc_core::{Error, Fault, Result};
+use siprtc_core::{CallId, Error, Fault, Result};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -93,6 +93,7 @@ impl Conference {
         Ok(Arc::new(Seat {
             room: Arc::clone(&self.room),
             id,
+            holder: Mutex::default(),
         }))
     }
 
@@ -172,9 +173,20 @@ impl Table {
 pub struct Seat {
     room: Arc<Room>,
     id: u64,
+    holder: Mutex<Option<CallId>>,
 }
 
 impl Seat {
+    /// The call that sits there: a call that takes another's place has its seat, too. `None` before the first.
+    #[must_use]
+    pub fn holder(&self) -> Option<CallId> {
+        *self.holder.lock()
+    }
+
+    pub(crate) fn sit(&self, call: CallId) {
+        *self.holder.lock() = Some(call);
+    }
+
     /// How loud this leg is for the others, in dB: -60 to 30.
     pub fn set_gain(&self, db: f32) {
         let table = &mut *self.room.table.lock();

@@ -47,9 +47,9 @@ pub use config::{AudioSink, AudioSource, Processing, SessionConfig, Sink, Source
 pub use join::{Bridge, BridgeConfig, BridgeEnd, Carriage, OnEnd, PartedBy, WayStats};
 pub use level::level_dbov;
 pub use messages::{
-    AcceptAnswer, AddCandidates, AnswerOffer, Begin, CheckMedia, Close, Confer, CreateOffer, Join,
-    MediaChange, Mute, Part, Record, RestartIce, Rollback, SendDtmf, SessionEvent, SessionEventKind,
-    SessionId, SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
+    AcceptAnswer, AddCandidates, AnswerOffer, Begin, CheckMedia, Close, Confer, CreateOffer, HandOver,
+    Inherit, Join, MediaChange, Mute, Part, Record, RestartIce, Rollback, SendDtmf, SessionEvent,
+    SessionEventKind, SessionId, SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
 };
 pub use mixer::{LegId, LegStats, Mixer, MixerConfig};
 pub use pcm::Voice;
@@ -59,3 +59,4 @@ pub use stage::{Chain, Gain, GainControl, Level, LevelMeter, SilenceDetector, St
 pub use video::{FrameSink, FrameSource, VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats};
 #[cfg(feature = "voice-processing")]
 pub use voice::{MicrophoneStage, SpeakerStage, VoiceProcessing};
+pub use work::Estate;

@@ -1,6 +1,6 @@
 //! What a session is told, and what it tells.
 
-use crate::{BridgeEnd, Carriage, PartedBy, Seat, Sides, Talker, VideoPlan, VideoStats};
+use crate::{BridgeEnd, Carriage, Estate, PartedBy, Seat, Sides, Talker, VideoPlan, VideoStats};
 use actix::Message;
 use siprtc_core::ice::{Candidate, CandidatePair};
 use siprtc_core::media::{
@@ -193,6 +193,26 @@ pub struct Record {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Duration>")]
 pub struct StopRecording;
+
+/// Takes from a session what another one in its place goes on with ([`Inherit`]): its end of a bridge, its seat in a conference, what
+/// [`Record`] began. It goes on with its own source and sink; the other leg of its bridge is sent its own source meanwhile.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Estate>")]
+pub struct HandOver {
+    /// Also the recording of a [`Sink::File`](crate::Sink::File).
+    pub with_sink: bool,
+}
+
+/// Goes on with what [`HandOver`] took from another session, in the same files, seat and bridge, whose other leg hears
+/// [`SessionEventKind::Bridged`] anew. What this session has of the kind already it keeps, and a sink of its own as well.
+///
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) when it is joined to another session, or confers: then the bridge parts.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct Inherit {
+    /// What there is.
+    pub estate: Estate,
+}
 
 /// Takes our pending offer back (RFC 9429 section 4.1.10.2).
 #[derive(Debug, Message)]

@@ -5,21 +5,24 @@ use crate::dtmf::{self, Step};
 use crate::events::Events;
 use crate::join::Bond;
 use crate::queue::PacketQueue;
-use crate::receive::{Listener, Received, Receiver};
+use crate::receive::{Listener, Order, Received, Receiver};
 use crate::recorder::Recorder;
 use crate::send::Sender;
-use crate::{AudioSink, Processing, Seat, Sink, Source};
+use crate::{AudioSink, Processing, Seat, Source};
 use parking_lot::Mutex;
 use siprtc_core::media::{MediaPeer, NegotiatedAudio};
 use siprtc_core::{Error, Fault, Result};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 /// How long a recording may take to be finished on a slow disk.
 const FINISH: Duration = Duration::from_secs(5);
+
+/// Orders to the receiver that wait; whoever gives another one waits, too.
+const MOST_ORDERS: usize = 4;
 
 /// What the pumps follow while they run.
 #[derive(Clone)]
@@ -53,6 +56,7 @@ impl Settings {
 pub(crate) struct Pumps {
     settings: watch::Sender<Settings>,
     steps: mpsc::Sender<Step>,
+    orders: mpsc::Sender<Order>,
     sender: JoinHandle<()>,
     receiver: JoinHandle<()>,
 }
@@ -61,7 +65,7 @@ pub(crate) struct Pumps {
 pub(crate) struct Ends {
     pub(crate) peer: Arc<dyn MediaPeer>,
     pub(crate) source: Source,
-    pub(crate) sink: Sink,
+    pub(crate) listener: Listener,
     pub(crate) queue: Arc<PacketQueue>,
     pub(crate) numbers: Arc<Mutex<Received>>,
     pub(crate) events: Arc<Events>,
@@ -74,7 +78,7 @@ impl Pumps {
         let Ends {
             peer,
             source,
-            sink,
+            listener,
             queue,
             numbers,
             events,
@@ -89,6 +93,7 @@ impl Pumps {
         let (settings, for_sender) = watch::channel(Settings::of(audio));
         let for_receiver = settings.subscribe();
         let (steps, waiting) = mpsc::channel(dtmf::MAX_WAITING * 2);
+        let (orders, ordered) = mpsc::channel(MOST_ORDERS);
         let for_feed = Arc::clone(&events);
         let sender = spawn_blocking(move || {
             let sender = Sender::open(peer, &source, for_feed, waiting, sending)?;
@@ -104,17 +109,13 @@ impl Pumps {
             .caused_by(error)
         })
         .and_then(|opened: Result<Sender>| opened)?;
-        let listener = match sink {
-            Sink::File { path } => Listener::Recorder(Box::new(Recorder::to_file(&path))),
-            Sink::Null => Listener::Nobody,
-            Sink::Samples(sink) => Listener::Live(sink),
-        };
         let receiver = Receiver::new(queue, listener, receiving, audio, numbers, events).watching(quiet);
         Ok(Pumps {
             settings,
             steps,
             sender: tokio::spawn(sender.run(for_sender)),
-            receiver: tokio::spawn(receiver.run(for_receiver)),
+            receiver: tokio::spawn(receiver.run(for_receiver, ordered)),
+            orders,
         })
     }
 
@@ -127,6 +128,19 @@ impl Pumps {
     /// Joins, seats or records.
     pub(crate) fn connect(&self, connect: impl FnOnce(&mut Settings)) {
         self.settings.send_modify(connect);
+    }
+
+    /// The recording of the sink goes on elsewhere, if it is one.
+    pub(crate) async fn give_recorder(&self) -> Option<Box<Recorder>> {
+        let (given, recorder) = oneshot::channel();
+        self.orders.send(Order::GiveUp(given)).await.ok()?;
+        recorder.await.ok().flatten()
+    }
+
+    /// A recording that was begun elsewhere goes on here.
+    pub(crate) async fn take_recorder(&self, recorder: Box<Recorder>) {
+        // It is gone only with its task, which was stopped.
+        let _ = self.orders.send(Order::Take(recorder)).await;
     }
 
     /// What was negotiated last.

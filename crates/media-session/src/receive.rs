@@ -21,7 +21,7 @@ use siprtc_core::media::{Codec, NegotiatedAudio};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 /// How often packets are taken from the queue and played.
@@ -57,6 +57,14 @@ pub(crate) enum Listener {
     Live(Arc<dyn AudioSink>),
     Nobody,
     Recorder(Box<Recorder>),
+}
+
+/// A change of who listens while audio runs.
+pub(crate) enum Order {
+    /// The recording goes on elsewhere; nobody listens here any more.
+    GiveUp(oneshot::Sender<Option<Box<Recorder>>>),
+    /// A recording that was begun elsewhere goes on here.
+    Take(Box<Recorder>),
 }
 
 /// Receives one peer's audio until its settings are closed.
@@ -124,7 +132,11 @@ impl Receiver {
     }
 
     /// Runs until the other end of `settings` is dropped; then what is left is recorded.
-    pub(crate) async fn run(mut self, mut settings: watch::Receiver<Settings>) {
+    pub(crate) async fn run(
+        mut self,
+        mut settings: watch::Receiver<Settings>,
+        mut orders: mpsc::Receiver<Order>,
+    ) {
         let mut current = settings.borrow_and_update().clone();
         let mut due = Instant::now();
         loop {
@@ -139,6 +151,7 @@ impl Receiver {
                     current = settings.borrow_and_update().clone();
                     self.change(current.audio);
                 }
+                Some(order) = orders.recv() => self.obey(order),
                 () = bond_changed(&mut current.bond) => {}
                 () = sleep_until(due) => {
                     let now = Instant::now();
@@ -149,6 +162,25 @@ impl Receiver {
             }
         }
         self.finish().await;
+    }
+
+    fn obey(&mut self, order: Order) {
+        let listener = &mut self.voice.listener;
+        match order {
+            Order::Take(recorder) => *listener = Listener::Recorder(recorder),
+            Order::GiveUp(whom) => {
+                let given = match std::mem::replace(listener, Listener::Nobody) {
+                    Listener::Recorder(recorder) => Some(recorder),
+                    other => {
+                        *listener = other;
+                        None
+                    }
+                };
+                if let Err(Some(unwanted)) = whom.send(given) {
+                    *listener = Listener::Recorder(unwanted);
+                }
+            }
+        }
     }
 
     /// Who hears from now on, beside the sink; says how often to play.

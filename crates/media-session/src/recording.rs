@@ -51,6 +51,8 @@ struct Shared {
     began: Instant,
     over: AtomicBool,
     ended: Notify,
+    /// Whose it is.
+    events: Mutex<Arc<Events>>,
 }
 
 impl Recording {
@@ -71,13 +73,19 @@ impl Recording {
             began: Instant::now(),
             over: AtomicBool::new(false),
             ended: Notify::new(),
+            events: Mutex::new(events),
         });
-        let writer = tokio::spawn(write(Arc::clone(&shared), sink, name, events));
+        let writer = tokio::spawn(write(Arc::clone(&shared), sink, name));
         Ok(Recording {
             shared,
             sides,
             writer,
         })
+    }
+
+    /// It goes on in another session.
+    pub(crate) fn belongs_to(&self, events: Arc<Events>) {
+        *self.shared.events.lock() = events;
     }
 
     /// Who takes what is sent.
@@ -133,7 +141,7 @@ impl AudioSink for Track {
 }
 
 /// The task: its own clock settles what both sides have said.
-async fn write(shared: Arc<Shared>, sink: WavSink, name: PathBuf, events: Arc<Events>) -> Duration {
+async fn write(shared: Arc<Shared>, sink: WavSink, name: PathBuf) -> Duration {
     let mut sink = Some(sink);
     loop {
         // In time or not: what is due is written.
@@ -164,6 +172,7 @@ async fn write(shared: Arc<Shared>, sink: WavSink, name: PathBuf, events: Arc<Ev
             shared.over.store(true, Ordering::Release);
             let fault = Fault::Backend;
             let error = failed(&name, fault, error).advice("make room on that disk, or record elsewhere");
+            let events = Arc::clone(&shared.events.lock());
             tracing::warn!(call_id = %events.call, session = %events.session, %error, "recording failed");
             events.emit(SessionEventKind::SinkFailed {
                 error: Arc::new(error),

@@ -8,10 +8,12 @@ use crate::join::VideoNumbers;
 use crate::pump::{Ends, Pumps};
 use crate::queue::PacketQueue;
 use crate::receive::Received;
+use crate::recorder::Recorder;
 use crate::recording::Recording;
 use crate::source::Feed;
 use crate::video::{VideoPumps, VideoQueue};
 use crate::{BridgeEnd, Processing, Seat, SessionStats, Source};
+pub use estate::Estate;
 use parking_lot::Mutex;
 use siprtc_core::ice::Candidate;
 use siprtc_core::media::{
@@ -32,6 +34,7 @@ const STEP: Duration = Duration::from_secs(30);
 const CLOSE: Duration = Duration::from_secs(5);
 
 mod connect;
+mod estate;
 mod terms;
 
 /// A session's peer and pumps.
@@ -57,6 +60,8 @@ pub(crate) struct Work {
     joined: Option<(BridgeEnd, bool)>,
     seat: Option<Arc<Seat>>,
     recording: Option<Recording>,
+    /// Another session's sink, which goes on here as soon as audio begins. In a mutex because it is not `Sync`.
+    inherited: Mutex<Option<Box<Recorder>>>,
     /// Until audio begins. In a mutex because a stage need not be `Sync`.
     processing: Mutex<Processing>,
     closed: bool,
@@ -84,6 +89,7 @@ impl Work {
             joined: None,
             seat: None,
             recording: None,
+            inherited: Mutex::default(),
             processing: Mutex::default(),
             closed: false,
         }
@@ -160,7 +166,7 @@ impl Work {
                 let ends = Ends {
                     peer: self.existing_peer()?,
                     source: self.config.source.clone(),
-                    sink: self.config.sink.clone(),
+                    listener: self.listener(),
                     queue: Arc::clone(&self.queue),
                     numbers: Arc::clone(&self.numbers),
                     events: Arc::clone(&self.events),

@@ -1,14 +1,12 @@
 //! Calls joined to one another: two by a bridge, many by a conference; and their recordings.
 
 use crate::endpoint::{Call, Endpoint, ask};
-use crate::hub::Hub;
 use parking_lot::Mutex;
-use siprtc_core::{CallId, Error, Fault, Result};
+use siprtc_core::{Error, Fault, Result};
 use siprtc_gateway as gateway;
 use siprtc_media_session::{
     self as media, BridgeConfig, Carriage, ConferenceConfig, LegStats, Seat, Sides, WayStats,
 };
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,11 +62,7 @@ impl Endpoint {
             drop(ask(first.gateway(), gateway::Unbridge { call }).await);
             return Err(error);
         }
-        Ok(Bridge {
-            bridge,
-            call: first.id(),
-            gateway: first.gateway().clone(),
-        })
+        Ok(Bridge { bridge })
     }
 
     /// Opens a conference: calls that join hear each other and not themselves.
@@ -118,8 +112,6 @@ impl Call {
 #[derive(Debug)]
 pub struct Bridge {
     bridge: media::Bridge,
-    call: CallId,
-    gateway: Hub,
 }
 
 impl Bridge {
@@ -133,11 +125,11 @@ impl Bridge {
         self.bridge.stats()
     }
 
-    /// Parts the two calls, which go on with their own sources.
+    /// Parts the two calls, or those that have taken their places; they go on with their own sources.
     ///
     /// Errors: [`Fault::ApiMisuse`] when they have parted already.
     pub async fn part(self) -> Result<()> {
-        ask(&self.gateway, gateway::Unbridge { call: self.call }).await
+        self.bridge.part()
     }
 }
 
@@ -145,7 +137,7 @@ impl Bridge {
 #[derive(Debug)]
 pub struct Conference {
     conference: media::Conference,
-    seats: Mutex<BTreeMap<CallId, Arc<Seat>>>,
+    seats: Mutex<Vec<Arc<Seat>>>,
 }
 
 impl Conference {
@@ -161,15 +153,20 @@ impl Conference {
         ask(call.gateway(), confer).await?;
         let mut seats = self.seats.lock();
         // A call that ended has left by itself.
-        seats.retain(|_, seat| seat.is_taken());
-        seats.insert(call.id(), seat);
+        seats.retain(|seat| seat.is_taken());
+        seats.push(seat);
         Ok(())
+    }
+
+    /// Whether a call takes part.
+    pub fn seats(&self, call: &Call) -> bool {
+        self.seat(call).is_ok()
     }
 
     /// A call goes on alone, with its own source.
     pub async fn leave(&self, call: &Call) -> Result<()> {
-        self.seat(call)?;
-        self.seats.lock().remove(&call.id());
+        let left = self.seat(call)?;
+        self.seats.lock().retain(|seat| !Arc::ptr_eq(seat, &left));
         let confer = gateway::Confer {
             call: call.id(),
             seat: None,
@@ -198,8 +195,8 @@ impl Conference {
     }
 
     fn seat(&self, call: &Call) -> Result<Arc<Seat>> {
-        let seat = self.seats.lock().get(&call.id()).cloned();
-        let seat = seat.filter(|seat| seat.is_taken());
+        let is_its = |seat: &&Arc<Seat>| seat.is_taken() && seat.holder() == Some(call.id());
+        let seat = self.seats.lock().iter().find(is_its).cloned();
         seat.ok_or_else(|| {
             Error::new(
                 Fault::ApiMisuse,

@@ -38,7 +38,8 @@ impl Call {
     }
 
     /// Makes the call that the peer asked for with [`TransferWanted`](siprtc_gateway::CallEventKind::TransferWanted), and gives
-    /// its handle. The peer hangs this one up when the new one stands.
+    /// its handle. The peer hangs this one up when the new one stands, which goes on in this one's bridge, conference and recordings; in a
+    /// file of this one's plan only where `media` has none of its own.
     pub async fn accept_transfer(&self, media: MediaPlan) -> Result<Call> {
         let call = self.id();
         self.house()
@@ -55,7 +56,7 @@ impl Call {
         ask(self.gateway(), refusal).await
     }
 
-    /// The handle of a call that began by itself: the one that takes this one's place
+    /// The handle of a call that began by itself; it goes on in this one's bridge, conference and recordings: the one that takes this one's place
     /// ([`Replaced`](siprtc_gateway::CallEventKind::Replaced)), or the one that the peer asked for and that `call.transfer =
     /// "accept"` made ([`TransferTaken`](siprtc_gateway::CallEventKind::TransferTaken)). Once for each.
     pub async fn take(&self, call: CallId) -> Result<Call> {

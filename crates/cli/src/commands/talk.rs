@@ -25,7 +25,7 @@ pub(crate) struct Plan {
     /// Digits to send once confirmed.
     pub(crate) dtmf: Option<String>,
     /// For a call that takes this one's place because the peer asked for it, and for one beside it; each is recorded into a file of its
-    /// own, see `Others::media`.
+    /// own, see `Others::media`. A call that takes this one's place by Replaces goes on in this one's file.
     pub(crate) media: MediaPlan,
 }
 

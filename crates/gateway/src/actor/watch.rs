@@ -113,7 +113,7 @@ impl Handler<SessionGone> for Gateway {
 
 impl Gateway {
     /// Has `work` done beside this actor, whose restart it survives, and goes on with `then`.
-    pub(super) fn detach<T: Send + 'static>(
+    pub(crate) fn detach<T: Send + 'static>(
         &self,
         ctx: &Context<Self>,
         id: CallId,

@@ -119,6 +119,7 @@ impl Bridge {
             bond: Bond {
                 shared: Arc::clone(&shared),
                 side,
+                tenure: 0,
                 together: shared.together.subscribe(),
             },
         };
@@ -136,6 +137,20 @@ impl Bridge {
     #[must_use]
     pub fn stats(&self) -> [WayStats; 2] {
         [self.shared.ways[0].stats(), self.shared.ways[1].stats()]
+    }
+
+    /// Parts the two calls, whichever sit at its ends by now; both tell [`Parted`](SessionEventKind::Parted).
+    ///
+    /// Errors: [`Fault::ApiMisuse`] when they have parted already.
+    pub fn part(&self) -> Result<()> {
+        match self.shared.leave(None, PartedBy::Application) {
+            true => Ok(()),
+            false => Err(Error::new(
+                Fault::ApiMisuse,
+                "part a bridge",
+                "it has parted already",
+            )),
+        }
     }
 }
 
@@ -158,13 +173,19 @@ impl BridgeEnd {
 
     /// The application parts the two.
     pub(crate) fn part(self) {
-        self.bond.leave(PartedBy::Application);
+        self.bond.shared.leave(None, PartedBy::Application);
+    }
+
+    /// The session that has it gives it to another one, which has yet to enter; until then nothing is carried.
+    pub(crate) fn passed_on(mut self) -> Self {
+        self.bond.step_out();
+        self
     }
 }
 
 impl Drop for BridgeEnd {
     fn drop(&mut self) {
-        self.bond.leave(PartedBy::OtherEnded);
+        self.bond.shared.leave(Some(self.bond.side), PartedBy::OtherEnded);
     }
 }
 
@@ -195,6 +216,9 @@ struct State {
     sides: [Option<Side>; 2],
     /// The stream to each side, while no way goes into it.
     outlets: [Option<Outlet>; 2],
+    /// How often each end was passed on, and the stream that its last session has yet to take back.
+    tenures: [u32; 2],
+    left: [Option<(u32, Outlet)>; 2],
     told: Option<[Carriage; 2]>,
     over: bool,
 }
@@ -209,6 +233,8 @@ struct Side {
 pub(crate) struct Bond {
     shared: Arc<Shared>,
     side: usize,
+    /// Which of the sessions that sat at this end holds it.
+    tenure: u32,
     together: watch::Receiver<bool>,
 }
 
@@ -218,7 +244,7 @@ impl Bond {
     }
 
     pub(crate) fn is(&self, other: &Bond) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared) && self.side == other.side
+        Arc::ptr_eq(&self.shared, &other.shared) && (self.side, self.tenure) == (other.side, other.tenure)
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -294,6 +320,11 @@ impl Bond {
     /// The source of this side lends its stream.
     pub(crate) fn lend(&self, outlet: Outlet) {
         let mut state = self.shared.state.lock();
+        if state.tenures[self.side] != self.tenure {
+            // Another session sits here by now.
+            state.left[self.side] = Some((self.tenure, outlet));
+            return;
+        }
         state.outlets[self.side] = Some(outlet);
         if !state.over {
             self.shared.plan(&mut state);
@@ -303,6 +334,10 @@ impl Bond {
     /// And takes it back.
     pub(crate) fn take_back(&self) -> Option<Outlet> {
         let mut state = self.shared.state.lock();
+        if state.tenures[self.side] != self.tenure {
+            let its = state.left[self.side].take_if(|(tenure, _)| *tenure == self.tenure);
+            return its.map(|(_, outlet)| outlet);
+        }
         let closed = self.shared.ways[self.other()].close();
         let lent = state.outlets[self.side].take();
         closed.or(lent)
@@ -333,35 +368,59 @@ impl Bond {
         self.shared.ways[self.other()].send_event(Instant::now(), payload_type, event);
     }
 
-    fn leave(&self, by: PartedBy) {
+    /// The session at this end goes, and another one will sit down in its place.
+    fn step_out(&mut self) {
         let mut state = self.shared.state.lock();
-        if std::mem::replace(&mut state.over, true) {
-            return;
+        if !state.over {
+            self.shared.interrupt(&mut state);
         }
-        state.told = None;
-        for side in [0, 1] {
-            if let Some(outlet) = self.shared.ways[1 - side].close() {
-                state.outlets[side] = Some(outlet);
-            }
-        }
-        let sides = std::mem::take(&mut state.sides);
+        state.sides[self.side] = None;
+        let lent = state.outlets[self.side].take();
+        state.left[self.side] = lent.map(|outlet| (self.tenure, outlet));
+        self.tenure += 1;
+        state.tenures[self.side] = self.tenure;
         drop(state);
-        self.shared.said.iter().for_each(|said| *said.lock() = None);
-        for side in [0, 1] {
-            self.shared.show(side, None);
-        }
+        *self.shared.said[self.side].lock() = None;
+        self.shared.show(self.side, None);
         self.shared.together.send_replace(false);
-        let hang_up = by == PartedBy::OtherEnded && self.shared.config.on_end == OnEnd::HangUp;
-        for (index, side) in sides.into_iter().enumerate() {
-            // Whoever ended says so itself.
-            if let Some(side) = side.filter(|_| by == PartedBy::Application || index != self.side) {
-                side.events.emit(SessionEventKind::Parted { by, hang_up });
-            }
-        }
     }
 }
 
 impl Shared {
+    /// Nothing is carried from here on; the streams are there to be taken back.
+    fn interrupt(&self, state: &mut State) {
+        state.told = None;
+        for side in [0, 1] {
+            if let Some(outlet) = self.ways[1 - side].close() {
+                state.outlets[side] = Some(outlet);
+            }
+        }
+    }
+
+    /// The bridge is over, because of the session on the side `leaver` or without one; `false` when it was before.
+    fn leave(&self, leaver: Option<usize>, by: PartedBy) -> bool {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.over, true) {
+            return false;
+        }
+        self.interrupt(&mut state);
+        let sides = std::mem::take(&mut state.sides);
+        drop(state);
+        self.said.iter().for_each(|said| *said.lock() = None);
+        for side in [0, 1] {
+            self.show(side, None);
+        }
+        self.together.send_replace(false);
+        let hang_up = by == PartedBy::OtherEnded && self.config.on_end == OnEnd::HangUp;
+        for (index, side) in sides.into_iter().enumerate() {
+            // Whoever ended says so itself.
+            if let Some(side) = side.filter(|_| leaver != Some(index)) {
+                side.events.emit(SessionEventKind::Parted { by, hang_up });
+            }
+        }
+        true
+    }
+
     fn show(&self, side: usize, outlook: Option<Outlook>) {
         let mut video = self.video.lock();
         let is_same = match (&video[side], &outlook) {
@@ -384,7 +443,7 @@ impl Shared {
                 self.video_ways[way].open(from.clone(), to.clone());
             }
             from.events.emit(SessionEventKind::VideoBridged {
-                with: self.calls[1 - way],
+                with: to.events.call,
                 from_peer: passes[way],
                 to_peer: passes[1 - way],
             });
@@ -408,9 +467,9 @@ impl Shared {
         }
         let ready = |from: usize| self.ways[from].is_open() || state.outlets[1 - from].is_some();
         if ready(0) && ready(1) && state.told.replace(carriage) != Some(carriage) {
-            for (side, events) in events.iter().enumerate() {
-                events.emit(SessionEventKind::Bridged {
-                    with: self.calls[1 - side],
+            for (side, own) in events.iter().enumerate() {
+                own.emit(SessionEventKind::Bridged {
+                    with: events[1 - side].call,
                     from_peer: carriage[side],
                     to_peer: carriage[1 - side],
                 });

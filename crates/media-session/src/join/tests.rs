@@ -311,3 +311,33 @@ proptest! {
         }
     }
 }
+
+#[tokio::test]
+async fn an_end_that_is_passed_on_keeps_both_streams_apart_and_parts_nobody() {
+    let (at_last, at_next) = (Arc::new(Peer::default()), Arc::new(Peer::default()));
+    let (bridge, [first, last]) = standing([of(Codec::Pcmu), of(Codec::Pcmu)], &at_last);
+    let way = first.bond().way();
+    way.forward(Instant::now(), packet(Codec::Pcmu, 1), false);
+    // What the session that goes still holds.
+    let held = last.bond().clone();
+    let next = last.passed_on();
+    assert_eq!((bridge.carriage(), held.is_together()), (None, false));
+    assert!(!held.is_over());
+    way.forward(Instant::now(), packet(Codec::Pcmu, 2), false);
+    next.bond()
+        .enter(of(Codec::Pcma), Arc::new(Events::nowhere()))
+        .unwrap();
+    first.bond().lend(first.bond().take_back().expect("it was lent"));
+    next.bond().lend(outlet(&at_next, 7_000, 90_000));
+    assert_eq!(bridge.carriage(), Some([Carriage::Transcoded; 2]));
+    // The late one gets its own stream back, and not its successor's.
+    let own = held.take_back().expect("it had lent a stream");
+    assert_eq!(own.sequence, 1_001);
+    assert!(held.take_back().is_none());
+    held.lend(own);
+    assert_eq!(bridge.carriage(), Some([Carriage::Transcoded; 2]));
+    next.bond().agree(of(Codec::Pcmu));
+    way.forward(Instant::now(), packet(Codec::Pcmu, 3), false);
+    assert_eq!((at_last.sent().len(), at_next.sent()[0].sequence), (1, 7_000));
+    assert!(bridge.part().is_ok() && bridge.part().is_err() && next.bond().is_over());
+}

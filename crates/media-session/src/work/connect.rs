@@ -4,7 +4,7 @@ use super::Work;
 use crate::join::Outlook;
 use crate::recording::Recording;
 use crate::video::Relays;
-use crate::{BridgeEnd, Seat, Sides};
+use crate::{BridgeEnd, Seat, SessionEventKind, Sides};
 use siprtc_core::{Error, Fault, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,12 +36,17 @@ impl Work {
         let joined = self.joined.take().filter(|_| is_joined);
         let (end, _) = joined.ok_or_else(|| misuse("part a bridge", "the call is not joined to another"))?;
         end.part();
+        self.unlink();
+        Ok(())
+    }
+
+    /// Packets go to this session's own sink again, and come from its own source.
+    pub(super) fn unlink(&self) {
         self.queue.set_way(None);
         self.video_queue.relay(Relays::default());
         if let Some(pumps) = &self.pumps {
             pumps.connect(|settings| settings.bond = None);
         }
-        Ok(())
     }
 
     pub(crate) fn confer(&mut self, seat: Option<Arc<Seat>>) -> Result<()> {
@@ -50,6 +55,9 @@ impl Work {
         }
         if seat.is_some() && self.seat.is_some() {
             return Err(misuse(CONFER, "it has one").advice("leave that first"));
+        }
+        if let Some(seat) = &seat {
+            seat.sit(self.events.call);
         }
         if let Some(old) = std::mem::replace(&mut self.seat, seat) {
             old.leave();
@@ -140,6 +148,12 @@ impl Work {
         self.joined = None;
         if let Some(seat) = self.seat.take() {
             seat.leave();
+        }
+        if let Some(mut recorder) = self.inherited.get_mut().take()
+            && let Err(error) = recorder.finish().await
+        {
+            let error = Arc::new(error);
+            self.events.emit(SessionEventKind::SinkFailed { error });
         }
         if let Some(recording) = self.recording.take() {
             let recorded = recording.finish().await;

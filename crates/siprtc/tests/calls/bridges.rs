@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-const HEARD: Duration = Duration::from_millis(3_500);
+pub(crate) const HEARD: Duration = Duration::from_millis(3_500);
 
 fn webrtc(codec: &str) -> String {
     format!("[media]\ncodecs = [\"{codec}\"]\n")
@@ -20,7 +20,7 @@ fn telephone(codec: &str) -> String {
 }
 
 /// A file in `folder` with a voice's stand-in of its own.
-fn voice_file(folder: &Folder, name: &str, pitch: f64) -> PathBuf {
+pub(crate) fn voice_file(folder: &Folder, name: &str, pitch: f64) -> PathBuf {
     let path = folder.file(name);
     let spec = hound::WavSpec {
         channels: 1,
@@ -51,12 +51,12 @@ fn voice(pitch: f64) -> Vec<i16> {
         .collect()
 }
 
-fn plays(path: PathBuf) -> Source {
+pub(crate) fn plays(path: PathBuf) -> Source {
     Source::File { path, repeat: false }
 }
 
 /// A channel of a recording at 8 kHz.
-fn heard(path: &Path, channel: usize) -> Vec<i16> {
+pub(crate) fn heard(path: &Path, channel: usize) -> Vec<i16> {
     let reader = hound::WavReader::open(path).unwrap();
     let spec = reader.spec();
     let step = usize::from(spec.channels) * (spec.sample_rate / 8_000) as usize;
@@ -65,7 +65,7 @@ fn heard(path: &Path, channel: usize) -> Vec<i16> {
 }
 
 /// How alike a second of what was heard, its last but a bit, is to the best place in the voice.
-fn alike(heard: &[i16], pitch: f64) -> f64 {
+pub(crate) fn alike(heard: &[i16], pitch: f64) -> f64 {
     let end = heard.len().saturating_sub(3_000);
     let piece = &heard[end.saturating_sub(8_000)..end];
     assert_eq!(piece.len(), 8_000, "{} samples were heard", heard.len());
@@ -93,7 +93,12 @@ fn alike(heard: &[i16], pitch: f64) -> f64 {
 }
 
 /// `caller` calls the hub, playing and recording; both ends of the call once it is confirmed.
-async fn call(caller: &Endpoint, hub: &mut Endpoint, media: MediaPlan, own: MediaPlan) -> (Call, Call) {
+pub(crate) async fn call(
+    caller: &Endpoint,
+    hub: &mut Endpoint,
+    media: MediaPlan,
+    own: MediaPlan,
+) -> (Call, Call) {
     let mut call = caller.dial("bob", media).await.unwrap();
     let ringing = rings(hub).await;
     let mut answered = ringing.answer(own).await.unwrap();
@@ -102,7 +107,7 @@ async fn call(caller: &Endpoint, hub: &mut Endpoint, media: MediaPlan, own: Medi
     (call, answered)
 }
 
-async fn bridged(call: &mut Call) -> Carriage {
+pub(crate) async fn bridged(call: &mut Call) -> Carriage {
     let event = event(call, |event| matches!(event, CallEventKind::Bridged { .. })).await;
     let CallEventKind::Bridged {
         from_peer, to_peer, ..
@@ -114,7 +119,7 @@ async fn bridged(call: &mut Call) -> Carriage {
     from_peer
 }
 
-fn media(source: Source, sink: PathBuf) -> MediaPlan {
+pub(crate) fn media(source: Source, sink: PathBuf) -> MediaPlan {
     MediaPlan {
         source,
         sink: Sink::File { path: sink },

@@ -22,5 +22,6 @@ mod left;
 mod secure;
 mod silence;
 mod subscriptions;
+mod takeover;
 mod transfer;
 mod video;

@@ -1,0 +1,224 @@
+//! A call that takes another's place goes on with what is joined to that one, and with its recordings.
+
+use crate::bridges::{HEARD, alike, bridged, call, heard, media, plays, voice_file};
+use crate::house::{SOON, endpoint, event, found, home, rings};
+use siprtc::prelude::*;
+use siprtc_home_server::HomeServer;
+use siprtc_testkit::Folder;
+use std::path::PathBuf;
+use tokio::time::{sleep, timeout};
+
+const ALICE: f64 = 140.0;
+const CAROL: f64 = 210.0;
+const DAVE: f64 = 175.0;
+
+/// Alice and Carol are in calls with Bob; Dave will come in Alice's place.
+struct Four {
+    home: HomeServer,
+    folder: Folder,
+    alice: Endpoint,
+    bob: Endpoint,
+    carol: Endpoint,
+    dave: Endpoint,
+    at_alice: Call,
+    at_carol: Call,
+    first: Call,
+    second: Call,
+}
+
+impl Four {
+    async fn new(story: &str) -> Self {
+        let home = home().await;
+        let folder = Folder::new(story);
+        let [alice, mut bob, carol, dave] = [
+            endpoint(&home, "alice").await,
+            endpoint(&home, "bob").await,
+            endpoint(&home, "carol").await,
+            endpoint(&home, "dave").await,
+        ];
+        let says = |name: &str, pitch| plays(voice_file(&folder, name, pitch));
+        let of_alice = media(says("alice-says.wav", ALICE), folder.file("alice.wav"));
+        let of_carol = media(says("carol-says.wav", CAROL), folder.file("carol.wav"));
+        let sink = media(Source::Silence, folder.file("first.wav"));
+        let (at_alice, first) = call(&alice, &mut bob, of_alice, sink).await;
+        let (at_carol, second) = call(&carol, &mut bob, of_carol, MediaPlan::default()).await;
+        Four {
+            home,
+            folder,
+            alice,
+            bob,
+            carol,
+            dave,
+            at_alice,
+            at_carol,
+            first,
+            second,
+        }
+    }
+
+    fn of_dave(&self) -> MediaPlan {
+        let says = voice_file(&self.folder, "dave-says.wav", DAVE);
+        media(plays(says), self.folder.file("dave.wav"))
+    }
+
+    /// Alice has asked Dave before, who calls Bob in her place; gives his end and Bob's.
+    async fn dave_takes_alices_place(&mut self) -> (Call, Call) {
+        let mut consulted = self.at_alice.consult("dave", MediaPlan::default()).await.unwrap();
+        let ringing = rings(&mut self.dave).await;
+        let mut asked = ringing.answer(MediaPlan::default()).await.unwrap();
+        consulted.confirmed().await.unwrap();
+        asked.confirmed().await.unwrap();
+        consulted.transfer_to(&self.at_alice).await.unwrap();
+        event(&mut asked, |event| {
+            matches!(event, CallEventKind::TransferWanted { .. })
+        })
+        .await;
+        let mut new = asked.accept_transfer(self.of_dave()).await.unwrap();
+        new.confirmed().await.unwrap();
+        let by = found(&mut self.first, |event| match event {
+            CallEventKind::Replaced { by } => Some(*by),
+            _ => None,
+        })
+        .await;
+        (new, self.first.take(by).await.unwrap())
+    }
+
+    /// Everybody hangs up; where their recordings are.
+    async fn over(self, new: Call) -> (Folder, [PathBuf; 3]) {
+        for call in [new, self.at_carol] {
+            call.hangup().await.unwrap();
+            timeout(SOON, call.finished()).await.expect("it ends").unwrap();
+        }
+        for endpoint in [self.alice, self.bob, self.carol, self.dave] {
+            endpoint.shutdown().await;
+        }
+        self.home.shutdown().await;
+        let files = ["carol.wav", "dave.wav", "first.wav"].map(|name| self.folder.file(name));
+        (self.folder, files)
+    }
+}
+
+async fn bridged_with(call: &mut Call, wanted: siprtc_core::CallId) {
+    found(call, |event| match event {
+        CallEventKind::Bridged { with, .. } => (*with == wanted).then_some(()),
+        _ => None,
+    })
+    .await;
+}
+
+fn hears(who: &str, samples: &[i16], pitch: f64) {
+    let alike = alike(samples, pitch);
+    println!("{who}: {alike:.3}");
+    assert!(alike > 0.85, "{who}: {alike}");
+}
+
+/// Somebody is heard; whom the conference has there is the other one, for we say nothing.
+fn is_loud(who: &str, samples: &[i16]) {
+    let end = samples
+        .iter()
+        .rposition(|sample| sample.unsigned_abs() > 500)
+        .unwrap_or(0);
+    let last = &samples[end.saturating_sub(8_000)..end];
+    let power = last.iter().map(|&a| f64::from(a) * f64::from(a)).sum::<f64>() / last.len().max(1) as f64;
+    assert!(last.len() == 8_000 && power.sqrt() > 1_000.0, "{who}: {power}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_replaces_another_goes_on_in_its_bridge_and_its_recordings() {
+    let mut four = Four::new("takeover-replaces").await;
+    let hang_up = BridgeConfig {
+        on_end: OnEnd::HangUp,
+        ..BridgeConfig::default()
+    };
+    let bridge = four
+        .bob
+        .bridge_with(&four.first, &four.second, hang_up)
+        .await
+        .unwrap();
+    bridged(&mut four.second).await;
+    let both = four.folder.file("both.wav");
+    four.first.record(&both, Sides::Both).await.unwrap();
+    sleep(HEARD).await; // Alice is heard for a while.
+    let (new, mut instead) = four.dave_takes_alices_place().await;
+    bridged_with(&mut four.second, instead.id()).await;
+    let second = four.second.id();
+    bridged_with(&mut instead, second).await;
+    sleep(HEARD).await;
+    let recorded = instead.stop_recording().await.unwrap();
+    assert!(recorded > 2 * HEARD, "{recorded:?}: it began with Alice");
+    assert!(bridge.carriage().is_some());
+    // The handle of the bridge parts whoever sits at its ends.
+    bridge.part().await.unwrap();
+    let parted = event(&mut instead, |event| matches!(event, CallEventKind::Parted(_))).await;
+    assert!(matches!(parted, CallEventKind::Parted(PartedBy::Application)));
+    let (_folder, [at_carol, at_dave, first]) = four.over(new).await;
+    let speaking = |path| {
+        let mut samples = heard(path, 0);
+        let end = samples.iter().rposition(|sample| sample.unsigned_abs() > 500);
+        samples.truncate(end.unwrap_or(0));
+        samples
+    };
+    hears("carol", &speaking(&at_carol), DAVE);
+    is_loud("dave", &heard(&at_dave, 0));
+    is_loud("left", &heard(&both, 0));
+    hears("right", &heard(&both, 1), DAVE);
+    let first = heard(&first, 0);
+    hears("the sink's end", &first, DAVE);
+    hears("the sink's begin", &first[..16_000], ALICE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_call_that_a_peer_asks_for_goes_on_in_the_bridge() {
+    let mut four = Four::new("takeover-refer").await;
+    let hang_up = BridgeConfig {
+        on_end: OnEnd::HangUp,
+        ..BridgeConfig::default()
+    };
+    four.bob
+        .bridge_with(&four.first, &four.second, hang_up)
+        .await
+        .unwrap();
+    bridged(&mut four.second).await;
+    four.at_alice.transfer("dave").await.unwrap();
+    event(&mut four.first, |event| {
+        matches!(event, CallEventKind::TransferWanted { .. })
+    })
+    .await;
+    let mut instead = four.first.accept_transfer(MediaPlan::default()).await.unwrap();
+    let plan = four.of_dave();
+    let mut new = rings(&mut four.dave).await.answer(plan).await.unwrap();
+    new.confirmed().await.unwrap();
+    bridged_with(&mut four.second, instead.id()).await;
+    let second = four.second.id();
+    bridged_with(&mut instead, second).await;
+    // Alice's call ends, and takes nobody along.
+    event(&mut four.first, |event| matches!(event, CallEventKind::Ended(_))).await;
+    sleep(HEARD).await;
+    let (_folder, [at_carol, at_dave, first]) = four.over(new).await;
+    hears("carol", &heard(&at_carol, 0), DAVE);
+    is_loud("dave", &heard(&at_dave, 0));
+    hears("the sink", &heard(&first, 0), DAVE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_replaces_another_has_its_seat_in_a_conference() {
+    let mut four = Four::new("takeover-seat").await;
+    let conference = four.bob.conference(ConferenceConfig::default()).unwrap();
+    conference.join(&four.first).await.unwrap();
+    conference.join(&four.second).await.unwrap();
+    let (new, instead) = four.dave_takes_alices_place().await;
+    sleep(HEARD).await;
+    assert_eq!(conference.legs(), 2);
+    assert!(
+        conference
+            .stats(&instead)
+            .unwrap()
+            .is_some_and(|stats| stats.heard)
+    );
+    assert!(conference.stats(&four.first).is_err(), "its place is taken");
+    conference.leave(&instead).await.unwrap();
+    assert_eq!(conference.legs(), 1);
+    let (_folder, [at_carol, ..]) = four.over(new).await;
+    // Alice was gone for longer than a second.
+    is_loud("carol", &heard(&at_carol, 0));
+}
