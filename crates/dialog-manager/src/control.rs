@@ -15,6 +15,8 @@ pub struct Control {
     pub follow_redirects: bool,
     /// Reliable provisional answers.
     pub reliability: Reliability,
+    /// What carries an offer of ours within a call.
+    pub reoffer: Reoffer,
     /// A NOTIFY of waiting messages (RFC 3842) that nobody has asked for is taken: [`Notified`](crate::DialogEventKind::Notified).
     /// Else 481.
     pub take_unasked_summaries: bool,
@@ -31,10 +33,22 @@ impl Default for Control {
             take_digits: true,
             follow_redirects: false,
             reliability: Reliability::default(),
+            reoffer: Reoffer::default(),
             take_unasked_summaries: false,
             trusted: Vec::new(),
         }
     }
+}
+
+/// What carries an offer of ours within a call that is answered.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Reoffer {
+    /// A re-INVITE, which a peer may ask a person about.
+    #[default]
+    Invite,
+    /// An UPDATE (RFC 3311), if the peer's Allow names it: quicker, and without an ACK. A re-INVITE follows where it is answered 405,
+    /// 501 or 504.
+    Update,
 }
 
 /// Whether provisional answers are acknowledged (RFC 3262).

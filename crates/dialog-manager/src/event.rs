@@ -113,12 +113,12 @@ pub enum DialogEventKind {
         /// The body, as it came.
         body: Vec<u8>,
     },
-    /// Our re-INVITE was accepted.
+    /// Our re-INVITE or UPDATE was accepted.
     OfferAnswered {
         /// The answer.
         sdp: Option<String>,
     },
-    /// The peer's re-INVITE, that we accepted, is acknowledged (for an UPDATE: right after our 200).
+    /// The peer's re-INVITE, that we accepted, is acknowledged (for an UPDATE or a PRACK: right after our 200).
     OfferConfirmed {
         /// The answer, when our 200 carried the offer.
         sdp: Option<String>,
@@ -130,9 +130,11 @@ pub enum DialogEventKind {
         /// The final answer of that re-INVITE or UPDATE.
         status: u16,
     },
-    /// A re-INVITE, or an UPDATE with an offer. [`AcceptOffer`](crate::AcceptOffer) or
-    /// [`RejectOffer`](crate::RejectOffer) answers.
+    /// A re-INVITE, or an offer in an UPDATE or a PRACK; the latter two also before the call is answered, once the first offer is
+    /// answered in an 18x that is acknowledged. [`AcceptOffer`](crate::AcceptOffer) or [`RejectOffer`](crate::RejectOffer) answers.
     Offered {
+        /// In which dialog: an early one, too.
+        dialog: DialogTag,
         /// The offer; `None` asks us for one.
         sdp: Option<String>,
     },
@@ -178,6 +180,8 @@ pub enum DialogEventKind {
         status: u16,
         /// Early media, when the answer had SDP.
         sdp: Option<String>,
+        /// Its answer is acknowledged, and the peer takes UPDATE: a [`Reinvite`](crate::Reinvite) may offer anew in this dialog.
+        takes_offers: bool,
     },
     /// Caller: the INVITE is out.
     Started {

@@ -10,7 +10,7 @@ mod message;
 
 pub use actor::DialogManager;
 pub use config::{Account, DialogConfig, SessionTimer};
-pub use control::{Control, Reliability};
+pub use control::{Control, Reliability, Reoffer};
 pub use event::{DialogEvent, DialogEventKind, DialogTag, Head, Note, Referral, Side};
 pub use message::{
     Accept, AcceptOffer, Attach, Carrier, Deliver, FromStack, Hangup, Invite, MeasureInvite, Occasion, Reach,

@@ -16,6 +16,7 @@ mod end;
 mod errand;
 mod info;
 mod ledger;
+mod offers;
 mod outside;
 mod prack;
 mod recover;
@@ -249,9 +250,9 @@ impl Machine {
                 call.redirect(scope, &m.contacts)
             }),
             Input::Refer(m) => self.refer(m),
-            Input::Reinvite(m) => {
-                self.command("re-INVITE", m.call, |call, scope| call.reinvite(scope, m.offer))
-            }
+            Input::Reinvite(m) => self.command("re-INVITE", m.call, |call, scope| {
+                call.reinvite(scope, m.offer, m.early)
+            }),
             Input::Reject(m) => self.command("reject", m.call, |call, scope| call.reject(scope, m.status)),
             Input::RejectOffer(m) => self.command("reject offer", m.call, |call, scope| {
                 call.reject_offer(scope, m.status)

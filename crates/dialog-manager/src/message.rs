@@ -53,9 +53,10 @@ pub struct ReportReferral {
     pub status: u16,
 }
 
-/// Offers anew within an established call: [`OfferAnswered`](crate::DialogEventKind::OfferAnswered) or
-/// [`OfferRejected`](crate::DialogEventKind::OfferRejected). After a 491 it is sent again by itself
-/// (RFC 3261 section 14.1).
+/// Offers anew within an established call, by a re-INVITE or, as [`Reoffer`](crate::Reoffer) says, an UPDATE; or before it is
+/// answered, by an UPDATE (RFC 3311), where [`Ringing`](crate::DialogEventKind::Ringing) `takes_offers`, or, as callee, our answer in a
+/// 183 is acknowledged. [`OfferAnswered`](crate::DialogEventKind::OfferAnswered) or
+/// [`OfferRejected`](crate::DialogEventKind::OfferRejected) follows. After a 491 it is sent again by itself (RFC 3261 section 14.1).
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct Reinvite {
@@ -63,6 +64,8 @@ pub struct Reinvite {
     pub call: CallId,
     /// The offer.
     pub offer: String,
+    /// The early dialog that it is for, of a call of ours that nobody has answered.
+    pub early: Option<crate::DialogTag>,
 }
 
 /// Tells the caller that we are ringing: 180, or 183 with an early answer. May be repeated.
@@ -85,7 +88,7 @@ pub struct Accept {
     pub sdp: String,
 }
 
-/// Accepts the peer's re-INVITE or UPDATE with 200:
+/// Accepts the peer's re-INVITE, UPDATE or PRACK with 200:
 /// [`OfferConfirmed`](crate::DialogEventKind::OfferConfirmed) follows.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
@@ -96,7 +99,7 @@ pub struct AcceptOffer {
     pub sdp: String,
 }
 
-/// Refuses the peer's re-INVITE or UPDATE; the call goes on as it was.
+/// Refuses the peer's re-INVITE or UPDATE, or the offer in its PRACK (always with 488); the call goes on as it was.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct RejectOffer {

@@ -28,5 +28,5 @@ pub use messages::{
     Hangup, Hold, MediaPlan, Redirect, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration, Trickle,
 };
 pub use router::Router;
-pub use siprtc_dialog_manager::{Control, Head, Note, Occasion, Reliability, SessionTimer, Side};
+pub use siprtc_dialog_manager::{Control, Head, Note, Occasion, Reliability, Reoffer, SessionTimer, Side};
 pub use subscriptions::{Notice, Subscribe, SubscriptionEvent, Unsubscribe};

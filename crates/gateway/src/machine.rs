@@ -4,6 +4,7 @@
 //! **Drain rule: after every [`Call::handle`], call [`Call::poll`] until it says `None`, then ask
 //! [`Call::poll_timeout`].**
 
+mod early;
 mod hear;
 mod terms;
 mod transfer;
@@ -44,6 +45,10 @@ pub struct Call {
     theirs: Option<String>,
     /// The early dialog whose answer is applied.
     early: Option<DialogTag>,
+    /// That early dialog takes offers before the call is answered.
+    takes_early_offers: Option<DialogTag>,
+    /// A negotiation with this media peer has come to its end.
+    has_agreed: bool,
     /// Early answers are not heard: they wait for the 2xx.
     waits_for_answer: bool,
     /// What waits.
@@ -82,6 +87,8 @@ impl Call {
             ours: None,
             theirs: None,
             early: None,
+            takes_early_offers: None,
+            has_agreed: false,
             waits_for_answer: false,
             early_answers: Vec::new(),
             progress: (0, false),
@@ -147,9 +154,7 @@ impl Call {
     /// Takes what happened. An input that means nothing in this state changes nothing; `false` says so, for the
     /// application's own commands become an error then.
     pub fn handle(&mut self, now: Instant, input: Input) -> bool {
-        if matches!(input, Input::Change(_) | Input::Hold(_))
-            && !matches!(self.sip, Sip::Confirmed | Sip::ReInviting | Sip::ReOffered)
-        {
+        if matches!(input, Input::Change(_) | Input::Hold(_)) && !self.may_change() {
             return false;
         }
         let is_answer = matches!(input, Input::AcceptTransfer | Input::RefuseTransfer { .. });
@@ -193,7 +198,7 @@ impl Call {
 
     /// Once a negotiation is over, it is told who holds the call and what has changed; a wish that came meanwhile begins another.
     fn hold(&mut self, now: Instant) {
-        if self.state() != (Sip::Confirmed, Jsep::Stable) {
+        if self.jsep != Jsep::Stable || !(self.sip == Sip::Confirmed || self.offers_early()) {
             return;
         }
         self.outputs
@@ -333,12 +338,16 @@ impl Call {
                 }
             }
             Do::MakeOffer => Output::MakeOffer { epoch: self.step() },
-            Do::ReInvite => Output::ReInvite(ours()),
+            Do::ReInvite => Output::ReInvite {
+                offer: ours(),
+                early: self.early.clone().filter(|_| self.is_early()),
+            },
             Do::RefuseMedia | Do::RefuseWithStatus => Output::Refuse(self.refusal),
             Do::RefuseOffer => Output::RefuseOffer(488),
             Do::RefusePending => Output::RefuseOffer(491),
             Do::ReplaceMedia => {
                 self.early = None;
+                self.has_agreed = false;
                 self.trickle.restart();
                 Output::ReplaceMedia
             }
@@ -361,6 +370,7 @@ impl Call {
             }
             Do::UseClassic => {
                 self.trickle = Trickle::default();
+                self.has_agreed = false;
                 self.falls_back = false;
                 Output::UseClassic {
                     heard: self.theirs.take(),

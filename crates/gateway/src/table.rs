@@ -41,6 +41,10 @@ words! {
         Confirmed,
         /// A provisional answer created an early dialog.
         Early,
+        /// The peer's UPDATE in the early dialog waits for our answer.
+        EarlyOffered,
+        /// Our UPDATE in the early dialog is out.
+        EarlyOffering,
         /// The dialog is over.
         Ended,
         /// CANCEL, BYE or a refusal is out.
@@ -139,13 +143,13 @@ words! {
         OfferUnfit,
         /// The peer withdrew its re-INVITE (CANCEL), or ran out of patience.
         OfferWithdrawn,
-        /// The peer's re-INVITE carries an offer.
+        /// The peer's re-INVITE or UPDATE carries an offer.
         Offered,
         /// The peer's re-INVITE carries no offer.
         OfferedOfferless,
         /// The media path is silent, or this machine's addresses have changed.
         PathBroken,
-        /// Our re-INVITE was answered.
+        /// Our re-INVITE or UPDATE was answered.
         ReAnswered,
         /// The peer's ACK of its re-INVITE arrived, without SDP.
         ReConfirmed,
@@ -173,7 +177,7 @@ words! {
     pub enum Do {
         /// 200 to the initial INVITE with our SDP.
         Accept,
-        /// 200 to the peer's re-INVITE with our SDP.
+        /// 200 to the peer's re-INVITE or UPDATE with our SDP.
         AcceptOffer,
         /// Translate the peer's answer and set it.
         ApplyAnswer,
@@ -189,13 +193,13 @@ words! {
         MakeAnswer,
         /// Make an offer, gather, translate.
         MakeOffer,
-        /// re-INVITE with our offer.
+        /// re-INVITE, or an UPDATE, with our offer.
         ReInvite,
         /// 488 to the initial INVITE, or 500 when the fault is ours.
         RefuseMedia,
-        /// 488 to the peer's re-INVITE.
+        /// 488 to the peer's re-INVITE or UPDATE.
         RefuseOffer,
-        /// 491 to the peer's re-INVITE: an offer is pending (RFC 3261 section 14.2).
+        /// 491 to the peer's re-INVITE or UPDATE: an offer is pending (RFC 3261 section 14.2).
         RefusePending,
         /// The status that the application chose, to the initial INVITE.
         RefuseWithStatus,
@@ -275,6 +279,43 @@ pub const TABLE: &[Row] = &[
     row(Sip::Early, Jsep::ApplyingAnswer, On::Ringing, (Sip::Early, Jsep::ApplyingAnswer), &[Do::TellProgress]),
     row(Sip::Early, Jsep::Stable, On::EarlyAnswer, (Sip::Early, Jsep::Stable), &[Do::TellProgress]),
     row(Sip::Early, Jsep::Stable, On::Ringing, (Sip::Early, Jsep::Stable), &[Do::TellProgress]),
+
+    // The early answer was acknowledged (PRACK): either side may offer anew by an UPDATE before anybody has answered the call
+    // (RFC 3311 section 5). What comes of it is what a 2xx of this dialog confirms; that of another one makes all of it void.
+    row(Sip::Early, Jsep::Stable, On::Offered, (Sip::EarlyOffered, Jsep::MakingAnswer), &[Do::MakeAnswer]),
+    row(Sip::EarlyOffered, Jsep::MakingAnswer, On::AnswerMade, (Sip::Early, Jsep::Stable), &[Do::AcceptOffer]),
+    row(Sip::Early, Jsep::Stable, On::ReConfirmed, (Sip::Early, Jsep::Stable), &[]),
+    row(Sip::EarlyOffered, Jsep::MakingAnswer, On::OfferFailed, (Sip::Early, Jsep::Stable), &[Do::UndoOffer, Do::RefuseOffer]),
+    // As in a confirmed dialog: our media peer moves on, so we offer anew.
+    row(Sip::EarlyOffered, Jsep::MakingAnswer, On::OfferWithdrawn, (Sip::Early, Jsep::MakingAnswer), &[]),
+    row(Sip::Early, Jsep::MakingAnswer, On::AnswerMade, (Sip::Early, Jsep::MakingOffer), &[Do::MakeOffer]),
+    row(Sip::Early, Jsep::MakingAnswer, On::OfferFailed, (Sip::Early, Jsep::Stable), &[Do::UndoOffer]),
+    row(Sip::Early, Jsep::Stable, On::AcceptFailed, (Sip::Early, Jsep::MakingOffer), &[Do::MakeOffer]),
+    row(Sip::Early, Jsep::Stable, On::ChangeWanted, (Sip::Early, Jsep::MakingOffer), &[Do::SetMedia, Do::MakeOffer]),
+    row(Sip::Early, Jsep::MakingOffer, On::OfferMade, (Sip::EarlyOffering, Jsep::HaveLocalOffer), &[Do::ReInvite]),
+    row(Sip::Early, Jsep::MakingOffer, On::OfferFailed, (Sip::Early, Jsep::Stable), &[Do::UndoOffer]),
+    row(Sip::EarlyOffering, Jsep::HaveLocalOffer, On::ReAnswered, (Sip::Early, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
+    row(Sip::EarlyOffering, Jsep::HaveLocalOffer, On::OfferFailed, (Sip::Early, Jsep::Stable), &[Do::UndoOffer]),
+    row(Sip::Early, Jsep::ApplyingAnswer, On::Offered, (Sip::Early, Jsep::ApplyingAnswer), &[Do::RefusePending]),
+    row(Sip::Early, Jsep::MakingAnswer, On::Offered, (Sip::Early, Jsep::MakingAnswer), &[Do::RefusePending]),
+    row(Sip::Early, Jsep::MakingOffer, On::Offered, (Sip::Early, Jsep::MakingOffer), &[Do::RefusePending]),
+    row(Sip::EarlyOffering, Jsep::HaveLocalOffer, On::Offered, (Sip::EarlyOffering, Jsep::HaveLocalOffer), &[Do::RefusePending]),
+    row(Sip::Early, Jsep::MakingAnswer, On::Ringing, (Sip::Early, Jsep::MakingAnswer), &[Do::TellProgress]),
+    row(Sip::Early, Jsep::MakingAnswer, On::EarlyAnswer, (Sip::Early, Jsep::MakingAnswer), &[Do::TellProgress]),
+    row(Sip::Early, Jsep::MakingOffer, On::Ringing, (Sip::Early, Jsep::MakingOffer), &[Do::TellProgress]),
+    row(Sip::Early, Jsep::MakingOffer, On::EarlyAnswer, (Sip::Early, Jsep::MakingOffer), &[Do::TellProgress]),
+    row(Sip::EarlyOffered, Jsep::MakingAnswer, On::Ringing, (Sip::EarlyOffered, Jsep::MakingAnswer), &[Do::TellProgress]),
+    row(Sip::EarlyOffered, Jsep::MakingAnswer, On::EarlyAnswer, (Sip::EarlyOffered, Jsep::MakingAnswer), &[Do::TellProgress]),
+    row(Sip::EarlyOffering, Jsep::HaveLocalOffer, On::Ringing, (Sip::EarlyOffering, Jsep::HaveLocalOffer), &[Do::TellProgress]),
+    row(Sip::EarlyOffering, Jsep::HaveLocalOffer, On::EarlyAnswer, (Sip::EarlyOffering, Jsep::HaveLocalOffer), &[Do::TellProgress]),
+    row(Sip::Early, Jsep::MakingAnswer, On::AnsweredSame, (Sip::Confirmed, Jsep::MakingAnswer), &[Do::TellAccepted, Do::TellConfirmed]),
+    row(Sip::Early, Jsep::MakingOffer, On::AnsweredSame, (Sip::Confirmed, Jsep::MakingOffer), &[Do::TellAccepted, Do::TellConfirmed]),
+    row(Sip::EarlyOffered, Jsep::MakingAnswer, On::AnsweredSame, (Sip::ReOffered, Jsep::MakingAnswer), &[Do::TellAccepted, Do::TellConfirmed]),
+    row(Sip::EarlyOffering, Jsep::HaveLocalOffer, On::AnsweredSame, (Sip::ReInviting, Jsep::HaveLocalOffer), &[Do::TellAccepted, Do::TellConfirmed]),
+    row(Sip::Early, Jsep::MakingAnswer, On::AnsweredElsewhere, (Sip::Confirmed, Jsep::MakingOffer), &[Do::TellAccepted, Do::ReplaceMedia, Do::MakeOffer]),
+    row(Sip::Early, Jsep::MakingOffer, On::AnsweredElsewhere, (Sip::Confirmed, Jsep::MakingOffer), &[Do::TellAccepted, Do::ReplaceMedia, Do::MakeOffer]),
+    row(Sip::EarlyOffered, Jsep::MakingAnswer, On::AnsweredElsewhere, (Sip::Confirmed, Jsep::MakingOffer), &[Do::TellAccepted, Do::ReplaceMedia, Do::MakeOffer]),
+    row(Sip::EarlyOffering, Jsep::HaveLocalOffer, On::AnsweredElsewhere, (Sip::Confirmed, Jsep::MakingOffer), &[Do::TellAccepted, Do::ReplaceMedia, Do::MakeOffer]),
 
     // A peer that cannot do WebRTC's transport is called again, once, with what telephones have.
     row(Sip::Inviting, Jsep::HaveLocalOffer, On::OfferUnfit, (Sip::Idle, Jsep::MakingOffer), &[Do::UseClassic, Do::MakeOffer]),

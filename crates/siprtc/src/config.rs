@@ -89,6 +89,7 @@ pub struct CallConfig {
     pub messages: bool,
     pub redirects: String,
     pub reliable_provisionals: String,
+    pub reoffer: String,
     /// `first` or `none`.
     pub early_media: String,
     pub unasked_summaries: bool,

@@ -17,7 +17,7 @@ impl Call {
         ask(self.gateway(), Mute { call, muted }).await
     }
 
-    /// Offers the peer video, or other video in the place of what there is, or none, with a re-INVITE.
+    /// Offers the peer video, or other video in the place of what there is, or none, with a re-INVITE or an UPDATE.
     /// [`CallEventKind::NegotiatedVideo`](siprtc_gateway::CallEventKind) says what came of it, for a peer may decline it and keep the
     /// call; then `MediaChanged` follows, or `MediaRefused` where the whole offer came to nothing.
     ///
@@ -33,7 +33,7 @@ impl Call {
         ask(self.gateway(), change).await
     }
 
-    /// Offers the peer these codecs alone, best first, with a re-INVITE, and accepts no others from now on. `Negotiated` says which is
+    /// Offers the peer these codecs alone, best first, with a re-INVITE or an UPDATE, and accepts no others from now on. `Negotiated` says which is
     /// in use; then `MediaChanged` follows, or `MediaRefused`.
     ///
     /// # Errors

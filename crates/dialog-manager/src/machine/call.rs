@@ -6,6 +6,7 @@ use super::dialog::Dialog;
 use super::end::End;
 use super::errand::Errands;
 use super::info::Infos;
+use super::offers::Offers;
 use super::prack::Pracks;
 use super::refresh::Refresh;
 use super::session::Session;
@@ -47,6 +48,7 @@ pub(crate) struct Call {
     pub(super) attached: [Headers; 2],
     pub(super) errands: Errands,
     pub(super) infos: Infos,
+    pub(super) offers: Offers,
     pub(super) pracks: Pracks,
     pub(super) refresh: Refresh,
     pub(super) transfers: Transfers,
@@ -98,6 +100,7 @@ impl Call {
             attached: [Headers::new(), Headers::new()],
             errands: Errands::default(),
             infos: Infos::default(),
+            offers: Offers::default(),
             pracks: Pracks::default(),
             refresh: Refresh::default(),
             transfers: Transfers::default(),
@@ -215,6 +218,7 @@ impl Call {
         told.status = told.status.or(end.status);
         self.ended = true;
         self.forget_errands(scope);
+        self.answer_theirs(scope, 487);
         scope.ended.insert(self.id);
         self.cancel_waits(scope);
         // Whatever is still owed (an ACK, a BYE to a late 2xx) takes no longer than two transactions.
@@ -334,9 +338,7 @@ impl Call {
         };
         scope.timers.cancel(self.id, Timer::AckWait);
         scope.timers.cancel(self.id, Timer::Retransmit);
-        if let Some(theirs) = session.theirs.take() {
-            scope.respond(Some(self.id), theirs.tx, theirs.request.response(487));
-        }
+        self.answer_theirs(scope, 487);
         self.bye(scope, &mut session.dialog, Purpose::Bye);
         self.phase = Phase::Closing(Box::new(session.dialog));
     }
@@ -376,6 +378,7 @@ impl Call {
             (Purpose::Notify, false) => self.notify_answered(scope, tx, response),
             (Purpose::Prack, false) => self.prack_answered(scope, tx, response),
             (Purpose::Refer, false) => self.refer_answered(scope, tx, response),
+            (Purpose::Update, false) => self.offer_answered(scope, tx, response),
             (_, true) => {}
             (Purpose::Bye | Purpose::ForkBye, false) => self.bye_answered(scope, tx, purpose, response),
         }
@@ -420,6 +423,7 @@ impl Call {
                 | Purpose::Refer
                 | Purpose::Refresh
                 | Purpose::Reinvite
+                | Purpose::Update
         );
         let sequence = match self.dialog(&tag.unwrap_or_default()).filter(|_| within) {
             Some(dialog) => dialog.next_sequence(),
@@ -465,7 +469,7 @@ impl Call {
             Purpose::Refer => self.refer_lost(scope, client.tx, &end),
             Purpose::Refresh => self.update_lost(scope, client, &end),
             Purpose::Invite => self.invite_lost(scope, client, end),
-            Purpose::Reinvite => self.reinvite_lost(scope, client, end),
+            Purpose::Reinvite | Purpose::Update => self.reinvite_lost(scope, client, end),
             Purpose::Bye => self.end(scope, End::wanted(Cause::Bye)),
             Purpose::Prack => self.prack_is_over(scope, &client.request),
             Purpose::ForkBye => {}

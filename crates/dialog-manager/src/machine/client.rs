@@ -21,6 +21,8 @@ pub(super) enum Purpose {
     /// An UPDATE without SDP (RFC 4028).
     Refresh,
     Reinvite,
+    /// An UPDATE with an offer (RFC 3311).
+    Update,
 }
 
 /// A client transaction, until the stack says that it has ended.

@@ -74,6 +74,21 @@ pub(super) fn ask(scope: &Scope, headers: &mut Headers) {
     }
 }
 
+/// Whether an 18x is acknowledged by a PRACK: then its answer is the answer, and not a word on the way to one.
+pub(super) fn is_reliable(scope: &Scope, response: &SipResponse) -> bool {
+    number_of(scope, response).is_some()
+}
+
+/// The RSeq of a reliable 18x.
+fn number_of(scope: &Scope, response: &SipResponse) -> Option<u32> {
+    let is_off = scope.config.control.reliability == Reliability::Off;
+    if is_off || !response.headers.has_token("Require", RELIABLE) {
+        return None;
+    }
+    let number = response.headers.value("RSeq")?.trim().parse().ok()?;
+    (number > 0).then_some(number)
+}
+
 impl Call {
     /// Caller: whether a provisional answer is news, and its PRACK if it wants one. A repeated one is none, and one that is out of
     /// order is as if it had not come: it comes again (RFC 3262 section 4).
@@ -83,16 +98,7 @@ impl Call {
         tag: &str,
         response: &SipResponse,
     ) -> bool {
-        if !response.headers.has_token("Require", RELIABLE)
-            || scope.config.control.reliability == Reliability::Off
-        {
-            return true;
-        }
-        let number = response
-            .headers
-            .value("RSeq")
-            .and_then(|value| value.trim().parse::<u32>().ok());
-        let Some(number) = number.filter(|number| *number > 0) else {
+        let Some(number) = number_of(scope, response) else {
             return true;
         };
         let before = self.pracks.heard.iter().find(|(other, ..)| other == tag);
@@ -155,7 +161,9 @@ impl Call {
     /// What waited for its answer goes out.
     pub(super) fn prack_is_over(&mut self, scope: &mut Scope, prack: &SipRequest) {
         let tag = prack.headers.to().ok().and_then(|to| to.tag().map(str::to_owned));
-        self.next_info(scope, &tag.unwrap_or_default());
+        let tag = tag.unwrap_or_default();
+        self.next_info(scope, &tag);
+        self.next_offer(scope, &tag);
     }
 
     /// Callee: sends an 18x reliably, after those before it.
@@ -225,6 +233,7 @@ impl Call {
             .pending
             .as_ref()
             .is_some_and(|pending| pending.with_sdp);
+        let holds = holds || self.answers_prack();
         if holds {
             self.pracks.held = Some(sdp.to_owned());
         }
@@ -246,17 +255,30 @@ impl Call {
         if named.is_none() {
             return scope.respond(Some(self.id), tx, prack.response(400));
         }
-        if self.pracks.pending.take_if(its).is_none() {
+        let Some(pending) = self.pracks.pending.take_if(its) else {
             return scope.respond(Some(self.id), tx, prack.response(481));
-        }
-        scope.timers.cancel(self.id, Timer::ReliableProgress);
-        // An offer would be a second one while the first is unanswered, or a change before the answer: neither is taken here, but
-        // the 18x is acknowledged all the same (RFC 6337 section 2.2).
-        let status = match Description::of(&prack.headers, &prack.body) {
-            Description::Absent => 200,
-            Description::Foreign | Description::Sdp(_) => 488,
         };
-        scope.respond(Some(self.id), tx, prack.response(status));
+        scope.timers.cancel(self.id, Timer::ReliableProgress);
+        if pending.with_sdp {
+            let tag = self.caller_tag.clone();
+            self.has_agreed(&tag);
+        }
+        // Section 5: an offer in it is answered in its 200. Where the first one is not answered yet it is refused, and the 18x
+        // is acknowledged all the same (RFC 6337 section 2.2).
+        let response = match Description::of(&prack.headers, &prack.body) {
+            Description::Absent => prack.response(200),
+            Description::Foreign => prack.response(488),
+            Description::Sdp(sdp) => match self.may_offer(scope, prack) {
+                Ok(()) => return self.peer_offers(scope, tx, prack.clone(), Some(sdp)),
+                Err(_) => prack.response(488),
+            },
+        };
+        scope.respond(Some(self.id), tx, response);
+        self.go_on_ringing(scope);
+    }
+
+    /// What waited for the answer to a PRACK goes out: our 200, or the next 18x.
+    pub(super) fn go_on_ringing(&mut self, scope: &mut Scope) {
         match self.pracks.held.take() {
             Some(sdp) => {
                 let accepted = self.accept(scope, sdp);
@@ -264,6 +286,12 @@ impl Call {
             }
             None => self.next_progress(scope),
         }
+    }
+
+    /// The peer's PRACK carried an offer that waits for our answer.
+    pub(super) fn answers_prack(&self) -> bool {
+        let theirs = self.offers.theirs.as_ref();
+        theirs.is_some_and(|theirs| theirs.request.method == Method::Prack)
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Refresh {
     least: u32,
     raises: u8,
     /// The peer's Allow names UPDATE.
-    takes_update: bool,
+    pub(super) takes_update: bool,
     agreed: Option<Agreed>,
     /// Our UPDATE is on its way.
     outstanding: Option<TxId>,
@@ -180,12 +180,11 @@ impl Call {
         // Whatever comes of this try; a refresh that succeeds sets it anew.
         let pause = Duration::from_secs(u64::from(agreed.interval) / 8).max(PAUSE);
         scope.set_timer(self.id, Timer::SessionRefresh, pause);
-        let Phase::Established(session) = &self.phase else {
+        if !matches!(self.phase, Phase::Established(_)) {
             return;
-        };
+        }
         // An offer that is under way is a refresh.
-        let busy = session.ours.is_some() || session.theirs.is_some() || session.unacked.is_some();
-        if busy || self.refresh.outstanding.is_some() {
+        if self.is_negotiating() || self.refresh.outstanding.is_some() {
             return;
         }
         match self.refresh.takes_update {

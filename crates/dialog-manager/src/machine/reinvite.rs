@@ -1,17 +1,18 @@
-//! Our re-INVITEs (RFC 3261 section 14.1).
+//! Our offers within a call: re-INVITEs (RFC 3261 section 14.1); and UPDATEs (RFC 3311), whose own rules are in
+//! [`super::offers`].
 
 use super::call::{Call, Client, Departure, Phase, Purpose, is_challenge};
 use super::end::End;
-use super::session::Session;
+use super::errand::status_of;
 use super::timers::Timer;
 use super::words::{SDP, misuse, sdp_of};
 use super::{Output, Scope};
-use crate::event::{DialogEventKind, Side};
+use crate::event::{DialogEventKind, DialogTag, Side};
 use siprtc_core::sip::{Headers, Method, SipResponse, TxEnd, TxId};
 use siprtc_core::{Cause, Result};
 use std::time::Duration;
 
-/// Most tries of one offer after 491.
+/// Most tries of one offer after 491, or after a 500 that says when.
 const MAX_GLARE: u8 = 5;
 
 /// Most WebSockets that break under one offer.
@@ -19,44 +20,59 @@ const MAX_DETOURS: u8 = 5;
 
 /// Our offer, until its answer.
 pub(super) struct Ours {
-    /// `None` while we wait for another try after glare, or for a way to the peer.
+    /// `None` while we wait for another try after glare, for the answer to a PRACK, or for a way to the peer.
     tx: Option<TxId>,
+    /// The dialog, by the peer's tag.
+    pub(super) tag: String,
     sdp: String,
+    /// The peer did not take it in an UPDATE.
+    pub(super) is_for_invite: bool,
     glares: u8,
     detours: u8,
     waits_for_way: bool,
+    pub(super) waits_for_prack: bool,
     provisional: bool,
     cancelled: bool,
 }
 
 impl Ours {
-    /// A re-INVITE is on its way.
+    /// It is on its way.
     pub(super) fn is_out(&self) -> bool {
         self.tx.is_some()
     }
 }
 
 impl Call {
-    pub(super) fn reinvite(&mut self, scope: &mut Scope, sdp: String) -> Result<()> {
+    pub(super) fn reinvite(
+        &mut self,
+        scope: &mut Scope,
+        sdp: String,
+        early: Option<DialogTag>,
+    ) -> Result<()> {
         const OPERATION: &str = "re-INVITE";
-        let ending = self.is_ending();
-        let Phase::Established(session) = &mut self.phase else {
-            return Err(misuse(OPERATION, format!("{} is not established", self.id)));
-        };
+        let tag = self.offer_dialog(early.as_ref()).ok_or_else(|| {
+            misuse(
+                OPERATION,
+                format!("{} is not established, and no early dialog takes offers", self.id),
+            )
+        })?;
         // RFC 3261 section 14.1: no INVITE while another one is under way, in either direction.
-        if ending || session.ours.is_some() || session.theirs.is_some() || session.unacked.is_some() {
+        if self.is_ending() || self.is_negotiating() {
             return Err(misuse(
                 OPERATION,
                 format!("{} is in the middle of another offer and answer", self.id),
             )
             .advice("wait for Confirmed, OfferConfirmed, OfferAnswered or OfferRejected"));
         }
-        session.ours = Some(Ours {
+        self.offers.ours = Some(Ours {
             tx: None,
+            tag,
             sdp,
+            is_for_invite: false,
             glares: 0,
             detours: 0,
             waits_for_way: false,
+            waits_for_prack: false,
             provisional: false,
             cancelled: false,
         });
@@ -64,51 +80,47 @@ impl Call {
         Ok(())
     }
 
-    fn send_reinvite(&mut self, scope: &mut Scope) {
+    pub(super) fn send_reinvite(&mut self, scope: &mut Scope) {
         let route = self.way(scope);
         let is_cut_off = self.is_cut_off(scope);
-        let Phase::Established(session) = &mut self.phase else {
-            return;
-        };
-        let Session {
-            dialog,
-            ours: Some(ours),
-            ..
-        } = &mut **session
-        else {
-            return;
-        };
+        let goes_by_update = self.goes_by_update(scope);
+        let Some(ours) = &mut self.offers.ours else { return };
         ours.waits_for_way = is_cut_off;
         if is_cut_off {
             return scope.set_timer(self.id, Timer::ReinviteRetry, scope.patience());
         }
-        let (mut request, sequence) = dialog.request(Method::Invite);
+        let (tag, sdp) = (ours.tag.clone(), ours.sdp.clone());
+        if self.awaits_prack(&tag) {
+            return self.offer_waits_for_prack();
+        }
+        let (method, purpose) = match goes_by_update {
+            true => (Method::Update, Purpose::Update),
+            false => (Method::Invite, Purpose::Reinvite),
+        };
+        let Some(dialog) = self.dialog(&tag) else { return };
+        let (mut request, sequence) = dialog.request(method);
         request.headers.push("Contact", &scope.config.account.contact);
         scope.abilities().push(&mut request.headers);
-        self.refresh.ask(scope, &mut request.headers);
-        let request = request.with_body(SDP, ours.sdp.clone());
-        let tx = self.send(
-            scope,
-            Departure::within(Purpose::Reinvite, (request, sequence), route),
-        );
+        if !self.is_early() {
+            self.refresh.ask(scope, &mut request.headers);
+        }
+        let request = request.with_body(SDP, sdp);
+        let tx = self.send(scope, Departure::within(purpose, (request, sequence), route));
         self.reinvite_is_out(tx);
     }
 
-    fn reinvite_is_out(&mut self, tx: TxId) {
+    pub(super) fn reinvite_is_out(&mut self, tx: TxId) {
         if let Some(ours) = self.ours() {
             ours.tx = Some(tx);
             ours.provisional = false;
         }
     }
 
-    fn ours(&mut self) -> Option<&mut Ours> {
-        match &mut self.phase {
-            Phase::Established(session) => session.ours.as_mut(),
-            _ => None,
-        }
+    pub(super) fn ours(&mut self) -> Option<&mut Ours> {
+        self.offers.ours.as_mut()
     }
 
-    fn is_current_reinvite(&mut self, tx: TxId) -> bool {
+    pub(super) fn is_current_reinvite(&mut self, tx: TxId) -> bool {
         self.ours().is_some_and(|ours| ours.tx == Some(tx))
     }
 
@@ -266,23 +278,31 @@ impl Call {
     }
 
     /// RFC 3261 section 14.1: the owner of the Call-ID waits 2.1 to 4 s, the other side up to 2 s, in units of 10 ms.
-    fn glare(&mut self, scope: &mut Scope) {
-        let Phase::Established(session) = &mut self.phase else {
-            return;
+    pub(super) fn glare(&mut self, scope: &mut Scope) {
+        let steps = match self.begun_by {
+            None => scope.pick(210..=400),
+            Some(_) => scope.pick(0..=200),
         };
-        let steps = if session.owns_call_id {
-            scope.pick(210..=400)
-        } else {
-            scope.pick(0..=200)
-        };
-        let Some(ours) = &mut session.ours else { return };
+        self.offer_again_after(scope, Duration::from_millis(steps * 10), 491);
+    }
+
+    /// The offer goes out once more, or comes to nothing with `status`.
+    pub(super) fn offer_again_after(&mut self, scope: &mut Scope, pause: Duration, status: u16) {
+        let Some(ours) = self.ours() else { return };
         ours.glares += 1;
         if ours.glares > MAX_GLARE {
-            return self.reinvite_failed(scope, 491);
+            return self.reinvite_failed(scope, status);
         }
         ours.tx = None;
-        scope.timers.cancel(self.id, Timer::NoAnswer);
-        scope.set_timer(self.id, Timer::ReinviteRetry, Duration::from_millis(steps * 10));
+        self.stop_waiting_for_final(scope);
+        scope.set_timer(self.id, Timer::ReinviteRetry, pause);
+    }
+
+    /// Before the call is answered that timer is the INVITE's.
+    fn stop_waiting_for_final(&self, scope: &mut Scope) {
+        if !self.is_early() {
+            scope.timers.cancel(self.id, Timer::NoAnswer);
+        }
     }
 
     /// Our offer came to nothing; the call goes on. Does nothing without an offer of ours.
@@ -293,12 +313,12 @@ impl Call {
         }
     }
 
-    fn forget_ours(&mut self, scope: &mut Scope) {
-        if let Phase::Established(session) = &mut self.phase {
-            session.ours = None;
-        }
-        for timer in [Timer::CancelGiveUp, Timer::NoAnswer, Timer::ReinviteRetry] {
-            scope.timers.cancel(self.id, timer);
+    pub(super) fn forget_ours(&mut self, scope: &mut Scope) {
+        self.offers.ours = None;
+        scope.timers.cancel(self.id, Timer::ReinviteRetry);
+        self.stop_waiting_for_final(scope);
+        if !self.is_early() {
+            scope.timers.cancel(self.id, Timer::CancelGiveUp);
         }
     }
 
@@ -308,6 +328,10 @@ impl Call {
         }
         if matches!(end, TxEnd::Transport(_)) && self.takes_detour(scope, client) {
             return;
+        }
+        if self.is_early() {
+            // Whether the call comes about is for the INVITE to say.
+            return self.reinvite_failed(scope, status_of(&end));
         }
         let end = match end {
             TxEnd::TimedOut => End::local(

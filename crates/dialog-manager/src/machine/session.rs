@@ -5,50 +5,26 @@ use super::call::{Call, Phase};
 use super::dialog::Dialog;
 use super::end::End;
 use super::refresh::too_short;
-use super::reinvite::Ours;
 use super::timers::Timer;
-use super::uas::check_refusal;
-use super::words::{Description, SDP, answer_to_options, busy_dialog, misuse, not_allowed, objection};
+use super::words::{Description, answer_to_options, busy_dialog, not_allowed, objection};
 use crate::event::DialogEventKind;
+use siprtc_core::Cause;
 use siprtc_core::sip::{Method, SipRequest, SipResponse, TxEnd, TxId};
-use siprtc_core::{Cause, Result};
 use std::time::Duration;
 
 /// An established dialog.
 pub(super) struct Session {
     pub(super) dialog: Dialog,
-    pub(super) ours: Option<Ours>,
-    pub(super) theirs: Option<Theirs>,
     pub(super) unacked: Option<Unacked>,
-    /// We made the Call-ID: decides who waits longer after glare (RFC 3261 section 14.1).
-    pub(super) owns_call_id: bool,
 }
 
 impl Session {
-    pub(super) fn of_caller(dialog: Dialog) -> Self {
+    pub(super) fn new(dialog: Dialog) -> Self {
         Session {
             dialog,
-            ours: None,
-            theirs: None,
             unacked: None,
-            owns_call_id: true,
         }
     }
-
-    pub(super) fn of_callee(dialog: Dialog) -> Self {
-        Session {
-            owns_call_id: false,
-            ..Session::of_caller(dialog)
-        }
-    }
-}
-
-/// The peer's re-INVITE or UPDATE, while our user thinks.
-pub(super) struct Theirs {
-    pub(super) tx: TxId,
-    pub(super) request: SipRequest,
-    /// It had no offer: our 200 has it.
-    offerless: bool,
 }
 
 /// Our 2xx to an INVITE, until its ACK.
@@ -125,7 +101,9 @@ impl Call {
                     .from()
                     .ok()
                     .and_then(|from| from.tag().map(str::to_owned));
-                calling.forget_dialog(&tag.unwrap_or_default());
+                let tag = tag.unwrap_or_default();
+                calling.forget_dialog(&tag);
+                self.early_dialog_is_gone(scope, &tag);
             }
             // RFC 3261 section 15.1.2: whatever is pending is answered 487.
             Phase::Inviting(_) => {
@@ -136,13 +114,9 @@ impl Call {
                     None,
                 );
             }
-            Phase::Established(session) => {
-                if let Some(theirs) = session.theirs.take() {
-                    scope.respond(Some(self.id), theirs.tx, theirs.request.response(487));
-                }
-                self.ended_by_peer(scope, End::by_peer(Cause::Bye, Some(&bye.headers)));
+            Phase::Established(_) | Phase::Closing(_) => {
+                self.ended_by_peer(scope, End::by_peer(Cause::Bye, Some(&bye.headers)))
             }
-            Phase::Closing(_) => self.ended_by_peer(scope, End::by_peer(Cause::Bye, Some(&bye.headers))),
             Phase::Over => {}
         }
     }
@@ -153,47 +127,10 @@ impl Call {
         if request.method == Method::Update && description == Description::Absent {
             return self.refresh_target(scope, tx, &request);
         }
-        let Phase::Established(session) = &mut self.phase else {
-            let response = match &self.phase {
-                // Our offer is out and unanswered.
-                Phase::Calling(_) => request.response(491),
-                Phase::Inviting(_) => busy_dialog(scope, &request),
-                _ => request.response(481),
-            };
+        if let Err(response) = self.may_offer(scope, &request) {
             return self.respond(scope, tx, response);
-        };
-        if session.theirs.is_some() {
-            let response = busy_dialog(scope, &request);
-            return self.respond(scope, tx, response);
-        }
-        let ours_is_out = session.ours.as_ref().is_some_and(Ours::is_out);
-        if ours_is_out || session.unacked.is_some() || self.is_ending() {
-            return self.respond(scope, tx, request.response(491));
         }
         self.peer_offers(scope, tx, request, description.sdp());
-    }
-
-    fn peer_offers(&mut self, scope: &mut Scope, tx: TxId, request: SipRequest, sdp: Option<String>) {
-        // Our own offer waits for its second try after glare: the peer was quicker.
-        self.reinvite_failed(scope, 491);
-        let Phase::Established(session) = &mut self.phase else {
-            return;
-        };
-        scope.owners.insert(tx, self.id);
-        let patience = if request.method == Method::Invite {
-            scope.respond(Some(self.id), tx, request.response(100));
-            scope.config.no_answer
-        } else {
-            // Half of the peer's timer F.
-            scope.patience() / 2
-        };
-        scope.set_timer(self.id, Timer::OfferPatience, patience);
-        session.theirs = Some(Theirs {
-            tx,
-            request,
-            offerless: sdp.is_none(),
-        });
-        self.tell(scope, DialogEventKind::Offered { sdp });
     }
 
     fn refresh_target(&mut self, scope: &mut Scope, tx: TxId, update: &SipRequest) {
@@ -211,70 +148,6 @@ impl Call {
         scope.abilities().push_answering(update, &mut response.headers);
         self.answer_timer(scope, update, &mut response.headers);
         self.respond(scope, tx, response);
-    }
-
-    pub(super) fn accept_offer(&mut self, scope: &mut Scope, sdp: String) -> Result<()> {
-        let (id, theirs) = (self.id, self.take_theirs("accept offer")?);
-        scope.timers.cancel(id, Timer::OfferPatience);
-        let mut response = theirs.request.response(200).with_body(SDP, sdp);
-        response.headers.push("Contact", &scope.config.account.contact);
-        scope
-            .abilities()
-            .push_answering(&theirs.request, &mut response.headers);
-        self.answer_timer(scope, &theirs.request, &mut response.headers);
-        if let Phase::Established(session) = &mut self.phase {
-            // RFC 6141 section 4: the target changes with the 2xx.
-            session.dialog.refresh_target(&theirs.request.headers);
-        }
-        if theirs.request.method == Method::Update {
-            self.respond(scope, theirs.tx, response);
-            self.tell(scope, DialogEventKind::OfferConfirmed { sdp: None });
-            return Ok(());
-        }
-        let sequence = theirs.request.headers.cseq()?.sequence;
-        let (interval, offered) = (scope.config.timers.t1, theirs.offerless);
-        let unacked = Unacked {
-            tx: theirs.tx,
-            sequence,
-            response,
-            interval,
-            initial: false,
-            offered,
-        };
-        self.send_success(scope, unacked);
-        Ok(())
-    }
-
-    pub(super) fn reject_offer(&mut self, scope: &mut Scope, status: u16) -> Result<()> {
-        check_refusal("reject offer", status)?;
-        let theirs = self.take_theirs("reject offer")?;
-        scope.timers.cancel(self.id, Timer::OfferPatience);
-        self.respond(scope, theirs.tx, theirs.request.response(status));
-        Ok(())
-    }
-
-    fn take_theirs(&mut self, operation: &'static str) -> Result<Theirs> {
-        let theirs = match &mut self.phase {
-            Phase::Established(session) => session.theirs.take(),
-            _ => None,
-        };
-        theirs.ok_or_else(|| {
-            misuse(
-                operation,
-                format!("{} has no offer of the peer that waits for an answer", self.id),
-            )
-            .advice("answer an Offered once, and not after OfferRejected")
-        })
-    }
-
-    /// Our user was too slow.
-    pub(super) fn offer_unanswered(&mut self, scope: &mut Scope) {
-        let Ok(theirs) = self.take_theirs("answer") else {
-            return;
-        };
-        let response = busy_dialog(scope, &theirs.request);
-        self.respond(scope, theirs.tx, response);
-        self.tell(scope, DialogEventKind::OfferRejected { status: 500 });
     }
 
     /// Sends a 2xx to an INVITE, again and again until its ACK (RFC 3261 section 13.3.1.4).
@@ -359,14 +232,12 @@ impl Call {
                 };
                 self.connection_lost(scope, &told);
             }
-            Phase::Established(session) => {
-                let Some(_) = session.theirs.take_if(|theirs| theirs.tx == tx) else {
-                    return;
-                };
-                scope.timers.cancel(self.id, Timer::OfferPatience);
-                self.tell(scope, DialogEventKind::OfferRejected { status: 500 });
+            _ => {
+                if self.offers.theirs.take_if(|theirs| theirs.tx == tx).is_some() {
+                    scope.timers.cancel(self.id, Timer::OfferPatience);
+                    self.tell(scope, DialogEventKind::OfferRejected { status: 500 });
+                }
             }
-            _ => {}
         }
     }
 }

@@ -164,10 +164,15 @@ impl Call {
             return;
         }
         self.hear_abilities(scope, &dialog.0, &response.headers);
+        let sdp = sdp_of(response);
+        if sdp.is_some() && prack::is_reliable(scope, response) {
+            self.has_agreed(&dialog.0);
+        }
         let kind = DialogEventKind::Ringing {
+            takes_offers: self.takes_early_offers(&dialog.0),
             dialog,
             status: response.status,
-            sdp: sdp_of(response),
+            sdp,
         };
         self.tell(scope, kind);
     }
@@ -237,7 +242,8 @@ impl Call {
         scope.timers.cancel(self.id, Timer::NoAnswer);
         scope.timers.cancel(self.id, Timer::CancelGiveUp);
         let tag = DialogTag(dialog.remote_tag().to_owned());
-        self.phase = Phase::Established(Box::new(Session::of_caller(dialog)));
+        self.leave_other_forks(scope, &tag.0);
+        self.phase = Phase::Established(Box::new(Session::new(dialog)));
         if self.is_ending() {
             // The 200 and our CANCEL crossed: the call exists, and nobody wants it any more.
             return self.send_bye(scope);
@@ -385,6 +391,7 @@ impl Call {
         calling.provisional = false;
         calling.early.clear();
         self.infos.begin_anew();
+        self.leave_all_forks(scope);
         scope.timers.cancel(self.id, Timer::NoAnswer);
     }
 

@@ -200,7 +200,7 @@ impl Call {
             initial: true,
             offered: inviting.offerless,
         };
-        self.phase = Phase::Established(Box::new(Session::of_callee(inviting.dialog)));
+        self.phase = Phase::Established(Box::new(Session::new(inviting.dialog)));
         self.send_success(scope, unacked);
         Ok(())
     }
@@ -265,8 +265,8 @@ impl Call {
             Phase::Inviting(inviting) if inviting.tx == invite => {
                 self.refuse(scope, 487, End::by_peer(Cause::Cancelled, None), None);
             }
-            Phase::Established(session) => {
-                let Some(theirs) = session.theirs.take_if(|theirs| theirs.tx == invite) else {
+            Phase::Established(_) => {
+                let Some(theirs) = self.offers.theirs.take_if(|theirs| theirs.tx == invite) else {
                     return;
                 };
                 scope.timers.cancel(self.id, Timer::OfferPatience);

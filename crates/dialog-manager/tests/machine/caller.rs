@@ -72,7 +72,8 @@ fn a_call_progresses_from_trying_over_ringing_to_answered() {
         DialogEventKind::Ringing {
             dialog: dialog.clone(),
             status: 180,
-            sdp: None
+            sdp: None,
+            takes_offers: false,
         }
     );
     bench.answer(
@@ -84,6 +85,7 @@ fn a_call_progresses_from_trying_over_ringing_to_answered() {
         dialog: dialog.clone(),
         status: 183,
         sdp: sdp.clone(),
+        takes_offers: false,
     };
     assert_eq!(bench.event(), early);
     bench.answer(
@@ -510,6 +512,7 @@ fn commands_to_unknown_calls_and_in_wrong_states_are_misuse() {
         Input::Reinvite(Reinvite {
             call,
             offer: sdp.clone(),
+            early: None,
         }),
         Input::Reject(Reject { call, status: 486 }),
         Input::RejectOffer(RejectOffer { call, status: 488 }),

@@ -118,7 +118,13 @@ fn call_over_websocket() -> (Bench, CallId) {
 
 fn offer(bench: &mut Bench, call: CallId) {
     let offer = OFFER.to_owned();
-    bench.give(Input::Reinvite(Reinvite { call, offer })).unwrap();
+    bench
+        .give(Input::Reinvite(Reinvite {
+            call,
+            offer,
+            early: None,
+        }))
+        .unwrap();
 }
 
 fn registered_over(bench: &mut Bench, flows: &[u64]) {

@@ -21,3 +21,4 @@ mod replaces;
 mod subscribe;
 mod transfer;
 mod trickle;
+mod update;

@@ -310,7 +310,11 @@ fn command(bench: &mut Bench, call: CallId, what: usize) {
         0 => Input::Accept(Accept { call, sdp }),
         1 => Input::AcceptOffer(AcceptOffer { call, sdp }),
         2 => Input::Hangup(Hangup { call, reason: None }),
-        3 => Input::Reinvite(Reinvite { call, offer: sdp }),
+        3 => Input::Reinvite(Reinvite {
+            call,
+            offer: sdp,
+            early: None,
+        }),
         4 => Input::Reject(Reject { call, status: 486 }),
         5 => Input::RejectOffer(RejectOffer { call, status: 488 }),
         6 => Input::Ring(Ring {

@@ -109,7 +109,13 @@ fn a_peer_without_update_is_refreshed_by_a_re_invite_of_the_user_s() {
     bench.pass(seconds(45));
     assert_eq!(bench.event(), DialogEventKind::RefreshDue);
     let offer = OFFER.to_owned();
-    bench.give(Input::Reinvite(Reinvite { call, offer })).unwrap();
+    bench
+        .give(Input::Reinvite(Reinvite {
+            call,
+            offer,
+            early: None,
+        }))
+        .unwrap();
     let (tx, invite) = bench.sent(Method::Invite);
     assert_eq!(expires(&invite.headers), "90;refresher=uac");
     let mut ok = response(&invite, 200, "bob").with_body("application/sdp", ANSWER);
@@ -210,7 +216,13 @@ fn a_422_to_a_refresh_is_followed_by_one_for_longer() {
     assert_eq!(expires(&update.headers), "200;refresher=uac");
     answer(&mut bench, tx, &update, 200, "200;refresher=uac");
     let offer = OFFER.to_owned();
-    bench.give(Input::Reinvite(Reinvite { call, offer })).unwrap();
+    bench
+        .give(Input::Reinvite(Reinvite {
+            call,
+            offer,
+            early: None,
+        }))
+        .unwrap();
     let (tx, invite) = bench.sent(Method::Invite);
     answer(&mut bench, tx, &invite, 422, "300");
     let (_, invite) = bench.sent(Method::Invite);

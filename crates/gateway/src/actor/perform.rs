@@ -117,8 +117,13 @@ impl Gateway {
                     calls::make_offer(session, house, trickle, room, dialect)
                 });
             }
-            Output::ReInvite(offer) => {
-                self.command(ctx, id, C::ReInvite, dialog::Reinvite { call: id, offer });
+            Output::ReInvite { offer, early } => {
+                let message = dialog::Reinvite {
+                    call: id,
+                    offer,
+                    early,
+                };
+                self.command(ctx, id, C::ReInvite, message);
             }
             Output::Refuse(302) => {
                 let entry = self.calls.get_mut(&id);

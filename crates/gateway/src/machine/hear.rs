@@ -203,11 +203,13 @@ impl Call {
     fn hear_step(&mut self, step: Step) -> Heard {
         match step {
             Step::AnswerApplied => {
+                self.has_agreed = true;
                 self.settle();
                 On::AnswerApplied
             }
             Step::AnswerMade(sdp) => {
                 self.trickle.describe(&sdp);
+                self.has_agreed = true;
                 self.settle();
                 self.ours = Some(sdp);
                 On::AnswerMade
@@ -279,7 +281,7 @@ impl Call {
     fn hear_error(&mut self, error: &Error) -> Heard {
         tracing::warn!(call_id = %self.id, %error, sip = ?self.sip, jsep = ?self.jsep, "media step failed");
         let offering = matches!(self.jsep, Jsep::MakingAnswer | Jsep::MakingOffer);
-        match self.confirmed && offering {
+        match self.has_session() && offering {
             true => On::OfferFailed.into(),
             false if self.is_answered_unfit(error) => {
                 tracing::info!(call_id = %self.id, "the peer's answer is no use: it is offered the classic way");
@@ -303,6 +305,7 @@ impl Call {
             },
             Command::AcceptOffer => On::AcceptFailed.into(),
             // The peer's re-INVITE is in our mailbox already: it was quicker.
+            Command::ReInvite if self.is_offering_early() => On::OfferFailed.into(),
             Command::ReInvite => On::ReGlare.into(),
             // Whatever was to be refused is gone: just as well.
             Command::RefuseOffer => return None,
@@ -357,7 +360,15 @@ impl Call {
                 self.replaces = replaces;
                 with_sdp(offer, On::Invited, On::InvitedOfferless)
             }
-            K::Ringing { dialog, status, sdp } => {
+            K::Ringing {
+                dialog,
+                status,
+                sdp,
+                takes_offers,
+            } => {
+                if takes_offers {
+                    self.may_offer_in(&dialog);
+                }
                 let sdp = self.early_answer(&dialog, sdp);
                 self.progress = (status, sdp.is_some());
                 if let Some(fragment) = self.trickle.rings(&dialog) {
@@ -375,9 +386,18 @@ impl Call {
                 None => owed(sdp.or_else(|| self.kept(&dialog)), On::Answered),
             },
             K::Confirmed { sdp } => self.hear_ack(sdp, On::Confirmed, On::ConfirmedWithAnswer),
-            K::Offered { sdp } => with_sdp(sdp, On::Offered, On::OfferedOfferless),
+            K::Offered { dialog, sdp } => match self.hear_offer(dialog, sdp) {
+                Some(heard) => heard,
+                None => {
+                    self.outputs.push_back(Output::RefuseOffer(488));
+                    return None;
+                }
+            },
             K::OfferConfirmed { sdp } => self.hear_ack(sdp, On::ReConfirmed, On::ReConfirmedWithAnswer),
-            K::OfferAnswered { sdp } => owed(sdp, On::ReAnswered),
+            K::OfferAnswered { sdp } => Heard {
+                dialog: self.early.clone().filter(|_| self.is_early()),
+                ..owed(sdp, On::ReAnswered)
+            },
             K::OfferRejected { status } => self.hear_rejection(status),
             K::Referred(_)
             | K::ReferralLapsed
@@ -417,7 +437,7 @@ impl Call {
 
     /// The first answer, of a telephone that took a WebRTC offer and did not mean it.
     fn is_answered_unfit(&self, error: &Error) -> bool {
-        let is_first = !self.confirmed && self.jsep == Jsep::ApplyingAnswer;
+        let is_first = !self.has_agreed && !self.confirmed && self.jsep == Jsep::ApplyingAnswer;
         let is_theirs = matches!(error.fault(), Fault::PeerIncompatible | Fault::PeerMisbehaved);
         self.falls_back && is_first && is_theirs && matches!(self.sip, Sip::Confirmed | Sip::Early)
     }
@@ -442,6 +462,7 @@ impl Call {
     /// An offer of ours or of the peer's came to nothing.
     fn hear_rejection(&self, status: u16) -> Heard {
         match (self.sip, self.jsep, status) {
+            _ if self.is_offering_early() => On::OfferFailed.into(),
             (Sip::ReInviting, Jsep::HaveLocalOffer, 491) => On::ReGlare.into(),
             (Sip::ReInviting, Jsep::HaveLocalOffer, _) if self.confirmed => On::OfferFailed.into(),
             (Sip::ReInviting, Jsep::HaveLocalOffer, _) => {

@@ -4,7 +4,7 @@ use super::terms::Terms;
 use siprtc_core::ice::Candidate;
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{CallId, Cause, Error};
-use siprtc_dialog_manager::{DialogEventKind, Head, Referral, Side};
+use siprtc_dialog_manager::{DialogEventKind, DialogTag, Head, Referral, Side};
 use siprtc_media_session::{MediaChange, SessionStats};
 use std::time::Duration;
 
@@ -154,8 +154,13 @@ pub enum Output {
         /// For the result.
         epoch: Epoch,
     },
-    /// re-INVITE.
-    ReInvite(String),
+    /// re-INVITE, or an UPDATE.
+    ReInvite {
+        /// What we offer.
+        offer: String,
+        /// In that early dialog, of a call that nobody has answered.
+        early: Option<DialogTag>,
+    },
     /// A final refusal of the initial INVITE.
     Refuse(u16),
     /// A refusal of the peer's re-INVITE: 488 or 491.

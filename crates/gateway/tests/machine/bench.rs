@@ -106,7 +106,11 @@ impl Bench {
                 self.epoch = epoch;
                 "offer".into()
             }
-            Output::ReInvite(sdp) => format!("re-INVITE {sdp}"),
+            Output::ReInvite { offer, early: None } => format!("re-INVITE {offer}"),
+            Output::ReInvite {
+                offer,
+                early: Some(dialog),
+            } => format!("UPDATE {offer} to {dialog}"),
             Output::Refuse(status) => status.to_string(),
             Output::RefuseOffer(status) => format!("{status} re"),
             Output::ReplaceMedia => "replace".into(),
@@ -190,6 +194,17 @@ impl Bench {
             dialog: DialogTag(tag.into()),
             status,
             sdp: sdp.map(Into::into),
+            takes_offers: false,
+        })
+    }
+
+    /// An early answer that is acknowledged, of a peer that takes UPDATE.
+    pub(crate) fn settled(&mut self, tag: &str, sdp: &str) -> Vec<String> {
+        self.dialog(K::Ringing {
+            dialog: DialogTag(tag.into()),
+            status: 183,
+            sdp: Some(sdp.into()),
+            takes_offers: true,
         })
     }
 
@@ -201,7 +216,12 @@ impl Bench {
     }
 
     pub(crate) fn offered(&mut self, sdp: Option<&str>) -> Vec<String> {
+        self.offered_in("bob", sdp)
+    }
+
+    pub(crate) fn offered_in(&mut self, tag: &str, sdp: Option<&str>) -> Vec<String> {
         self.dialog(K::Offered {
+            dialog: DialogTag(tag.into()),
             sdp: sdp.map(Into::into),
         })
     }

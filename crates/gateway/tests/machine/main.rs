@@ -5,6 +5,7 @@
 mod bench;
 mod callee;
 mod caller;
+mod early;
 mod ends;
 mod hold;
 mod offers;

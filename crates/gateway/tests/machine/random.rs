@@ -169,6 +169,7 @@ impl Witness {
             }),
             H::OfferRejected(status) => Input::Dialog(K::OfferRejected { status }),
             H::Offered { sdp } => Input::Dialog(K::Offered {
+                dialog: tag(sdp),
                 sdp: self.theirs(sdp),
             }),
             H::Refuse => Input::Refuse { status: 486 },
@@ -176,6 +177,7 @@ impl Witness {
                 dialog: tag(name),
                 status: 183,
                 sdp: self.theirs(sdp),
+                takes_offers: sdp,
             }),
             H::StepFails { stale, ours } => {
                 let fault = if ours {
@@ -224,7 +226,9 @@ impl Witness {
         while let Some(output) = self.call.poll() {
             assert!(!self.forgotten, "{output:?} after the call was forgotten");
             match output {
-                Output::Accept(sdp) | Output::AcceptOffer(sdp) | Output::ReInvite(sdp) => is_ours(&sdp),
+                Output::Accept(sdp) | Output::AcceptOffer(sdp) | Output::ReInvite { offer: sdp, .. } => {
+                    is_ours(&sdp)
+                }
                 Output::ApplyAnswer { epoch, offer, answer } => {
                     is_ours(&offer);
                     is_theirs(&answer);

@@ -30,8 +30,11 @@ impl Walk {
         let stands = self.association == Association::Standing;
         match on {
             On::AnsweredSame => self.association != Association::None,
-            On::AnswerUnfit | On::ReRefused => !stands,
-            On::OfferFailed => stands,
+            On::AnswerUnfit => self.association == Association::None,
+            On::ReRefused => !stands,
+            On::OfferFailed => {
+                stands || matches!(self.state.0, Sip::Early | Sip::EarlyOffered | Sip::EarlyOffering)
+            }
             _ => true,
         }
     }

@@ -68,6 +68,12 @@ fn talking(sip: Sip) -> bool {
     matches!(sip, Sip::Confirmed | Sip::ReInviting | Sip::ReOffered)
 }
 
+/// Nobody has answered our call, and the early dialog may take offers: its answer is applied, or about to be.
+fn early(sip: Sip, jsep: Jsep) -> bool {
+    matches!(sip, Sip::Early | Sip::EarlyOffered | Sip::EarlyOffering)
+        && (sip, jsep) != (Sip::Early, HaveLocalOffer)
+}
+
 fn calling(sip: Sip) -> bool {
     matches!(sip, Sip::Inviting | Sip::Early)
 }
@@ -122,7 +128,7 @@ pub(crate) const NOTHING: &[Nothing] = &[
         "a step's result comes while it runs; an older step's is dropped by its epoch"),
 
     // The initial INVITE.
-    never(&[On::Ringing, On::EarlyAnswer], "all but Inviting and Early", |sip, jsep| begun(sip, jsep) && !calling(sip),
+    never(&[On::Ringing, On::EarlyAnswer], "all but Inviting and the early ones", |sip, jsep| begun(sip, jsep) && !calling(sip) && !early(sip, jsep),
         "provisional answers come to our INVITE, before its final one"),
     never(&[On::Answered], "all but HaveLocalOffer in Inviting and Early",
         |sip, jsep| begun(sip, jsep) && !(calling(sip) && jsep == HaveLocalOffer),
@@ -133,8 +139,7 @@ pub(crate) const NOTHING: &[Nothing] = &[
     never(&[On::AnswerUnfit], "all but ApplyingAnswer in Early and Confirmed",
         |sip, jsep| begun(sip, jsep) && !(matches!(sip, Sip::Early | Sip::Confirmed) && jsep == ApplyingAnswer),
         "no answer is being applied"),
-    never(&[On::AnsweredSame, On::AnsweredElsewhere], "all but ApplyingAnswer and Stable in Early",
-        |sip, jsep| begun(sip, jsep) && !(sip == Sip::Early && jsep != HaveLocalOffer),
+    never(&[On::AnsweredSame, On::AnsweredElsewhere], "all but the early ones with an answer", |sip, jsep| begun(sip, jsep) && !early(sip, jsep),
         "no early answer is applied"),
     never(&[On::Confirmed], "all but Accepting", |sip, jsep| begun(sip, jsep) && sip != Sip::Accepting,
         "the ACK of our 200 is told once"),
@@ -143,22 +148,30 @@ pub(crate) const NOTHING: &[Nothing] = &[
         "an ACK's SDP is heard only where it owes an answer"),
 
     // re-INVITEs of the peer.
-    never(&[On::Offered, On::OfferedOfferless], "before the dialog is confirmed", |sip, jsep| begun(sip, jsep) && !talking(sip),
+    never(&[On::Offered], "before there is an answer", |sip, jsep| begun(sip, jsep) && !talking(sip) && !early(sip, jsep),
+        "the dialog manager answers an offer itself, with 491 or 500, until the first one is answered"),
+    never(&[On::OfferedOfferless], "before the dialog is confirmed", |sip, jsep| begun(sip, jsep) && !talking(sip),
         "the dialog manager answers a re-INVITE itself, with 491 or 500, until the ACK of the first INVITE"),
-    never(&[On::Offered, On::OfferedOfferless], "ReOffered", |sip, _| sip == Sip::ReOffered,
+    never(&[On::Offered], "EarlyOffered; ReOffered", |sip, _| matches!(sip, Sip::EarlyOffered | Sip::ReOffered),
+        "the dialog manager answers a second offer itself, with 500 or 491, until the one before is done with"),
+    never(&[On::OfferedOfferless], "ReOffered", |sip, _| sip == Sip::ReOffered,
         "the dialog manager answers a second re-INVITE itself, with 500 or 491, until the ACK of the one before"),
-    never(&[On::OfferWithdrawn, On::AcceptFailed], "before the dialog is confirmed",
-        |sip, jsep| begun(sip, jsep) && !talking(sip),
-        "there is no re-INVITE before the dialog is confirmed"),
-    ignored(&[On::OfferWithdrawn], "Confirmed; ReInviting; ReOffered, HaveLocalOffer",
-        |sip, jsep| talking(sip) && !(sip == Sip::ReOffered && jsep != HaveLocalOffer),
+    never(&[On::OfferWithdrawn, On::AcceptFailed], "before there is an answer",
+        |sip, jsep| begun(sip, jsep) && !talking(sip) && !early(sip, jsep),
+        "there is no offer of the peer's before the first one is answered"),
+    ignored(&[On::OfferWithdrawn], "all but EarlyOffered and ReOffered before our answer",
+        |sip, jsep| early(sip, jsep) && sip != Sip::EarlyOffered || talking(sip) && !(sip == Sip::ReOffered && jsep != HaveLocalOffer),
         "it crossed with our answer or our refusal: AcceptFailed follows if it was an answer"),
-    ignored(&[On::AcceptFailed], "all but Confirmed, Stable and ReOffered, HaveLocalOffer",
-        |sip, jsep| talking(sip) && !matches!((sip, jsep), (Sip::Confirmed, Stable) | (Sip::ReOffered, HaveLocalOffer)),
+    ignored(&[On::AcceptFailed], "all but Confirmed, Stable; Early, Stable; ReOffered, HaveLocalOffer",
+        |sip, jsep| (talking(sip) || early(sip, jsep))
+            && !matches!((sip, jsep), (Sip::Confirmed | Sip::Early, Stable) | (Sip::ReOffered, HaveLocalOffer)),
         "the next negotiation runs already and brings both ends together"),
-    never(&[On::ReConfirmed], "all but Confirmed, Stable and ReOffered, HaveLocalOffer",
-        |sip, jsep| begun(sip, jsep) && !matches!((sip, jsep), (Sip::Confirmed, Stable) | (Sip::ReOffered, HaveLocalOffer)),
+    never(&[On::ReConfirmed], "all but Confirmed, Stable; the early ones; ReOffered, HaveLocalOffer",
+        |sip, jsep| begun(sip, jsep) && !early(sip, jsep)
+            && !matches!((sip, jsep), (Sip::Confirmed, Stable) | (Sip::ReOffered, HaveLocalOffer)),
         "no 200 of ours to a re-INVITE is without its ACK"),
+    ignored(&[On::ReConfirmed], "the early ones but Early, Stable", |sip, jsep| early(sip, jsep) && (sip, jsep) != (Sip::Early, Stable),
+        "the answer to an UPDATE is out, and the next negotiation runs already"),
     never(&[On::ReConfirmedWithAnswer], "all but ReOffered, HaveLocalOffer",
         |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::ReOffered, HaveLocalOffer),
         "an ACK's SDP is heard only where it owes an answer"),
@@ -167,8 +180,11 @@ pub(crate) const NOTHING: &[Nothing] = &[
     ignored(&[On::PathBroken], "all but Confirmed, Stable", |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Confirmed, Stable),
         "the first negotiation is not over, or another runs: it brings new candidates, or the path says again that it is silent"),
 
-    never(&[On::CandidatesUntold, On::ChangeWanted], "all but Confirmed, Stable",
+    never(&[On::CandidatesUntold], "all but Confirmed, Stable",
         |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Confirmed, Stable),
+        "it is kept until the negotiation that runs is over"),
+    never(&[On::ChangeWanted], "all but Confirmed, Stable and Early, Stable",
+        |sip, jsep| begun(sip, jsep) && !matches!((sip, jsep), (Sip::Confirmed | Sip::Early, Stable)),
         "it is kept until the negotiation that runs is over"),
 
     never(&[On::RefreshDue], "before the dialog is confirmed", |sip, jsep| begun(sip, jsep) && !talking(sip),
@@ -177,7 +193,10 @@ pub(crate) const NOTHING: &[Nothing] = &[
         "the negotiation that runs is a refresh; should it fail, the dialog manager says it again"),
 
     // re-INVITEs of ours.
-    never(&[On::ReAnswered, On::ReRefused], "all but ReInviting, HaveLocalOffer",
+    never(&[On::ReAnswered], "all but HaveLocalOffer in ReInviting and EarlyOffering",
+        |sip, jsep| begun(sip, jsep) && !matches!((sip, jsep), (Sip::ReInviting | Sip::EarlyOffering, HaveLocalOffer)),
+        "no re-INVITE or UPDATE of ours is out"),
+    never(&[On::ReRefused], "all but ReInviting, HaveLocalOffer",
         |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::ReInviting, HaveLocalOffer),
         "no re-INVITE of ours is out"),
     never(&[On::ReGlare], "before the dialog is confirmed", |sip, jsep| begun(sip, jsep) && !talking(sip),
@@ -187,7 +206,9 @@ pub(crate) const NOTHING: &[Nothing] = &[
         "a late word about a re-INVITE that came to nothing already"),
     never(&[On::OfferFailed], "nothing offered anew",
         |sip, jsep| begun(sip, jsep) && !matches!((sip, jsep),
-            (Sip::Confirmed | Sip::ReOffered, MakingAnswer | MakingOffer) | (Sip::ReInviting, HaveLocalOffer)),
+            (Sip::Confirmed | Sip::ReOffered | Sip::Early, MakingAnswer | MakingOffer)
+                | (Sip::EarlyOffered, MakingAnswer)
+                | (Sip::ReInviting | Sip::EarlyOffering, HaveLocalOffer)),
         "only an offer within a call that has a session can fail without harm"),
 ];
 

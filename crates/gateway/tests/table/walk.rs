@@ -182,7 +182,9 @@ fn a_message_goes_out_only_where_its_dialog_wants_it() {
             for action in lookup(state.0, state.1, on).unwrap().1 {
                 let fits = match action {
                     Do::Accept | Do::RefuseMedia | Do::RefuseWithStatus => state.0 == Sip::Incoming,
-                    Do::AcceptOffer | Do::RefuseOffer => state.0 == Sip::ReOffered,
+                    Do::AcceptOffer | Do::RefuseOffer => {
+                        matches!(state.0, Sip::EarlyOffered | Sip::ReOffered)
+                    }
                     Do::HangUp => !matches!(state.0, Sip::Ending | Sip::Ended | Sip::Idle),
                     Do::Invite => state.0 == Sip::Idle && on == On::OfferMade,
                     Do::RefusePending => matches!(on, On::Offered | On::OfferedOfferless),

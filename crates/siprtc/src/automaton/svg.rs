@@ -13,11 +13,13 @@ fn column(sip: Sip) -> usize {
         Sip::Idle => 2,
         Sip::Inviting => 3,
         Sip::Early => 4,
-        Sip::Confirmed => 5,
-        Sip::ReInviting => 6,
-        Sip::ReOffered => 7,
-        Sip::Ending => 8,
-        Sip::Ended => 9,
+        Sip::EarlyOffering => 5,
+        Sip::EarlyOffered => 6,
+        Sip::Confirmed => 7,
+        Sip::ReInviting => 8,
+        Sip::ReOffered => 9,
+        Sip::Ending => 10,
+        Sip::Ended => 11,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{CallConfig, invalid};
 use siprtc_core::Result;
-use siprtc_gateway::{CallControl, Control, DtmfWay, EarlyMedia, Reliability, Transfers};
+use siprtc_gateway::{CallControl, Control, DtmfWay, EarlyMedia, Reliability, Reoffer, Transfers};
 
 impl CallConfig {
     pub(crate) fn control(&self) -> Result<CallControl> {
@@ -51,6 +51,14 @@ impl CallConfig {
                 );
             }
         };
+        let reoffer = match self.reoffer.as_str() {
+            "invite" => Reoffer::Invite,
+            "update" => Reoffer::Update,
+            other => {
+                return Err(invalid(format!("call.reoffer = {other:?} is no method"))
+                    .advice("choose invite or update"));
+            }
+        };
         let trusted = self.trusted.iter().map(|address| {
             address.parse().map_err(|_| {
                 invalid(format!("call.trusted: {address:?} is no address"))
@@ -60,6 +68,7 @@ impl CallConfig {
         let dialogs = Control {
             follow_redirects,
             reliability,
+            reoffer,
             trusted: trusted.collect::<Result<_>>()?,
             take_messages: self.messages,
             take_unasked_summaries: self.unasked_summaries,

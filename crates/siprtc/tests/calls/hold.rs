@@ -164,3 +164,31 @@ async fn a_call_that_rings_cannot_be_held() {
     bob.shutdown().await;
     home.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_goes_by_update_where_it_is_configured() {
+    for (policy, method) in [("update", "UPDATE"), ("invite", "INVITE")] {
+        let home = home().await;
+        let alice = endpoint(&home, "alice", &format!("[call]\nreoffer = \"{policy}\"")).await;
+        let mut bob = endpoint(&home, "bob", "").await;
+        let mut ends = stands(&alice, &mut bob).await;
+        ends[0].hold().await.unwrap();
+        held(&mut ends[0], Side::Local).await;
+        held(&mut ends[1], Side::Remote).await;
+        assert_eq!(hear(&ends).await, [false, false]);
+        ends[0].resume().await.unwrap();
+        resumed(&mut ends[0], Side::Local).await;
+        assert_eq!(hear(&ends).await, [true, true]);
+        let [call, _answered] = ends;
+        call.hangup().await.unwrap();
+        let report = tokio::time::timeout(SOON, call.finished())
+            .await
+            .unwrap()
+            .unwrap();
+        let ladder = report.ladder("alice", "home", "bob").to_text(100, false);
+        assert_eq!(ladder.contains("UPDATE"), method == "UPDATE", "{ladder}");
+        alice.shutdown().await;
+        bob.shutdown().await;
+        home.shutdown().await;
+    }
+}

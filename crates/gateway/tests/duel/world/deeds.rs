@@ -165,12 +165,12 @@ impl<O: std::fmt::Debug> World<O> {
             }
             Output::MakeAnswer { epoch, offer } => self.begin(side, call, epoch, Work::Answer(offer)),
             Output::MakeOffer { epoch } => self.begin(side, call, epoch, Work::Offer),
-            Output::ReInvite(offer) => {
+            Output::ReInvite { offer, early } => {
                 self.obey(
                     side,
                     call,
                     C::ReInvite,
-                    D::Reinvite(dialog::Reinvite { call, offer }),
+                    D::Reinvite(dialog::Reinvite { call, offer, early }),
                 );
             }
             Output::Refuse(status) => {
