@@ -5,9 +5,9 @@ use crate::event::{DialogEvent, DialogEventKind};
 use crate::lanes::{Lane, Lanes, perform};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
-    Accept, AcceptOffer, Attach, Deliver, FromStack, Hangup, Invite, MeasureInvite, Reach, Redirect, Refer,
-    Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Subscribe, Terminate,
-    Unsubscribe,
+    Accept, AcceptOffer, Attach, Deliver, FromStack, Hangup, Invite, MeasureInvite, NameDialog, Reach,
+    Redirect, Refer, Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Subscribe,
+    Terminate, Unsubscribe,
 };
 use actix::prelude::*;
 use siprtc_core::sip::{SipStack, TxOwner};
@@ -326,6 +326,14 @@ impl Handler<MeasureInvite> for DialogManager {
 
     fn handle(&mut self, message: MeasureInvite, _: &mut Context<Self>) -> Self::Result {
         self.machine.measure_invite(&message)
+    }
+}
+
+impl Handler<NameDialog> for DialogManager {
+    type Result = MessageResult<NameDialog>;
+
+    fn handle(&mut self, message: NameDialog, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.machine.dialog_name(message.call))
     }
 }
 

@@ -213,6 +213,8 @@ pub struct Head {
     pub headers: Headers,
     /// Who calls, as a proxy that we trust has made sure of (RFC 3325).
     pub asserted: Option<NameAddr>,
+    /// The call of ours that it wants to be joined to (RFC 3911), in a conference.
+    pub joins: Option<CallId>,
 }
 
 impl Head {
@@ -233,6 +235,28 @@ impl Head {
         history.pop();
         history.reverse();
         history
+    }
+}
+
+/// A dialog as one of its ends knows it. Written, it is the value of the Join or Replaces of an INVITE to that end (RFC 3911, RFC 3891).
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct DialogName {
+    /// The SIP Call-ID.
+    pub call_id: String,
+    /// That end's own tag.
+    pub local_tag: String,
+    /// The tag of its peer.
+    pub remote_tag: String,
+}
+
+impl fmt::Display for DialogName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DialogName {
+            call_id,
+            local_tag,
+            remote_tag,
+        } = self;
+        write!(f, "{call_id};to-tag={local_tag};from-tag={remote_tag}")
     }
 }
 

@@ -34,7 +34,7 @@ mod way;
 mod words;
 
 use crate::config::DialogConfig;
-use crate::event::DialogEvent;
+use crate::event::{DialogEvent, DialogName};
 use crate::message::{
     Accept, AcceptOffer, Attach, Deliver, Hangup, Invite, MeasureInvite, Reach, Redirect, Refer, ReferTo,
     Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Subscribe, Unsubscribe,
@@ -295,6 +295,11 @@ impl Machine {
     /// A call's SIP Call-ID, for logs.
     pub fn sip_call_id(&self, call: CallId) -> Option<&str> {
         self.calls.get(&call).map(|call| call.sip_call_id.as_str())
+    }
+
+    /// See [`NameDialog`](crate::NameDialog).
+    pub fn dialog_name(&self, call: CallId) -> Option<DialogName> {
+        self.calls.get(&call)?.dialog_name()
     }
 
     /// See [`MeasureInvite`].

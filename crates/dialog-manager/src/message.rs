@@ -252,6 +252,14 @@ pub struct Unsubscribe {
     pub subscription: CallId,
 }
 
+/// What names a call's confirmed dialog to others, as we know it; `None` before, and after.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Option<crate::DialogName>")]
+pub struct NameDialog {
+    /// Which call.
+    pub call: CallId,
+}
+
 /// How long the description in an INVITE may be for the INVITE to fit into a datagram. `None`: it goes over a connection, or
 /// as its URI says and that says so.
 #[derive(Clone, Debug, Message)]

@@ -4,7 +4,8 @@
 use crate::actor::Gateway;
 use crate::calls::ask;
 use actix::prelude::*;
-use siprtc_core::{CallId, Error, Result};
+use siprtc_core::{CallId, Error, Fault, Result};
+use siprtc_dialog_manager::{self as dialog, DialogName};
 use siprtc_media_session::{self as media, BridgeEnd, Seat, Sides};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +37,16 @@ pub struct Confer {
     pub call: CallId,
     /// Where; `None`: it leaves.
     pub seat: Option<Arc<Seat>>,
+}
+
+/// What names a call's dialog to others: for a Join (RFC 3911), which an INVITE of theirs to us may carry.
+///
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) when it has no confirmed dialog.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<DialogName, Error>")]
+pub struct NameDialog {
+    /// Which call.
+    pub call: CallId,
 }
 
 /// Records a call from now on.
@@ -82,6 +93,26 @@ impl Handler<Confer> for Gateway {
     fn handle(&mut self, message: Confer, _: &mut Context<Self>) -> Self::Result {
         let session = self.session("join a conference", message.call);
         Box::pin(async move { ask(&session?, media::Confer { seat: message.seat }).await })
+    }
+}
+
+impl Handler<NameDialog> for Gateway {
+    type Result = ResponseFuture<Result<DialogName>>;
+
+    fn handle(&mut self, message: NameDialog, ctx: &mut Context<Self>) -> Self::Result {
+        let (call, house) = (message.call, self.house(ctx));
+        Box::pin(async move {
+            let name = house?
+                .dialogs
+                .send(dialog::NameDialog { call })
+                .await
+                .ok()
+                .flatten();
+            name.ok_or_else(|| {
+                let what = format!("{call} has no confirmed dialog");
+                Error::new(Fault::ApiMisuse, "name a dialog", what).advice("ask between Confirmed and Ended")
+            })
+        })
     }
 }
 

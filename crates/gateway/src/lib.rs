@@ -19,7 +19,7 @@ mod subscriptions;
 pub mod table;
 
 pub use actor::Gateway;
-pub use bridge::{Bridge, Confer, Record, StopRecording, Unbridge};
+pub use bridge::{Bridge, Confer, NameDialog, Record, StopRecording, Unbridge};
 pub use change::{ChangeMedia, Mute};
 pub use control::{AcceptTransfer, CallControl, EarlyMedia, RefuseTransfer, Transfer, TransferTo, Transfers};
 pub use errands::{DtmfWay, MessageTo, SendMessage};
@@ -28,5 +28,7 @@ pub use messages::{
     Hangup, Hold, MediaPlan, Redirect, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration, Trickle,
 };
 pub use router::Router;
-pub use siprtc_dialog_manager::{Control, Head, Note, Occasion, Reliability, Reoffer, SessionTimer, Side};
+pub use siprtc_dialog_manager::{
+    Control, DialogName, Head, Note, Occasion, Reliability, Reoffer, SessionTimer, Side,
+};
 pub use subscriptions::{Notice, Subscribe, SubscriptionEvent, Unsubscribe};

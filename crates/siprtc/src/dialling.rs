@@ -1,10 +1,11 @@
 //! Who calls whom, and what is said beside the call: header fields, privacy, forwarding.
 
+use crate::bridge::Conference;
 use crate::endpoint::{Call, Endpoint, ask, read_target};
 use crate::incoming::IncomingCall;
 use siprtc_core::sip::{Headers, NameAddr};
-use siprtc_core::{Error, Fault, Result};
-use siprtc_gateway::{Attach, Hangup, Head, MediaPlan, Occasion, Redirect};
+use siprtc_core::{CallId, Error, Fault, Result};
+use siprtc_gateway::{Attach, DialogName, Hangup, Head, MediaPlan, NameDialog, Occasion, Redirect};
 
 /// What a call says of itself.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +14,9 @@ pub struct DialOptions {
     pub headers: Headers,
     /// The callee is not told who calls; the account's own proxy is (RFC 3323, RFC 3325).
     pub anonymous: bool,
+    /// Wants to be joined to that call of the callee's (RFC 3911), named as the callee knows it: by [`Call::dialog_name`] over there, or
+    /// by what it tells in the event package `dialog`.
+    pub joins: Option<DialogName>,
 }
 
 impl Endpoint {
@@ -21,7 +25,11 @@ impl Endpoint {
         let DialOptions {
             mut headers,
             anonymous,
+            joins,
         } = options;
+        if let Some(joins) = joins {
+            headers.push("Join", joins);
+        }
         if anonymous {
             headers.push("Privacy", "id");
         }
@@ -59,7 +67,48 @@ impl IncomingCall {
     }
 }
 
+impl IncomingCall {
+    /// The call of this endpoint that the caller wants to be joined to (Join, RFC 3911). It rings like another one, and is answered as
+    /// the application likes.
+    pub fn joins(&self) -> Option<CallId> {
+        self.head.joins
+    }
+
+    /// Grants the wish: answers, and seats the caller in a conference with `call`, which takes a seat there if it has none. Done when the
+    /// call is confirmed; what it told until then is read.
+    ///
+    /// Errors: [`Fault::ApiMisuse`] when the caller wanted something else, or `call` is bridged or confers elsewhere. Then the caller is
+    /// declined. Whatever goes wrong once it is answered ends it.
+    pub async fn join_with(self, call: &Call, conference: &Conference, media: MediaPlan) -> Result<Call> {
+        if self.joins() != Some(call.id()) {
+            let what = format!("the caller did not ask for {}", call.id());
+            return Err(Error::new(Fault::ApiMisuse, "join", what).advice("compare IncomingCall::joins"));
+        }
+        if !conference.seats(call) {
+            conference.join(call).await?;
+        }
+        let mut joined = self.answer(media).await?;
+        let seated = match joined.confirmed().await {
+            Ok(()) => conference.join(&joined).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = seated {
+            // It may be over already.
+            drop(joined.hangup().await);
+            return Err(error);
+        }
+        Ok(joined)
+    }
+}
+
 impl Call {
+    /// What names this call's dialog to others, as this end knows it: an INVITE of theirs to us may ask to join it.
+    ///
+    /// Errors: [`Fault::ApiMisuse`] when it is not confirmed, or over.
+    pub async fn dialog_name(&self) -> Result<DialogName> {
+        ask(self.gateway(), NameDialog { call: self.id() }).await
+    }
+
     /// As [`Call::hangup`], with header fields of one's own in the BYE of a call that was answered.
     pub async fn hangup_with(&self, headers: Headers) -> Result<()> {
         attach(self, Occasion::Bye, headers).await?;

@@ -95,12 +95,12 @@ impl Machine {
             Ok(reliable) => reliable,
             Err(response) => return self.scope.respond_outside(tx, response),
         };
-        let replaces = match self.replaced_by(&invite) {
-            Ok(replaces) => replaces,
+        let wanted = match self.wanted_by(&invite) {
+            Ok(wanted) => wanted,
             Err(status) => return self.scope.respond_outside(tx, invite.response(status)),
         };
         let trusts = self.scope.config.control.trusted.contains(&from);
-        match Call::invited(&mut self.scope, tx, &invite, (replaces, trusts)) {
+        match Call::invited(&mut self.scope, tx, &invite, (wanted, trusts)) {
             Ok(mut call) => {
                 call.pracks.is_owed = reliable;
                 self.invitations.insert(key, call.id);
@@ -115,25 +115,35 @@ impl Machine {
     }
 }
 
+/// The call of ours that an INVITE speaks of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) place: Option<CallId>,
+    pub(super) company: Option<CallId>,
+}
+
 impl Machine {
-    /// The call of ours whose place an INVITE wants to take (RFC 3891 section 3), or the status that refuses it. Whoever
-    /// knows Call-ID and tags, 64 random bits each, was told them by one of the two ends.
-    fn replaced_by(&self, invite: &SipRequest) -> Result<Option<CallId>, u16> {
+    /// What an INVITE wants of a call of ours: its place (RFC 3891 section 3), or to be joined to it (RFC 3911 section 4); or the
+    /// status that refuses it. Whoever knows Call-ID and tags, 64 random bits each, was told them by one of the two ends.
+    fn wanted_by(&self, invite: &SipRequest) -> Result<Wanted, u16> {
         let joins = Replaces::of(&invite.headers, "Join")?;
-        let Some(replaces) = Replaces::of(&invite.headers, "Replaces")? else {
-            let known = joins.map(|joins| self.named_by(&joins).is_some());
-            return match known {
-                // RFC 3911 section 4; conferences are not joined by a header field here.
-                Some(true) => Err(488),
-                Some(false) => Err(481),
-                None => Ok(None),
-            };
-        };
-        if joins.is_some() {
+        let replaces = Replaces::of(&invite.headers, "Replaces")?;
+        if joins.is_some() && replaces.is_some() {
             return Err(400);
         }
-        let call = self.named_by(&replaces).ok_or(481_u16)?;
-        call.may_be_replaced(&replaces).map(|()| Some(call.id))
+        let find = |named: Option<Replaces>| {
+            let Some(named) = named else { return Ok(None) };
+            let call = self.named_by(&named).ok_or(481_u16)?;
+            call.may_be_replaced(&named).map(|()| Some(call.id))
+        };
+        let whole = |joins: Replaces| Replaces {
+            early_only: false,
+            ..joins
+        };
+        Ok(Wanted {
+            place: find(replaces)?,
+            company: find(joins.map(whole))?,
+        })
     }
 
     fn named_by(&self, replaces: &Replaces) -> Option<&Call> {

@@ -8,7 +8,7 @@ use super::call::{Call, Departure, Phase, Purpose, is_challenge};
 use super::replaces::Replaces;
 use super::timers::Timer;
 use super::words::misuse;
-use crate::event::{DialogEventKind, Referral};
+use crate::event::{DialogEventKind, DialogName, Referral};
 use siprtc_core::Result;
 use siprtc_core::sip::{
     Headers, Method, NameAddr, SipRequest, SipResponse, SipUri, TxEnd, TxId, reason_phrase,
@@ -69,7 +69,19 @@ impl Call {
         }
     }
 
-    /// RFC 3891 section 3: an early dialog may be replaced by whom we called, a confirmed one unless it is `early-only`.
+    /// What names the confirmed dialog to others.
+    pub(super) fn dialog_name(&self) -> Option<DialogName> {
+        match &self.phase {
+            Phase::Established(session) if !self.is_ending() => Some(DialogName {
+                call_id: self.sip_call_id.clone(),
+                local_tag: self.local_tag.clone(),
+                remote_tag: session.dialog.remote_tag().to_owned(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// RFC 3891 section 3, and RFC 3911 section 4 alike: an early dialog may be replaced by whom we called, a confirmed one unless it is `early-only`.
     pub(super) fn may_be_replaced(&self, replaces: &Replaces) -> Result<(), u16> {
         if self.is_ending() {
             return Err(603);

@@ -4,6 +4,7 @@ use super::Scope;
 use super::call::{Call, Phase};
 use super::dialog::Dialog;
 use super::end::End;
+use super::requests::Wanted;
 use super::session::{Session, Unacked};
 use super::timers::Timer;
 use super::words::{Description, SDP, misuse, push_all};
@@ -42,7 +43,7 @@ impl Call {
         scope: &mut Scope,
         tx: TxId,
         invite: &SipRequest,
-        (replaces, trusts): (Option<CallId>, bool),
+        (wanted, trusts): (Wanted, bool),
     ) -> Result<Self> {
         let id = CallId::fresh();
         let (from, to) = (invite.headers.from()?, invite.headers.to()?);
@@ -90,8 +91,11 @@ impl Call {
                 from,
                 to,
                 offer,
-                replaces,
-                head: Box::new(head(invite, trusts)),
+                replaces: wanted.place,
+                head: Box::new(Head {
+                    joins: wanted.company,
+                    ..head(invite, trusts)
+                }),
             },
         );
         let tag = call.caller_tag.clone();
@@ -308,7 +312,11 @@ fn head(invite: &SipRequest, trusts: bool) -> Head {
     } else {
         headers.remove(ASSERTED);
     }
-    Head { headers, asserted }
+    Head {
+        headers,
+        asserted,
+        joins: None,
+    }
 }
 
 fn set_tag(response: &mut SipResponse, tag: &str) {

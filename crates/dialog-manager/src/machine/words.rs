@@ -38,6 +38,8 @@ pub(super) struct Abilities {
 
 /// The option-tag of RFC 3891.
 pub(super) const REPLACES: &str = "replaces";
+/// And of RFC 3911.
+const JOIN: &str = "join";
 /// The option-tag of RFC 4488; understood, and not worth its octets in every INVITE.
 const NO_REFER_SUB: &str = "norefersub";
 
@@ -62,7 +64,7 @@ impl Abilities {
         let optional = optional
             .into_iter()
             .filter_map(|(is_on, tag)| is_on.then_some(tag));
-        [REPLACES].into_iter().chain(optional).collect()
+        [REPLACES, JOIN].into_iter().chain(optional).collect()
     }
 
     fn understands(self, tag: &str) -> bool {

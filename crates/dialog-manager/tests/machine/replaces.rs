@@ -85,23 +85,53 @@ fn an_invite_that_names_no_call_of_ours_is_refused_by_the_rules() {
     bench.silent();
 }
 
+/// Bob's INVITE that wants to be joined to the call that `named` names.
+fn joining(named: &str) -> SipRequest {
+    let mut request = peer_invite();
+    request.headers.set("Call-ID", "another-call");
+    request.headers.push("Join", named);
+    request
+}
+
 #[test]
-fn an_invite_that_wants_to_join_a_call_is_refused() {
+fn an_invite_that_wants_to_join_a_call_says_which() {
     let mut bench = Bench::new();
-    let (_, invite) = bench.established();
-    let named = replacing(&invite, "bob", "")
-        .headers
-        .value("Replaces")
-        .unwrap()
-        .to_owned();
-    for (join, status) in [(named.as_str(), 488), ("x;to-tag=1;from-tag=2", 481)] {
-        let mut request = peer_invite();
-        request.headers.set("Call-ID", "another-call");
-        request.headers.push("Join", join);
-        bench.request(request);
+    let (call, invite) = bench.established();
+    assert!(invite.headers.has_token("Supported", "join"));
+    let name = bench.machine.dialog_name(call).unwrap();
+    assert_eq!(name.remote_tag, "bob");
+    bench.request(joining(&name.to_string()));
+    bench.responded(100);
+    let DialogEventKind::Incoming { replaces, head, .. } = bench.event() else {
+        panic!("it rings");
+    };
+    assert_eq!((replaces, head.joins), (None, Some(call)));
+}
+
+#[test]
+fn an_invite_that_wants_to_join_nothing_of_ours_is_refused() {
+    let mut bench = Bench::new();
+    let (call, _) = bench.established();
+    let named = bench.machine.dialog_name(call).unwrap().to_string();
+    let mallory = named.replace("from-tag=bob", "from-tag=mallory");
+    for (join, status) in [
+        ("x;to-tag=1;from-tag=2", 481),
+        (&mallory, 481),
+        ("x;to-tag=1", 400),
+    ] {
+        bench.request(joining(join));
         bench.responded(status);
-        bench.silent();
     }
+    let mut both = joining(&named);
+    both.headers.push("Replaces", &named);
+    bench.request(both);
+    bench.responded(400);
+    bench.give(Input::Hangup(Hangup { call, reason: None })).unwrap();
+    bench.sent(Method::Bye);
+    bench.request(joining(&named));
+    bench.responded(603);
+    assert_eq!(bench.machine.dialog_name(call), None);
+    bench.silent();
 }
 
 #[test]

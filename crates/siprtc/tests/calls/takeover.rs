@@ -201,6 +201,61 @@ async fn the_call_that_a_peer_asks_for_goes_on_in_the_bridge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_joins_a_call_in_a_conference_and_one_that_names_none_is_refused() {
+    let mut four = Four::new("takeover-join").await;
+    let conference = four.bob.conference(ConferenceConfig::default()).unwrap();
+    let mut options = DialOptions {
+        joins: Some(four.second.dialog_name().await.unwrap()),
+        ..DialOptions::default()
+    };
+    let mut new = four
+        .dave
+        .dial_with("bob", four.of_dave(), options.clone())
+        .await
+        .unwrap();
+    let ringing = rings(&mut four.bob).await;
+    assert_eq!(ringing.joins(), Some(four.second.id()));
+    let joined = ringing
+        .join_with(&four.second, &conference, MediaPlan::default())
+        .await
+        .unwrap();
+    new.confirmed().await.unwrap();
+    assert_eq!((conference.legs(), conference.seats(&joined)), (2, true));
+    sleep(HEARD).await;
+    for call in [&joined, &four.second] {
+        assert!(conference.stats(call).unwrap().is_some_and(|stats| stats.heard));
+    }
+    // A call of nobody's.
+    options.joins.as_mut().unwrap().local_tag.push('x');
+    let refused = four
+        .dave
+        .dial_with("bob", MediaPlan::default(), options)
+        .await
+        .unwrap();
+    let report = timeout(SOON, refused.finished()).await.unwrap().unwrap();
+    assert_eq!(report.ending.status, Some(481));
+    // Whom nobody asked for is not seated.
+    let again = DialOptions {
+        joins: Some(four.first.dialog_name().await.unwrap()),
+        ..DialOptions::default()
+    };
+    let refused = four
+        .dave
+        .dial_with("bob", MediaPlan::default(), again)
+        .await
+        .unwrap();
+    let wrong = rings(&mut four.bob)
+        .await
+        .join_with(&joined, &conference, MediaPlan::default())
+        .await;
+    assert_eq!(wrong.err().unwrap().fault(), Fault::ApiMisuse);
+    let report = timeout(SOON, refused.finished()).await.unwrap().unwrap();
+    assert_eq!(report.ending.cause, Cause::Declined);
+    four.at_alice.hangup().await.unwrap();
+    four.over(new).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_replaces_another_has_its_seat_in_a_conference() {
     let mut four = Four::new("takeover-seat").await;
     let conference = four.bob.conference(ConferenceConfig::default()).unwrap();
