@@ -305,6 +305,17 @@ pub struct PeerConfig {
     pub events: Arc<dyn MediaEventSink>,
 }
 
+/// What a fork of a media peer begins with; all else is the peer's own that it is a fork of.
+#[derive(Clone)]
+pub struct ForkConfig {
+    /// Inbound RTP.
+    pub packets: Arc<dyn PacketSink>,
+    /// As [`PeerConfig::video`].
+    pub video: Option<Arc<dyn VideoPort>>,
+    /// Events.
+    pub events: Arc<dyn MediaEventSink>,
+}
+
 /// Packet counts and times of one peer, both ways; from RTCP where only the other side can know.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TransportStats {
@@ -369,6 +380,11 @@ pub trait MediaEngine: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether its peers fork ([`MediaPeer::fork`]), where the path below them does.
+    fn forks(&self) -> bool {
+        false
+    }
+
     /// A new peer with one audio transceiver. Called on the runtime on which the peer's tasks shall run.
     async fn create_peer(&self, config: PeerConfig) -> Result<Arc<dyn MediaPeer>>;
 }
@@ -394,6 +410,18 @@ pub trait MediaPeer: Send + Sync + 'static {
     /// Back to stable from an offer (RFC 9429 section 4.1.10.2).
     async fn rollback(&self) -> Result<()> {
         Err(unsupported("rollback"))
+    }
+
+    /// A peer beside this one for another answer to the same offer: an INVITE that forks makes several early dialogs, each with an
+    /// answer of its own (RFC 3261 section 13.2.2.4). It shares what the offer says (ports, ICE credentials, certificate or
+    /// keys) and nothing that an answer says; each of the two is closed by itself, and what is left has the ports for itself.
+    /// Whether this peer was answered does not matter, but no other offer may have been made since.
+    ///
+    /// Errors: [`Fault::Unsupported`](crate::Fault) by an engine that does not fork ([`MediaEngine::forks`]) or on a path that
+    /// does not; [`Fault::ApiMisuse`](crate::Fault) without an offer of ours, or after another one.
+    async fn fork(&self, config: ForkConfig) -> Result<Arc<dyn MediaPeer>> {
+        let _ = config;
+        Err(unsupported("fork"))
     }
 
     /// Codecs to offer and to accept from the next offer or answer on, best first, in the place of [`PeerConfig::codecs`].

@@ -21,7 +21,7 @@ use crate::hosts::host_addresses;
 use async_trait::async_trait;
 use machine::{Machine, Setup};
 use siprtc_core::ice::{
-    IceAgentFactory, IceConfig, IceFeature, IceParameters, IcePath, IcePaths, IcePolicy, IceRole,
+    IceAgentFactory, IceConfig, IceFeature, IceParameters, IcePath, IcePaths, IcePolicy, IceRole, IceServer,
     PathEventSink,
 };
 use siprtc_core::{Error, Fault, Result};
@@ -55,6 +55,21 @@ pub(crate) struct Options {
     pub(crate) budget: Duration,
     /// Who is asked for mDNS names; `None`: candidates that are names are dropped.
     pub(crate) mdns: Option<Mdns>,
+}
+
+impl Options {
+    fn setup(&self, role: IceRole, policy: IcePolicy, servers: &[IceServer]) -> Setup {
+        Setup {
+            factory: self.agent.clone(),
+            role,
+            servers: servers.to_vec(),
+            policy,
+            origin: *ORIGIN,
+            resolves: self.mdns.is_some(),
+            credentials: Box::new(credentials),
+            random: Box::new(rand::random::<f64>),
+        }
+    }
 }
 
 /// Where the beats of consent are counted from.
@@ -145,16 +160,7 @@ impl Paths {
         for (socket, purpose) in &sockets {
             bases.push((socket.addr().map_err(no_address)?, *purpose));
         }
-        let setup = Setup {
-            factory: options.agent.clone(),
-            role,
-            servers: config.servers.clone(),
-            policy: config.policy,
-            origin: *ORIGIN,
-            resolves: options.mdns.is_some(),
-            credentials: Box::new(credentials),
-            random: Box::new(rand::random::<f64>),
-        };
+        let setup = options.setup(role, config.policy, &config.servers);
         let now = tokio::time::Instant::now().into_std();
         let machine = Machine::new(now, setup, &bases)?;
         let sockets = sockets.into_iter().map(|(socket, _)| socket).collect();

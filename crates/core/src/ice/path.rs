@@ -6,7 +6,7 @@
 //! engine but the lines of its SDP.
 
 use super::{Candidate, CandidatePair, IceConfig, IceParameters, IceRole, IceState};
-use crate::Result;
+use crate::{Error, Result};
 use async_trait::async_trait;
 use std::fmt;
 use std::net::SocketAddr;
@@ -122,6 +122,22 @@ pub trait IcePath: Send + Sync + 'static {
     ///
     /// Errors: `local` is none of the path's.
     fn bypass(&self, local: SocketAddr, remote: SocketAddr) -> Result<()>;
+
+    /// A path to another peer over the same sockets, with the same credentials and candidates of ours: for another answer to
+    /// the offer that told them. What comes is told apart by both user fragments of a check (RFC 8445 section 7.2.2), and by
+    /// where it comes from: an address with which a check has succeeded, or that a path without ICE was aimed at. Once the other
+    /// paths are closed everything is for the last one.
+    ///
+    /// Errors: [`Fault::Unsupported`](crate::Fault) where the path cannot; [`Fault::ApiMisuse`](crate::Fault) while a restart is
+    /// under way or after the end.
+    fn fork(&self, events: Arc<dyn PathEventSink>) -> Result<Arc<dyn IcePath>> {
+        let _ = events;
+        Err(Error::new(
+            crate::Fault::Unsupported,
+            "fork an ICE path",
+            "this path has room for one peer",
+        ))
+    }
 
     /// Sends a datagram that is no STUN over the selected pair. Before there is one, a few wait for it; what cannot be
     /// sent is dropped and counted, as a network would.

@@ -102,12 +102,15 @@ impl Generation {
         true
     }
 
-    /// Whether a check is for this generation: its USERNAME begins with our user fragment (RFC 8445 section 7.2.2).
+    /// Whether a check is for this generation: its USERNAME is our user fragment, a colon and, once it is known, the peer's
+    /// (RFC 8445 section 7.2.2). That of another fork of the same offer is not.
     pub(super) fn is_checked_by(&self, data: &[u8]) -> bool {
-        username(data).is_some_and(|name| {
-            name.strip_prefix(self.ours.ufrag.as_bytes())
-                .is_some_and(|rest| rest.first() == Some(&b':'))
-        })
+        let name = username(data).and_then(|name| name.strip_prefix(self.ours.ufrag.as_bytes()));
+        let theirs = name.and_then(|rest| rest.strip_prefix(b":"));
+        match &self.theirs {
+            Some(known) => theirs == Some(known.ufrag.as_bytes()),
+            None => theirs.is_some(),
+        }
     }
 
     /// Whether a request or an answer is signed by who knows the passwords (RFC 8445 section 7.1.3): an agent takes a packet

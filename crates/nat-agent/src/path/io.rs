@@ -9,8 +9,8 @@ use super::stream::{self, Streams};
 use super::{Options, mdns};
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use siprtc_core::Result;
-use siprtc_core::ice::{Candidate, IceParameters, IcePath, PathEvent, PathEventSink, PathStats};
+use siprtc_core::ice::{Candidate, IceParameters, IcePath, IceRole, PathEvent, PathEventSink, PathStats};
+use siprtc_core::{Error, Fault, Result};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -62,6 +62,7 @@ impl Path {
         options: Arc<Options>,
         events: Arc<dyn PathEventSink>,
     ) -> Arc<Self> {
+        let gathered = machine.is_told();
         let path = Arc::new_cyclic(|own| Path {
             inner: Mutex::new(Inner {
                 machine,
@@ -77,7 +78,7 @@ impl Path {
             events,
             options,
             handle: Handle::current(),
-            gathered: watch::Sender::new(false),
+            gathered: watch::Sender::new(gathered),
             own: own.clone(),
         });
         path.flush(&mut path.inner.lock());
@@ -280,6 +281,10 @@ impl Inner {
     }
 }
 
+fn fork_refused(fault: Fault, why: &'static str) -> Error {
+    Error::new(fault, "fork an ICE path", why)
+}
+
 fn copy(datagram: &[u8], buffer: &mut [u8]) -> usize {
     let length = datagram.len().min(buffer.len());
     buffer[..length].copy_from_slice(&datagram[..length]);
@@ -354,6 +359,26 @@ impl IcePath for Path {
             inner.machine.bypass(now, local, remote)?;
             inner.waiting.append(&mut inner.machine.take_early());
             Ok(())
+        })
+    }
+
+    fn fork(&self, events: Arc<dyn PathEventSink>) -> Result<Arc<dyn IcePath>> {
+        let _runtime = self.handle.enter();
+        self.command(|inner, now| {
+            if inner.is_closed {
+                return Err(fork_refused(Fault::ApiMisuse, "it is closed"));
+            }
+            let (policy, servers) = inner.machine.servers();
+            // RFC 8445 section 6.1.1: who offered controls, whatever the first peer made of it.
+            let setup = self.options.setup(IceRole::Controlling, policy, servers);
+            let machine = inner.machine.fork(now, setup)?;
+            let sockets: io::Result<Vec<Socket>> = inner.sockets.iter_mut().map(Socket::fork).collect();
+            let sockets = sockets.map_err(|error| {
+                fork_refused(Fault::Backend, "its sockets cannot be shared").caused_by(error)
+            })?;
+            let options = self.options.clone();
+            let path: Arc<dyn IcePath> = Path::open(machine, sockets, Duration::ZERO, options, events);
+            Ok(path)
         })
     }
 

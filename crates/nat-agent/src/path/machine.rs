@@ -2,6 +2,7 @@
 //! sockets, no clock.
 
 mod bypass;
+mod fork;
 mod gathering;
 mod names;
 mod packets;
@@ -147,6 +148,8 @@ pub(super) struct Machine {
     names: Vec<String>,
     /// The peer has no ICE: the agent is left alone, and whatever comes is the engine's to judge.
     is_bypassed: bool,
+    /// Our user fragment that forks have in common: checks are told apart by the peer's.
+    forked: Option<String>,
 }
 
 impl Machine {
@@ -177,6 +180,7 @@ impl Machine {
             early: VecDeque::new(),
             names: Vec::new(),
             is_bypassed: false,
+            forked: None,
         };
         machine.tell_names();
         for (addr, purpose) in bases {
@@ -224,19 +228,6 @@ impl Machine {
         self.tell_names();
     }
 
-    /// The user fragments that checks for this path name.
-    pub(super) fn names(&self) -> Vec<String> {
-        let generations = [Some(&self.current), self.next.as_ref()];
-        let generations = generations.into_iter().flatten();
-        generations
-            .map(|generation| generation.ours.ufrag.clone())
-            .collect()
-    }
-
-    fn tell_names(&mut self) {
-        self.outputs.push_back(Output::Named(self.names()));
-    }
-
     pub(super) fn set_remote(
         &mut self,
         now: Instant,
@@ -258,6 +249,9 @@ impl Machine {
         if generation.theirs.is_none() {
             generation.set_remote(now, theirs)?;
             self.fails_at = Some(now + PATIENCE);
+            if self.forked.is_some() {
+                self.tell_names();
+            }
             if self.state == IceState::New {
                 self.become_state(IceState::Checking);
             }

@@ -1,4 +1,4 @@
-//! Does: one socket under many paths.
+//! Does: one socket under many paths: of many calls that share a port, or of one call that forks.
 //!
 //! A task reads the socket and puts each datagram into its path's queue; whoever reads the path is woken. A path cannot read
 //! the socket itself, as it does one of its own: the system wakes one reader of a socket, and with many paths that is nearly
@@ -77,14 +77,26 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    /// Called on a tokio runtime.
+    /// Under many calls. Called on a tokio runtime.
     pub(super) fn open(socket: UdpSocket) -> io::Result<Arc<Self>> {
-        let addr = socket.local_addr()?;
         if let Err(error) = SockRef::from(&socket).set_recv_buffer_size(SOCKET_BUFFER) {
             tracing::debug!(%error, "a shared port's buffer stays as it is");
         }
+        Shared::over(socket, Table::default())
+    }
+
+    /// Under the forks of one call. Called on a tokio runtime.
+    pub(super) fn open_for_forks(socket: UdpSocket) -> io::Result<Arc<Self>> {
+        Shared::over(socket, Table::of_one_call())
+    }
+
+    fn over(socket: UdpSocket, table: Table) -> io::Result<Arc<Self>> {
+        let addr = socket.local_addr()?;
         let socket = Arc::new(socket);
-        let desk = Arc::<parking_lot::Mutex<Desk>>::default();
+        let desk = Arc::new(parking_lot::Mutex::new(Desk {
+            table,
+            ..Desk::default()
+        }));
         let reader = tokio::spawn(read(socket.clone(), desk.clone())).abort_handle();
         Ok(Arc::new(Shared {
             socket,
@@ -188,6 +200,11 @@ impl Drop for Seat {
 impl Seat {
     pub(super) fn addr(&self) -> SocketAddr {
         self.shared.addr
+    }
+
+    /// Another one at the same socket.
+    pub(super) fn beside(&self) -> Option<Seat> {
+        self.shared.sit()
     }
 
     pub(super) fn name(&self, fragments: &[String]) {

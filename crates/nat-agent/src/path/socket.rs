@@ -1,6 +1,6 @@
 //! A socket of a path's: its own, or its place at one that many share.
 
-use super::shared::Seat;
+use super::shared::{Seat, Shared};
 use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
@@ -31,6 +31,20 @@ impl Socket {
         match self {
             Socket::Own(socket) => socket.local_addr(),
             Socket::Shared(seat) => Ok(seat.addr()),
+        }
+    }
+
+    /// Another path's place at the same socket, which is shared from now on. Called on a tokio runtime.
+    pub(super) fn fork(&mut self) -> io::Result<Socket> {
+        let full = || io::Error::other("too many paths share the socket");
+        if let Socket::Own(socket) = self {
+            let same = SockRef::from(&*socket).try_clone()?;
+            let shared = Shared::open_for_forks(UdpSocket::from_std(same.into())?)?;
+            *self = Socket::Shared(shared.sit().ok_or_else(full)?);
+        }
+        match self {
+            Socket::Own(_) => Err(full()),
+            Socket::Shared(seat) => seat.beside().map(Socket::Shared).ok_or_else(full),
         }
     }
 

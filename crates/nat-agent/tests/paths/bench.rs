@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use siprtc_core::ice::{
     Candidate, IceAgentFactory, IceConfig, IcePath, IceRole, IceServer, IceServerKind, IceState, PathEvent,
+    PathEventSink,
 };
 use siprtc_nat_agent::{InterfaceFilter, NatConfig, Ports, paths};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,9 +32,17 @@ pub(crate) fn agents() -> Vec<Arc<dyn IceAgentFactory>> {
 pub(crate) struct End {
     pub(crate) path: Arc<dyn IcePath>,
     pub(crate) candidates: Vec<Candidate>,
-    events: Arc<Mutex<Vec<PathEvent>>>,
+    events: Events,
     heard: tokio::sync::Mutex<mpsc::Receiver<Vec<u8>>>,
     reader: tokio::task::JoinHandle<()>,
+}
+
+type Events = Arc<Mutex<Vec<PathEvent>>>;
+
+fn ear() -> (Events, Arc<dyn PathEventSink>) {
+    let events = Events::default();
+    let told = events.clone();
+    (events, Arc::new(move |event| told.lock().push(event)))
 }
 
 impl Drop for End {
@@ -48,14 +57,29 @@ impl End {
     }
 
     pub(crate) async fn with(nat: &NatConfig, role: IceRole, config: &IceConfig) -> Self {
-        let events = Arc::new(Mutex::new(Vec::new()));
-        let told = events.clone();
-        let sink = move |event| told.lock().push(event);
-        let path = paths(nat)
-            .unwrap()
-            .open(config, role, Arc::new(sink))
-            .await
-            .unwrap();
+        let (events, sink) = ear();
+        let path = paths(nat).unwrap().open(config, role, sink).await.unwrap();
+        End::over(path, events).await
+    }
+
+    /// Another path over the same sockets.
+    pub(crate) async fn fork(&self) -> siprtc_core::Result<Self> {
+        let (events, sink) = ear();
+        Ok(End::over(self.path.fork(sink)?, events).await)
+    }
+
+    /// Two of a peer's that may have no ICE.
+    pub(crate) async fn rtp_and_rtcp(nat: &NatConfig, role: IceRole) -> (Self, Self) {
+        let (events, sink) = ear();
+        let opened = paths(nat).unwrap().open_pair(&loopback(), role, sink).await;
+        let (rtp, rtcp) = opened.unwrap();
+        (
+            End::over(rtp, events).await,
+            End::over(rtcp, Events::default()).await,
+        )
+    }
+
+    async fn over(path: Arc<dyn IcePath>, events: Events) -> Self {
         let (sender, heard) = mpsc::channel(1_000);
         let read = path.clone();
         let reader = tokio::spawn(async move {

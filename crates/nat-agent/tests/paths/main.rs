@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod bench;
+mod forks;
 mod names;
 mod roles;
 mod shared;

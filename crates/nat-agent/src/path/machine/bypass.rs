@@ -35,6 +35,9 @@ impl Machine {
         self.rest = Rest::default();
         self.selected = Some((base, remote));
         self.route = Some(route);
+        if let Route::Direct { base, to: addr } = route {
+            self.outputs.push_back(Output::Known { base, addr });
+        }
         if let Route::Relayed { relay, to } = route {
             self.relays[relay].permit(now, to.ip());
             self.relays[relay].bind(now, to);

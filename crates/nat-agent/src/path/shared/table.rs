@@ -52,10 +52,19 @@ pub(super) struct Table {
     /// Who asked this.
     asked: HashMap<TransactionId, u64>,
     last: u64,
+    /// The socket is one call's, whose paths are forks: the last of them has it for itself.
+    is_of_one_call: bool,
     pub(super) refused: Refused,
 }
 
 impl Table {
+    pub(super) fn of_one_call() -> Self {
+        Table {
+            is_of_one_call: true,
+            ..Table::default()
+        }
+    }
+
     /// `None`: it is full.
     pub(super) fn sit(&mut self) -> Option<u64> {
         if self.seats.len() == MOST_SEATS {
@@ -82,7 +91,8 @@ impl Table {
         }
     }
 
-    /// The user fragments that `seat` goes by from now on. One that another has keeps its holder: both would be guessed at.
+    /// The user fragments that `seat` goes by from now on: its own, or, where forks share it, with the peer's behind a colon. One
+    /// that another has keeps its holder: both would be guessed at.
     pub(super) fn name(&mut self, seat: u64, fragments: &[String]) {
         let Some(named) = self.seats.get_mut(&seat) else {
             return;
@@ -151,10 +161,11 @@ impl Table {
 
     /// Whose a datagram is; `None`: nobody's, which is counted.
     pub(super) fn whose(&mut self, now: Instant, from: SocketAddr, data: &[u8]) -> Option<u64> {
+        if let Some(alone) = self.alone() {
+            return Some(alone);
+        }
         let seat = match kind(data) {
-            Some(Kind::Request(_)) => username(data)
-                .and_then(|name| name.split(|octet| *octet == b':').next())
-                .and_then(|fragment| self.fragments.get(fragment)),
+            Some(Kind::Request(_)) => username(data).and_then(|name| self.named(name)),
             Some(Kind::Answer(id)) => self.asked.get(&id),
             Some(Kind::Indication) | None => self.claims.get(&from).map(|claim| &claim.holder),
         };
@@ -170,6 +181,19 @@ impl Table {
             claim.heard = now;
         }
         Some(seat)
+    }
+
+    /// Whom a check with this USERNAME is for.
+    fn named(&self, name: &[u8]) -> Option<&u64> {
+        let own = name.split(|octet| *octet == b':').next().unwrap_or_default();
+        self.fragments.get(name).or_else(|| self.fragments.get(own))
+    }
+
+    /// The only one at a call's own socket: there is nobody to tell it from.
+    fn alone(&self) -> Option<u64> {
+        let mut seats = self.seats.keys();
+        let only = seats.next().filter(|_| self.is_of_one_call);
+        only.copied().filter(|_| seats.next().is_none())
     }
 
     /// Entries of each kind: paths, user fragments, addresses, requests.
