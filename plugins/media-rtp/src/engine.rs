@@ -1,19 +1,18 @@
 //! Opening a peer.
 
 use crate::config::RtpConfig;
-use crate::driver::{self, Ear, Inbox, Shared};
+use crate::driver::{Ear, Inbox};
+use crate::line::Lines;
 use crate::machine::{Machine, misuse};
 use crate::peer::Peer;
 use crate::remote::Remote;
-use crate::transport::Transport;
 use crate::video::VideoLine;
 use siprtc_core::ice::{IceConfig, IcePath, IceRole};
 use siprtc_core::media::{Codec, Dialect, IceMode, MediaEngine, MediaPeer, PeerConfig};
 use siprtc_core::{Error, Result};
-use siprtc_rtp::{Reports, sdp};
+use siprtc_rtp::sdp;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::runtime::Handle;
 
 const OPERATION: &str = "create media peer";
@@ -41,6 +40,10 @@ impl MediaEngine for Engine {
 
     fn dialect(&self) -> Dialect {
         Dialect::Sip
+    }
+
+    fn forks(&self) -> bool {
+        true
     }
 
     fn check_offer(&self, sdp: &str, codecs: &[Codec]) -> Result<()> {
@@ -74,27 +77,21 @@ impl MediaEngine for Engine {
         let controls = offer.is_none_or(sdp::is_lite);
         let remotes = (offered.as_ref(), heard.as_ref());
         let paths = open(&config.ice, remotes, controls, inbox.clone()).await?;
-        let ssrc = rand::random();
-        let cname = format!("{:032x}", rand::random::<u128>());
-        let now = tokio::time::Instant::now().into_std();
+        let lines = Lines {
+            latching: self.config.latching,
+            cname: format!("{:032x}", rand::random::<u128>()),
+            handle,
+        };
         let video = config
             .video
-            .map(|port| VideoLine::new(&machine, &self.config, port, &config.events, &config.ice, &cname));
-        let reports = Reports::new(now, SystemTime::now(), ssrc, cname);
-        let transport = Transport::new(ssrc, reports, self.config.latching);
-        let shared = Arc::new(Shared::new(
-            paths,
-            transport,
-            inbox,
-            config.events,
-            Ear::Audio(config.packets),
-        ));
-        handle.spawn(driver::run(shared.clone()));
-        Ok(Arc::new(Peer::new(shared, machine, video)))
+            .map(|port| VideoLine::new(&machine, port, &config.events, &config.ice, &lines));
+        let shared = lines.start(paths, inbox, config.events, Ear::Audio(config.packets));
+        Ok(Arc::new(Peer::new(shared, machine, video, lines)))
     }
 }
 
-type Paths = (Arc<dyn IcePath>, Option<Arc<dyn IcePath>>);
+/// For RTP, and for the RTCP of a peer that does not multiplex.
+pub(crate) type Paths = (Arc<dyn IcePath>, Option<Arc<dyn IcePath>>);
 
 /// One path over all addresses where the offer has ICE; else two ports at the address that leads to the peer.
 pub(crate) async fn open(

@@ -2,12 +2,13 @@
 
 use crate::driver::Shared;
 use crate::dtls::Identity;
+use crate::line::Lines;
 use crate::machine::{Agreement, Local, Machine, Part, misuse};
 use crate::video::VideoLine;
 use async_trait::async_trait;
 use siprtc_core::ice::{Candidate, CandidateKind, CandidatePair};
 use siprtc_core::media::{
-    Codec, Direction, Feedback, MediaPeer, RtpPacket, SdpKind, TransportStats, VideoWish,
+    Codec, Direction, Feedback, ForkConfig, MediaPeer, RtpPacket, SdpKind, TransportStats, VideoWish,
 };
 use siprtc_core::{Error, Fault, Result};
 use std::net::SocketAddr;
@@ -17,17 +18,19 @@ use tokio::sync::Mutex;
 
 /// See [`MediaPeer`].
 pub(crate) struct Peer {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// As long as there is video, or is about to be.
     video: parking_lot::Mutex<Option<Arc<Shared>>>,
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
+    pub(crate) lines: Lines,
 }
 
-struct State {
-    machine: Machine,
+/// Between the steps of offer and answer.
+pub(crate) struct State {
+    pub(crate) machine: Machine,
     /// For a peer that was made with video.
-    video: Option<VideoLine>,
-    identity: Option<Identity>,
+    pub(crate) video: Option<VideoLine>,
+    pub(crate) identity: Option<Arc<Identity>>,
 }
 
 impl State {
@@ -39,26 +42,32 @@ impl State {
 }
 
 impl Peer {
-    pub(crate) fn new(shared: Arc<Shared>, machine: Machine, video: Option<VideoLine>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, machine: Machine, video: Option<VideoLine>, lines: Lines) -> Self {
+        let state = State {
+            machine,
+            video,
+            identity: None,
+        };
+        Peer::with(shared, None, state, lines)
+    }
+
+    pub(crate) fn with(shared: Arc<Shared>, video: Option<Arc<Shared>>, state: State, lines: Lines) -> Self {
         Peer {
             shared,
-            video: parking_lot::Mutex::default(),
-            state: Mutex::new(State {
-                machine,
-                video,
-                identity: None,
-            }),
+            video: parking_lot::Mutex::new(video),
+            state: Mutex::new(state),
+            lines,
         }
     }
 
-    fn check_open(&self, operation: &'static str) -> Result<()> {
+    pub(crate) fn check_open(&self, operation: &'static str) -> Result<()> {
         match self.shared.is_closed() {
             true => Err(misuse(operation, "the media peer is closed").advice("make a new one")),
             false => Ok(()),
         }
     }
 
-    fn video(&self) -> Option<Arc<Shared>> {
+    pub(crate) fn video(&self) -> Option<Arc<Shared>> {
         self.video.lock().clone()
     }
 
@@ -108,10 +117,11 @@ async fn local(
     shared: &Shared,
     operation: &'static str,
     machine: &Machine,
-    identity: &mut Option<Identity>,
+    identity: &mut Option<Arc<Identity>>,
 ) -> Result<Local> {
     if machine.wants_dtls() && identity.is_none() {
-        *identity = Some(Identity::fresh().map_err(|error| failed(operation, error))?);
+        let fresh = Identity::fresh().map_err(|error| failed(operation, error))?;
+        *identity = Some(Arc::new(fresh));
     }
     let candidates = shared.rtp.gather().await;
     let rtp = default_candidate(&candidates).ok_or_else(|| nowhere(operation))?;
@@ -126,7 +136,7 @@ async fn local(
         ice: machine.wants_ice().then(|| (shared.rtp.parameters(), candidates)),
         fingerprint: (identity.as_ref())
             .filter(|_| machine.wants_dtls())
-            .map(Identity::fingerprint),
+            .map(|identity| identity.fingerprint()),
         source: Some(shared.transport.lock().source()),
     })
 }
@@ -219,7 +229,7 @@ impl MediaPeer for Peer {
         if let (Some(video), Some((shared, local))) = (&mut state.video, &beside)
             && let Ok((answer, agreement)) = video.machine.answer_part(OPERATION, local)
         {
-            agree(shared, OPERATION, state.identity.as_ref(), &agreement)?;
+            agree(shared, OPERATION, state.identity.as_deref(), &agreement)?;
             if is_final {
                 video.machine.answered(&agreement);
             }
@@ -232,7 +242,7 @@ impl MediaPeer for Peer {
                 self.close_video();
             }
         }
-        agree(&self.shared, OPERATION, state.identity.as_ref(), &agreement)?;
+        agree(&self.shared, OPERATION, state.identity.as_deref(), &agreement)?;
         Ok(sdp)
     }
 
@@ -257,12 +267,12 @@ impl MediaPeer for Peer {
         }
         let is_final = kind == SdpKind::Answer;
         let agreement = machine.set_remote_answer(OPERATION, sdp, is_final)?;
-        agree(&self.shared, OPERATION, identity.as_ref(), &agreement)?;
+        agree(&self.shared, OPERATION, identity.as_deref(), &agreement)?;
         let Some((video, shared)) = video.as_mut().zip(self.video()) else {
             return Ok(());
         };
         match video.machine.set_remote_answer(OPERATION, sdp, is_final) {
-            Ok(agreement) => agree(&shared, OPERATION, identity.as_ref(), &agreement),
+            Ok(agreement) => agree(&shared, OPERATION, identity.as_deref(), &agreement),
             Err(error) => {
                 tracing::debug!(%error, "the peer takes no video");
                 if is_final {
@@ -288,6 +298,10 @@ impl MediaPeer for Peer {
             true => Ok(()),
             false => Err(misuse(OPERATION, "no offer is pending").advice("there is nothing to take back")),
         }
+    }
+
+    async fn fork(&self, config: ForkConfig) -> Result<Arc<dyn MediaPeer>> {
+        Ok(Arc::new(self.forked(config).await?))
     }
 
     async fn set_codecs(&self, codecs: &[Codec]) -> Result<()> {

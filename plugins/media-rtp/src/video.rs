@@ -1,26 +1,21 @@
 //! Video beside the audio: an m-line with sockets, keys and reports of its own.
 
-use crate::config::RtpConfig;
 use crate::driver::{Ear, Inbox, Shared};
-use crate::engine::open;
+use crate::engine::{Paths, open};
+use crate::line::Lines;
 use crate::machine::Machine;
-use crate::transport::Transport;
 use siprtc_core::Result;
 use siprtc_core::ice::IceConfig;
 use siprtc_core::media::{MediaEvent, MediaEventSink, VideoPort, VideoWish};
-use siprtc_rtp::{Reports, video};
+use siprtc_rtp::video;
 use std::sync::Arc;
-use std::time::SystemTime;
-use tokio::runtime::Handle;
 
 /// What opens it, when there is something to open it for.
 pub(crate) struct Opener {
     pub(crate) ice: IceConfig,
-    pub(crate) latching: bool,
     pub(crate) port: Arc<dyn VideoPort>,
     pub(crate) events: Arc<dyn MediaEventSink>,
-    pub(crate) cname: String,
-    pub(crate) handle: Handle,
+    pub(crate) lines: Lines,
 }
 
 /// Between the steps of offer and answer.
@@ -34,22 +29,19 @@ impl VideoLine {
     /// Keyed as the audio's.
     pub(crate) fn new(
         audio: &Machine,
-        config: &RtpConfig,
         port: Arc<dyn VideoPort>,
         events: &Arc<dyn MediaEventSink>,
         ice: &IceConfig,
-        cname: &str,
+        lines: &Lines,
     ) -> Self {
         VideoLine {
             machine: audio.beside(video::formats(&[])),
             is_wanted: false,
             opener: Opener {
                 ice: ice.clone(),
-                latching: config.latching,
                 port,
                 events: events.clone(),
-                cname: cname.to_owned(),
-                handle: Handle::current(),
+                lines: lines.clone(),
             },
         }
     }
@@ -77,19 +69,33 @@ impl VideoLine {
             inbox.clone(),
         )
         .await?;
-        let ssrc = rand::random::<u32>() | 1;
-        let now = tokio::time::Instant::now().into_std();
-        let reports = Reports::new(now, SystemTime::now(), ssrc, opener.cname.clone());
-        let transport = Transport::new(ssrc, reports, opener.latching);
-        let ear = Ear::Video(opener.port.clone());
+        Ok(self.over(paths, inbox))
+    }
+
+    /// The same over paths that are there.
+    pub(crate) fn over(&self, paths: Paths, inbox: Arc<Inbox>) -> Arc<Shared> {
+        let opener = &self.opener;
         // The call goes on without its video; what else happens is the audio's to say.
         let told = opener.events.clone();
         let events = Arc::new(move |event| match event {
             MediaEvent::Failed(reason) => told.emit(MediaEvent::VideoFailed(reason)),
             event => tracing::debug!(?event, "video"),
         });
-        let shared = Arc::new(Shared::new(paths, transport, inbox, events, ear));
-        opener.handle.spawn(crate::driver::run(shared.clone()));
-        Ok(shared)
+        let ear = Ear::Video(opener.port.clone());
+        opener.lines.start(paths, inbox, events, ear)
+    }
+
+    /// The video of a fork; `None`: our offer had none.
+    pub(crate) fn fork(&self, port: Arc<dyn VideoPort>, events: &Arc<dyn MediaEventSink>) -> Option<Self> {
+        Some(VideoLine {
+            machine: self.machine.fork()?,
+            is_wanted: self.is_wanted,
+            opener: Opener {
+                ice: self.opener.ice.clone(),
+                port,
+                events: events.clone(),
+                lines: self.opener.lines.clone(),
+            },
+        })
     }
 }

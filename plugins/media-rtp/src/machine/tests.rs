@@ -376,3 +376,33 @@ fn our_stream_is_announced_to_peers_with_ice_and_to_no_others() {
     assert!(!machine.offer(&plain, None).contains("a=ssrc:"));
     assert!(machine.offer(&with_ice, None).contains("a=ssrc:7 cname:us\r\n"));
 }
+
+#[test]
+fn a_fork_takes_another_answer_to_the_same_offer_and_offers_as_it_agreed() {
+    let mut first = machine(Keying::Sdes);
+    assert!(first.fork().is_none(), "nothing is offered");
+    let offer = first.offer(&local(4000), None);
+    first.offered(None);
+    let mut second = first.fork().unwrap();
+    let answers = [(5000, Codec::Pcmu), (6000, Codec::G722)].map(|(port, codec)| {
+        let mut other = Machine::new(RtpConfig::default(), format::formats(&[codec]), 9);
+        other.set_remote_offer(OP, &offer).unwrap();
+        other.answer(OP, &local(port), None).unwrap().0
+    });
+    let agreed = [&mut first, &mut second]
+        .into_iter()
+        .zip(&answers)
+        .map(|(machine, answer)| machine.set_remote_answer(OP, answer, true).unwrap());
+    let ports: Vec<_> = agreed.map(|agreed| agreed.rtp.unwrap().port()).collect();
+    assert_eq!(ports, [5000, 6000]);
+    // Of the same session, and each with the codec that it agreed on before all others.
+    let again = [&first, &second].map(|machine| machine.offer(&local(4000), None));
+    let origin = |sdp: &str| sdp.lines().nth(1).unwrap().to_owned();
+    assert_eq!(origin(&again[0]), origin(&again[1]));
+    assert_eq!(origin(&again[0]), origin(&offer).replace(" 1 IN", " 2 IN"));
+    assert!(again[0].contains("RTP/SAVP 0 "), "{}", again[0]);
+    assert!(again[1].contains("RTP/SAVP 9 "), "{}", again[1]);
+    // A second offer is nobody else's to answer.
+    first.offered(None);
+    assert!(first.fork().is_none());
+}
