@@ -4,9 +4,10 @@ use crate::events::Events;
 use crate::machine::{Input, Machine, Output, Request, Ticket};
 use crate::work::Work;
 use crate::{
-    AcceptAnswer, AddCandidates, AnswerOffer, Begin, CheckMedia, Close, Confer, CreateOffer, Estate,
-    HandOver, Inherit, Join, Mute, Part, Processing, Record, RestartIce, Rollback, SendDtmf, SessionConfig,
-    SessionEvent, SessionId, SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
+    AcceptAnswer, AcceptFork, AddCandidates, AnswerOffer, Begin, CheckMedia, Close, Confer, CreateOffer,
+    Estate, HandOver, Inherit, Join, Mute, Part, Processing, Record, RestartIce, Rollback, SendDtmf,
+    SessionConfig, SessionEvent, SessionId, SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
+    TakeFork,
 };
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use actix::{ActorContext, fut};
@@ -193,6 +194,28 @@ impl Handler<Begin> for MediaSession {
     fn handle(&mut self, message: Begin, ctx: &mut Self::Context) -> Self::Result {
         self.ask(ctx, Request::Begin, move |work| {
             Box::pin(work.begin(message.audio, message.video))
+        })
+    }
+}
+
+impl Handler<AcceptFork> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: AcceptFork, ctx: &mut Self::Context) -> Self::Result {
+        let AcceptFork { fork, sdp, begin } = message;
+        self.ask(ctx, Request::AcceptFork, move |work| {
+            Box::pin(async move { work.accept_fork(fork, &sdp, begin).await })
+        })
+    }
+}
+
+impl Handler<TakeFork> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: TakeFork, ctx: &mut Self::Context) -> Self::Result {
+        let TakeFork { fork, sdp, begin } = message;
+        self.ask(ctx, Request::TakeFork, move |work| {
+            Box::pin(async move { work.take_fork(fork, &sdp, begin).await })
         })
     }
 }

@@ -51,11 +51,18 @@ impl Events {
     }
 }
 
-impl MediaEventSink for Events {
-    fn emit(&self, event: MediaEvent) {
+impl Events {
+    /// What a media peer has to say.
+    pub(crate) fn emit_media(&self, event: MediaEvent) {
         if matches!(event, MediaEvent::Connected) {
             self.connected.notify_one();
         }
-        Events::emit(self, SessionEventKind::Media(event));
+        self.emit(SessionEventKind::Media(event));
+    }
+}
+
+impl MediaEventSink for Events {
+    fn emit(&self, event: MediaEvent) {
+        self.emit_media(event);
     }
 }

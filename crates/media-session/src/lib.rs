@@ -3,12 +3,14 @@
 mod actor;
 pub mod bench;
 mod bridge;
+mod chosen;
 mod codec;
 mod comfort;
 mod conceal;
 mod conference;
 mod config;
 mod dtmf;
+mod ear;
 mod emodel;
 mod events;
 mod jitter;
@@ -47,9 +49,10 @@ pub use config::{AudioSink, AudioSource, Processing, SessionConfig, Sink, Source
 pub use join::{Bridge, BridgeConfig, BridgeEnd, Carriage, OnEnd, PartedBy, WayStats};
 pub use level::level_dbov;
 pub use messages::{
-    AcceptAnswer, AddCandidates, AnswerOffer, Begin, CheckMedia, Close, Confer, CreateOffer, HandOver,
-    Inherit, Join, MediaChange, Mute, Part, Record, RestartIce, Rollback, SendDtmf, SessionEvent,
-    SessionEventKind, SessionId, SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
+    AcceptAnswer, AcceptFork, AddCandidates, AnswerOffer, Begin, CheckMedia, Close, Confer, CreateOffer,
+    Fork, HandOver, Inherit, Join, MediaChange, Mute, Part, Record, RestartIce, Rollback, SendDtmf,
+    SessionEvent, SessionEventKind, SessionId, SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
+    TakeFork,
 };
 pub use mixer::{LegId, LegStats, Mixer, MixerConfig};
 pub use pcm::Voice;

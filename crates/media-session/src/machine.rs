@@ -14,6 +14,7 @@ pub(crate) const MAX_WAITING: usize = 16;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Request {
     AcceptAnswer(SdpKind),
+    AcceptFork,
     AddCandidates,
     AnswerOffer,
     Begin,
@@ -27,6 +28,7 @@ pub(crate) enum Request {
     SetDirection,
     SetMedia,
     Snapshot,
+    TakeFork,
 }
 
 /// Names a request from its arrival to its answer.
@@ -131,6 +133,10 @@ impl Machine {
                 matches!(self.signalling, HaveLocalOffer | HaveRemotePranswer)
             }
             Request::AcceptAnswer(SdpKind::Offer) => false,
+            // Our first offer has several answers.
+            Request::AcceptFork | Request::TakeFork => {
+                matches!(self.signalling, HaveLocalOffer | HaveRemotePranswer | Stable)
+            }
             Request::AnswerOffer | Request::CreateOffer => matches!(self.signalling, New | Stable),
             // An early answer may begin audio before the final one comes.
             Request::Begin | Request::SendDtmf => {
@@ -166,7 +172,10 @@ impl Machine {
                 self.outputs.push_back(Output::Stop);
             }
             (Some(Request::CreateOffer), true) => self.signalling = HaveLocalOffer,
-            (Some(Request::AnswerOffer | Request::AcceptAnswer(SdpKind::Answer)), true) => {
+            (
+                Some(Request::AnswerOffer | Request::AcceptAnswer(SdpKind::Answer) | Request::TakeFork),
+                true,
+            ) => {
                 self.signalling = Stable;
                 self.negotiated = true;
             }
@@ -180,6 +189,7 @@ impl Machine {
 fn misuse(request: Request, what: String) -> Error {
     let operation = match request {
         Request::AcceptAnswer(_) => "accept answer",
+        Request::AcceptFork => "accept a fork's answer",
         Request::AddCandidates => "add candidates",
         Request::AnswerOffer => "answer offer",
         Request::Begin => "begin audio",
@@ -192,6 +202,7 @@ fn misuse(request: Request, what: String) -> Error {
         Request::SetMedia => "set media",
         Request::SetDirection => "set direction",
         Request::Snapshot => "take a snapshot",
+        Request::TakeFork => "take a fork",
     };
     Error::new(Fault::ApiMisuse, operation, what)
 }
@@ -301,6 +312,7 @@ mod tests {
             ANSWER,
             PRANSWER,
             Request::AcceptAnswer(SdpKind::Offer),
+            Request::AcceptFork,
             Request::AddCandidates,
             Request::AnswerOffer,
             Request::Begin,
@@ -311,6 +323,7 @@ mod tests {
             Request::SendDtmf,
             Request::SetDirection,
             Request::Snapshot,
+            Request::TakeFork,
         ])
     }
 

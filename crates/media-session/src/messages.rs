@@ -68,6 +68,45 @@ pub struct Begin {
     pub video: Option<NegotiatedVideo>,
 }
 
+/// One of the dialogs that our INVITE made by forking, and its media peer.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Fork(pub u32);
+
+impl Fork {
+    /// That of the first media peer, which [`AcceptAnswer`] is for.
+    pub const FIRST: Fork = Fork(0);
+}
+
+/// Makes a media peer beside the first one, of the same offer, and sets this answer there.
+///
+/// Errors: [`Fault::Unsupported`](siprtc_core::Fault) when the engine or its path does not fork, and
+/// [`Fault::ApiMisuse`](siprtc_core::Fault) when eight have a media peer already, or nothing is offered; with all of these, or when
+/// the engine does not take the answer, nothing has changed.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct AcceptFork {
+    /// Which. Another answer of a fork that has its answer means nothing.
+    pub fork: Fork,
+    /// The peer's answer, in the engine's words.
+    pub sdp: String,
+    /// What its m-lines agreed on, if it is to be heard and spoken to from now on, in the place of whoever was.
+    pub begin: Option<Begin>,
+}
+
+/// Takes one fork for the call: it is heard and spoken to, and the media peers of all others close. One that is not there yet is made.
+///
+/// Errors: as of [`AcceptFork`].
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct TakeFork {
+    /// Which.
+    pub fork: Fork,
+    /// Its answer, in the engine's words.
+    pub sdp: String,
+    /// What its m-lines agreed on.
+    pub begin: Begin,
+}
+
 /// Sends digits as RFC 4733 events, one after the other; returns once they are queued. In a bridged call they go into the stream that
 /// the other side's packets pass through, and are sent instead of them.
 ///

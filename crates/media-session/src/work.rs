@@ -2,6 +2,7 @@
 
 use crate::config::{SessionConfig, Sink};
 use crate::dtmf;
+use crate::ear::{Ear, Standing};
 use crate::emodel;
 use crate::events::Events;
 use crate::join::VideoNumbers;
@@ -14,6 +15,7 @@ use crate::source::Feed;
 use crate::video::{VideoPumps, VideoQueue};
 use crate::{BridgeEnd, Processing, Seat, SessionStats, Source};
 pub use estate::Estate;
+use forks::Branches;
 use parking_lot::Mutex;
 use siprtc_core::ice::Candidate;
 use siprtc_core::media::{
@@ -35,7 +37,11 @@ const CLOSE: Duration = Duration::from_secs(5);
 
 mod connect;
 mod estate;
+mod forks;
 mod terms;
+
+/// Where a media peer's packets, video and events go.
+type Hearing = (Arc<dyn PacketSink>, Arc<dyn VideoPort>, Arc<dyn MediaEventSink>);
 
 /// A session's peer and pumps.
 pub(crate) struct Work {
@@ -44,6 +50,10 @@ pub(crate) struct Work {
     queue: Arc<PacketQueue>,
     numbers: Arc<Mutex<Received>>,
     peer: Option<Arc<dyn MediaPeer>>,
+    /// Of an offer of ours that forks may answer.
+    branches: Option<Branches>,
+    /// Whether there was an answer since a fork was taken: what an older one agreed on comes too late.
+    is_agreed: bool,
     pumps: Option<Pumps>,
     audio: Option<NegotiatedAudio>,
     video_queue: Arc<VideoQueue>,
@@ -78,6 +88,8 @@ impl Work {
             queue,
             numbers: Arc::default(),
             peer: None,
+            branches: None,
+            is_agreed: true,
             pumps: None,
             audio: None,
             video_queue: Arc::default(),
@@ -107,7 +119,12 @@ impl Work {
     }
 
     pub(crate) async fn accept_answer(&mut self, kind: SdpKind, sdp: &str) -> Result<()> {
-        step("set remote answer", self.existing_peer()?.set_remote(kind, sdp)).await
+        step("set remote answer", self.existing_peer()?.set_remote(kind, sdp)).await?;
+        if let Some(branches) = &mut self.branches {
+            branches.answered();
+        }
+        self.is_agreed = true;
+        Ok(())
     }
 
     pub(crate) async fn answer_offer(&mut self, sdp: &str) -> Result<String> {
@@ -117,6 +134,7 @@ impl Work {
         self.direct(&*peer).await?;
         step("set remote offer", peer.set_remote(SdpKind::Offer, sdp)).await?;
         let answered = self.answer(&*peer).await;
+        self.is_agreed |= answered.is_ok();
         if answered.is_err()
             && let Err(error) = step("roll remote offer back", peer.rollback()).await
         {
@@ -160,6 +178,13 @@ impl Work {
         audio: NegotiatedAudio,
         video: Option<NegotiatedVideo>,
     ) -> Result<()> {
+        match self.is_agreed {
+            true => self.start(audio, video).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn start(&mut self, audio: NegotiatedAudio, video: Option<NegotiatedVideo>) -> Result<()> {
         match &self.pumps {
             Some(pumps) => pumps.change(audio),
             None => {
@@ -284,6 +309,7 @@ impl Work {
         if let Some(pumps) = self.video_pumps.take() {
             pumps.stop().await;
         }
+        self.close_forks().await;
         if let Some(peer) = &self.peer
             && !std::mem::replace(&mut self.closed, true)
             && timeout(CLOSE, peer.close()).await.is_err()
@@ -307,16 +333,30 @@ impl Work {
         }
         self.check_files().await?;
         self.terms.begin().await?;
+        // Whom others may answer, too, is listened to by itself.
+        let ear = (remote_offer.is_none() && self.config.engine.forks()).then(|| {
+            let (queue, video) = (Arc::clone(&self.queue), Arc::clone(&self.video_queue));
+            Arc::new(Ear::new(queue, video, Arc::clone(&self.events), Standing::Sole))
+        });
+        let (packets, video, events): Hearing = match &ear {
+            Some(ear) => (ear.clone(), ear.clone(), ear.clone()),
+            None => (self.queue.clone(), self.video_queue.clone(), self.events.clone()),
+        };
         let config = PeerConfig {
             ice: self.config.ice.clone(),
             codecs: self.config.codecs.clone(),
             remote_offer: remote_offer.map(str::to_owned),
             heard: self.config.heard.clone(),
-            packets: Arc::clone(&self.queue) as Arc<dyn PacketSink>,
-            video: Some(Arc::clone(&self.video_queue) as Arc<dyn VideoPort>),
-            events: Arc::clone(&self.events) as Arc<dyn MediaEventSink>,
+            packets,
+            video: Some(video),
+            events,
         };
-        let peer = step("create media peer", self.config.engine.create_peer(config)).await?;
+        let mut peer = step("create media peer", self.config.engine.create_peer(config)).await?;
+        if let Some(ear) = ear {
+            let branches = Branches::new(peer, ear);
+            peer = branches.chosen();
+            self.branches = Some(branches);
+        }
         self.peer = Some(Arc::clone(&peer));
         Ok(peer)
     }

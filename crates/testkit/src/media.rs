@@ -16,8 +16,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use siprtc_core::ice::{Candidate, CandidateKind, CandidatePair, IceState, PairEnd};
 use siprtc_core::media::{
-    Codec, Direction, IceMode, MediaEngine, MediaEvent, MediaPeer, PeerConfig, RtpPacket, SdpKind,
-    TransportStats,
+    Codec, Direction, ForkConfig, IceMode, MediaEngine, MediaEvent, MediaPeer, PeerConfig, RtpPacket,
+    SdpKind, TransportStats,
 };
 use siprtc_core::{Error, Fault, Result};
 use std::cmp::Reverse;
@@ -58,6 +58,8 @@ pub struct FakeNetwork {
     impairment: Mutex<Impairment>,
     random: Mutex<StdRng>,
     peers: Mutex<HashMap<u64, Weak<FakePeer>>>,
+    /// Who hears whom, where several peers have the id of one offer: by that id and the other's.
+    forks: Mutex<HashMap<(u64, u64), Weak<FakePeer>>>,
     ids: AtomicU64,
     cut: AtomicBool,
 }
@@ -69,6 +71,7 @@ impl FakeNetwork {
             random: Mutex::new(StdRng::seed_from_u64(impairment.seed)),
             impairment: Mutex::new(impairment),
             peers: Mutex::default(),
+            forks: Mutex::default(),
             ids: AtomicU64::new(1),
             cut: AtomicBool::new(false),
         })
@@ -79,6 +82,7 @@ impl FakeNetwork {
         Arc::new(FakeEngine {
             network: Arc::clone(self),
             refusal: Mutex::default(),
+            forks: AtomicBool::new(false),
             late: Mutex::default(),
         })
     }
@@ -125,6 +129,7 @@ impl FakeNetwork {
 pub struct FakeEngine {
     network: Arc<FakeNetwork>,
     refusal: Mutex<Option<String>>,
+    forks: AtomicBool,
     late: Mutex<Late>,
 }
 
@@ -178,6 +183,11 @@ impl FakeEngine {
             .collect()
     }
 
+    /// From now on its peers fork.
+    pub fn let_fork(&self) {
+        self.forks.store(true, Ordering::Relaxed);
+    }
+
     /// The next peer cannot be created, for this reason.
     pub fn refuse_next_peer(&self, why: impl Into<String>) {
         *self.refusal.lock() = Some(why.into());
@@ -194,6 +204,10 @@ impl MediaEngine for FakeEngine {
         IceMode::BuiltIn
     }
 
+    fn forks(&self) -> bool {
+        self.forks.load(Ordering::Relaxed)
+    }
+
     async fn create_peer(&self, config: PeerConfig) -> Result<Arc<dyn MediaPeer>> {
         if let Some(why) = self.refusal.lock().take() {
             return Err(Error::new(Fault::Backend, "create media peer", why).backend("fake"));
@@ -203,6 +217,7 @@ impl MediaEngine for FakeEngine {
         tokio::spawn(deliver(arriving, Arc::clone(&config.packets)));
         let peer = Arc::new(FakePeer {
             id,
+            number: id,
             network: Arc::clone(&self.network),
             config,
             wire: Mutex::new(Some(wire)),
@@ -223,7 +238,10 @@ impl MediaEngine for FakeEngine {
 
 /// One end of a fake connection.
 pub struct FakePeer {
+    /// What its descriptions say; its forks' say the same.
     id: u64,
+    /// Its own.
+    number: u64,
     network: Arc<FakeNetwork>,
     config: PeerConfig,
     wire: Mutex<Option<mpsc::Sender<UnderWay>>>,
@@ -302,6 +320,46 @@ impl FakePeer {
         sdp
     }
 
+    /// Another one for the same offer.
+    fn beside(&self, config: ForkConfig) -> Arc<Self> {
+        let number = self.network.ids.fetch_add(1, Ordering::Relaxed);
+        let (wire, arriving) = mpsc::channel(UNDER_WAY);
+        tokio::spawn(deliver(arriving, Arc::clone(&config.packets)));
+        let state = {
+            let state = self.state.lock();
+            State {
+                direction: state.direction,
+                version: state.version,
+                pending: Some(SdpKind::Offer),
+                local_set: true,
+                ..State::default()
+            }
+        };
+        let fork = Arc::new(FakePeer {
+            id: self.id,
+            number,
+            network: Arc::clone(&self.network),
+            config: PeerConfig {
+                packets: config.packets,
+                video: config.video,
+                events: config.events,
+                ..self.config.clone()
+            },
+            wire: Mutex::new(Some(wire)),
+            state: Mutex::new(state),
+        });
+        let known = Arc::downgrade(&fork);
+        self.network.peers.lock().insert(number, known);
+        fork
+    }
+
+    /// What the other sends to our id is for this one of us.
+    fn claim(&self, remote: u64) {
+        if let Some(own) = self.network.peers.lock().get(&self.number) {
+            self.network.forks.lock().insert((self.id, remote), own.clone());
+        }
+    }
+
     fn connect(&self) {
         let mut state = self.state.lock();
         let lacks = state.needs.is_some() && !state.has_needed;
@@ -334,7 +392,9 @@ impl FakePeer {
 
     fn remote(&self) -> Option<Arc<FakePeer>> {
         let remote = self.state.lock().remote?;
-        self.network.peers.lock().get(&remote).and_then(Weak::upgrade)
+        let fork = self.network.forks.lock().get(&(remote, self.id)).cloned();
+        let peer = fork.or_else(|| self.network.peers.lock().get(&remote).cloned());
+        peer.and_then(|peer| peer.upgrade())
     }
 }
 
@@ -388,6 +448,9 @@ impl MediaPeer for FakePeer {
             )
             .backend("fake")
         })?;
+        if self.number != self.id {
+            self.claim(remote);
+        }
         {
             let mut state = self.state.lock();
             if kind != SdpKind::Offer && state.pending != Some(SdpKind::Offer) {
@@ -411,6 +474,14 @@ impl MediaPeer for FakePeer {
         state.pending = None;
         state.remote_offer = None;
         Ok(())
+    }
+
+    async fn fork(&self, config: ForkConfig) -> Result<Arc<dyn MediaPeer>> {
+        let version = self.state.lock().version;
+        match version {
+            1 => Ok(self.beside(config)),
+            _ => Err(misuse("fork", "there is no first offer")),
+        }
     }
 
     async fn set_direction(&self, direction: Direction) -> Result<()> {
@@ -453,7 +524,7 @@ impl MediaPeer for FakePeer {
             state.sent.0 += 1;
             state.sent.1 += packet.payload.len() as u64;
         }
-        packet.ssrc = self.id as u32;
+        packet.ssrc = self.number as u32;
         let Some(remote) = self.remote() else {
             return Ok(());
         };
