@@ -11,7 +11,8 @@ use siprtc_core::sip::{Headers, NameAddr};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::MeasureInvite;
 use siprtc_media_session::{
-    AcceptAnswer, AnswerOffer, Begin, CreateOffer, Estate, MediaChange, MediaSession, SessionId,
+    AcceptAnswer, AcceptFork, AnswerOffer, Begin, CreateOffer, Estate, Fork, MediaChange, MediaSession,
+    SessionId, TakeFork,
 };
 use siprtc_sdp_translator::{
     AnswerToSip, AnswerToWebrtc, Answerer, Negotiate, Negotiated, SdpTranslator, SipForm, ToSip, ToWebrtc,
@@ -335,10 +336,60 @@ async fn answer_for_wire(
 pub(crate) async fn apply_answer(
     session: Addr<MediaSession>,
     translator: Addr<SdpTranslator>,
-    (offer, answer): (String, String),
+    offer_and_answer: (String, String),
     dialect: Dialect,
     quiet: bool,
 ) -> Result<Done> {
+    let (sdp, agreed) = read_answer(&translator, offer_and_answer, dialect).await?;
+    let kind = SdpKind::Answer;
+    ask(&session, AcceptAnswer { sdp, kind }).await?;
+    ask(&session, begin(agreed, quiet)).await?;
+    Ok(applied(agreed))
+}
+
+/// The same in a media peer beside the first one; `is_heard`: its audio takes the other's place.
+pub(crate) async fn accept_fork(
+    session: Addr<MediaSession>,
+    translator: Addr<SdpTranslator>,
+    offer_and_answer: (String, String),
+    dialect: Dialect,
+    (fork, is_heard): (Fork, bool),
+) -> Result<Option<Negotiated>> {
+    let (sdp, agreed) = read_answer(&translator, offer_and_answer, dialect).await?;
+    let begin = is_heard.then(|| begin(agreed, false));
+    ask(&session, AcceptFork { fork, sdp, begin }).await?;
+    Ok(is_heard.then_some(agreed))
+}
+
+/// The fork's media peer is the call's.
+pub(crate) async fn take_fork(
+    session: Addr<MediaSession>,
+    translator: Addr<SdpTranslator>,
+    offer_and_answer: (String, String),
+    dialect: Dialect,
+    fork: Fork,
+) -> Result<Done> {
+    let (sdp, agreed) = read_answer(&translator, offer_and_answer, dialect).await?;
+    let begin = begin(agreed, false);
+    ask(&session, TakeFork { fork, sdp, begin }).await?;
+    Ok(applied(agreed))
+}
+
+fn applied(agreed: Negotiated) -> Done {
+    Done {
+        step: Step::AnswerApplied,
+        agreed: Some(agreed),
+        is_classic: false,
+    }
+}
+
+/// The peer's answer for the media peer, and what it agrees on. Before setRemoteDescription: an answer without audio in common must
+/// not leave a half-set peer behind.
+async fn read_answer(
+    translator: &Addr<SdpTranslator>,
+    (offer, answer): (String, String),
+    dialect: Dialect,
+) -> Result<(String, Negotiated)> {
     let readable = match dialect {
         Dialect::Sip => {
             check_classic_answer(&offer, &answer)?;
@@ -347,12 +398,11 @@ pub(crate) async fn apply_answer(
         Dialect::WebRtc => {
             check_answer(&offer, &answer)?;
             let (offer, answer) = (offer.clone(), answer.clone());
-            ask(&translator, AnswerToWebrtc { offer, answer }).await?.sdp
+            ask(translator, AnswerToWebrtc { offer, answer }).await?.sdp
         }
     };
-    // Before setRemoteDescription: an answer without audio in common must not leave a half-set peer behind.
     let agreed = ask(
-        &translator,
+        translator,
         Negotiate {
             local: offer,
             remote: answer,
@@ -360,18 +410,5 @@ pub(crate) async fn apply_answer(
         },
     )
     .await?;
-    ask(
-        &session,
-        AcceptAnswer {
-            sdp: readable,
-            kind: SdpKind::Answer,
-        },
-    )
-    .await?;
-    ask(&session, begin(agreed, quiet)).await?;
-    Ok(Done {
-        step: Step::AnswerApplied,
-        agreed: Some(agreed),
-        is_classic: false,
-    })
+    Ok((readable, agreed))
 }

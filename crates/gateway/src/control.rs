@@ -24,12 +24,16 @@ pub struct CallControl {
     pub transfers: Transfers,
 }
 
-/// Which fork of a call of ours is heard before somebody answers.
+/// Which fork of a call of ours is heard before somebody answers. Each has a media peer of its own, and that of the 2xx stays; with an
+/// engine or a path that has one peer for an offer ([`MediaEngine::forks`](siprtc_core::media::MediaEngine::forks)) only the first
+/// is heard, and another one that answers is offered anew.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum EarlyMedia {
-    /// That whose early answer (183) comes first. When another one answers the call, a media peer is made anew and offers again.
+    /// That whose early answer (183) comes first.
     #[default]
     First,
+    /// That whose early answer comes last: each new one takes the place of the one before, in what is heard and in what is sent.
+    Latest,
     /// None: the 2xx decides, at once and without a second offer. Ringing is the application's own.
     None,
 }

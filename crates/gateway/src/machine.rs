@@ -5,6 +5,7 @@
 //! [`Call::poll_timeout`].**
 
 mod early;
+mod forks;
 mod hear;
 mod terms;
 mod transfer;
@@ -12,10 +13,12 @@ mod trickle;
 mod words;
 
 use crate::table::{Do, Jsep, On, Sip, lookup, patience};
+use forks::Forks;
 use hear::{Heard, Why};
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{CallId, Cause, Error, Fault};
 use siprtc_dialog_manager::{DialogTag, Head, Side};
+use siprtc_media_session::Fork;
 use siprtc_sdp_translator::says_trickle;
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -51,6 +54,9 @@ pub struct Call {
     has_agreed: bool,
     /// Early answers are not heard: they wait for the 2xx.
     waits_for_answer: bool,
+    forks: Forks,
+    /// The fork that is being taken.
+    taken: Option<Fork>,
     /// What waits.
     early_answers: Vec<(DialogTag, String)>,
     progress: (u16, bool),
@@ -90,6 +96,8 @@ impl Call {
             takes_early_offers: None,
             has_agreed: false,
             waits_for_answer: false,
+            forks: Forks::default(),
+            taken: None,
             early_answers: Vec::new(),
             progress: (0, false),
             refusal: 488,
@@ -165,6 +173,7 @@ impl Call {
             Some(heard) => self.take(now, heard),
             None => true,
         };
+        self.open_forks();
         self.trickle(now);
         self.hold(now);
         taken
@@ -237,7 +246,12 @@ impl Call {
             return false;
         };
         tracing::debug!(call_id = %self.id, ?on, from = ?self.state(), to = ?next, "call");
-        let reads = |action: &Do| matches!(action, Do::ApplyAnswer | Do::MakeAnswer | Do::Screen);
+        let reads = |action: &Do| {
+            matches!(
+                action,
+                Do::ApplyAnswer | Do::MakeAnswer | Do::Screen | Do::TakeFork
+            )
+        };
         if sdp.is_some() && actions.iter().any(reads) {
             self.theirs = sdp;
             self.trickle.unsettle();
@@ -302,6 +316,9 @@ impl Call {
     }
 
     fn act(&mut self, action: Do) {
+        if matches!(action, Do::MakeAnswer | Do::MakeOffer) {
+            self.offer_anew();
+        }
         if let Some(output) = self.output(action) {
             self.outputs.push_back(output);
         }
@@ -348,6 +365,7 @@ impl Call {
             Do::ReplaceMedia => {
                 self.early = None;
                 self.has_agreed = false;
+                self.forks.clear();
                 self.trickle.restart();
                 Output::ReplaceMedia
             }
@@ -364,6 +382,15 @@ impl Call {
                 }
             }
             Do::SetMedia => Output::SetMedia(self.hold.say()),
+            Do::TakeFork => {
+                let (fork, offer, answer) = (self.taken?, ours(), theirs());
+                Output::TakeFork {
+                    epoch: self.step(),
+                    fork,
+                    offer,
+                    answer,
+                }
+            }
             Do::UndoOffer => {
                 self.trickle.undo();
                 Output::UndoOffer
@@ -371,6 +398,7 @@ impl Call {
             Do::UseClassic => {
                 self.trickle = Trickle::default();
                 self.has_agreed = false;
+                self.forks.become_classic();
                 self.falls_back = false;
                 Output::UseClassic {
                     heard: self.theirs.take(),

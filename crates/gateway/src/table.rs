@@ -102,8 +102,10 @@ words! {
         AnswerUnfit,
         /// A 2xx with the first answer that this call sees.
         Answered,
-        /// A 2xx of another early dialog than the one whose early answer is applied.
+        /// A 2xx of another early dialog than the one whose early answer is applied, which can have no media peer of the same offer.
         AnsweredElsewhere,
+        /// A 2xx of one of several early dialogs that have, or may have, a media peer of our offer each.
+        AnsweredFork,
         /// A 2xx of the early dialog whose answer is applied already.
         AnsweredSame,
         /// Candidates came after their description, nothing works without them, and the peer takes no INFOs.
@@ -122,6 +124,8 @@ words! {
         DialogEnded,
         /// A provisional answer with an SDP answer.
         EarlyAnswer,
+        /// The media peer of the fork that answered cannot be had.
+        ForkFailed,
         /// The application asked for the end.
         Hangup,
         /// An INVITE with an offer.
@@ -214,6 +218,8 @@ words! {
         /// The next description says which way media shall flow from now on (RFC 3264 section 8.4), in which codecs, and whether
         /// there is video.
         SetMedia,
+        /// The media peer of the fork that answered is the call's, all others close.
+        TakeFork,
         /// Tell the application: answered by the peer.
         TellAccepted,
         /// Tell the application, once in a call: the dialog is confirmed, both descriptions are set.
@@ -273,8 +279,8 @@ pub const TABLE: &[Row] = &[
     row(Sip::Inviting, Jsep::HaveLocalOffer, On::EarlyAnswer, (Sip::Early, Jsep::ApplyingAnswer), &[Do::TellProgress, Do::ApplyAnswer]),
     row(Sip::Early, Jsep::HaveLocalOffer, On::EarlyAnswer, (Sip::Early, Jsep::ApplyingAnswer), &[Do::TellProgress, Do::ApplyAnswer]),
     row(Sip::Early, Jsep::ApplyingAnswer, On::AnswerApplied, (Sip::Early, Jsep::Stable), &[]),
-    // One media peer takes one answer: a second early answer, same dialog or another, is only told (RFC 3264 section 5,
-    // RFC 3261 section 13.2.1: later SDP of the same dialog repeats the first).
+    // One media peer takes one answer: a second early answer is only told (RFC 3264 section 5, RFC 3261 section 13.2.1: later SDP
+    // of the same dialog repeats the first). That of another dialog has a media peer of its own, beside this table (`machine/forks.rs`).
     row(Sip::Early, Jsep::ApplyingAnswer, On::EarlyAnswer, (Sip::Early, Jsep::ApplyingAnswer), &[Do::TellProgress]),
     row(Sip::Early, Jsep::ApplyingAnswer, On::Ringing, (Sip::Early, Jsep::ApplyingAnswer), &[Do::TellProgress]),
     row(Sip::Early, Jsep::Stable, On::EarlyAnswer, (Sip::Early, Jsep::Stable), &[Do::TellProgress]),
@@ -332,7 +338,11 @@ pub const TABLE: &[Row] = &[
     row(Sip::Confirmed, Jsep::ApplyingAnswer, On::AnswerApplied, (Sip::Confirmed, Jsep::Stable), &[Do::TellConfirmed]),
     row(Sip::Early, Jsep::ApplyingAnswer, On::AnsweredSame, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::TellAccepted]),
     row(Sip::Early, Jsep::Stable, On::AnsweredSame, (Sip::Confirmed, Jsep::Stable), &[Do::TellAccepted, Do::TellConfirmed]),
-    // Another fork answered than the one whose early media we hear: its answer belongs to our old offer, which one
+    // There is a media peer for each fork: that of the 2xx stays.
+    row(Sip::Early, Jsep::ApplyingAnswer, On::AnsweredFork, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::TellAccepted, Do::TakeFork]),
+    row(Sip::Early, Jsep::Stable, On::AnsweredFork, (Sip::Confirmed, Jsep::ApplyingAnswer), &[Do::TellAccepted, Do::TakeFork]),
+    row(Sip::Confirmed, Jsep::ApplyingAnswer, On::ForkFailed, (Sip::Confirmed, Jsep::MakingOffer), &[Do::ReplaceMedia, Do::MakeOffer]),
+    // Or there is not, and another fork answered than the one whose early media we hear: its answer belongs to our old offer, which one
     // media peer cannot apply twice. A new peer offers anew inside the confirmed dialog.
     row(Sip::Early, Jsep::ApplyingAnswer, On::AnsweredElsewhere, (Sip::Confirmed, Jsep::MakingOffer), &[Do::TellAccepted, Do::ReplaceMedia, Do::MakeOffer]),
     row(Sip::Early, Jsep::Stable, On::AnsweredElsewhere, (Sip::Confirmed, Jsep::MakingOffer), &[Do::TellAccepted, Do::ReplaceMedia, Do::MakeOffer]),

@@ -84,9 +84,17 @@ impl Gateway {
         if self.config.classic.is_some() {
             entry.call = entry.call.falling_back();
         }
-        if self.config.control.early_media == EarlyMedia::None {
-            entry.call = entry.call.waiting_for_answer();
-        }
+        let classic = self
+            .config
+            .classic
+            .as_ref()
+            .is_some_and(|classic| classic.forks());
+        let forks = (self.config.engine.forks(), classic);
+        entry.call = match self.config.control.early_media {
+            EarlyMedia::First => entry.call.forking(forks.0, forks.1, false),
+            EarlyMedia::Latest => entry.call.forking(forks.0, forks.1, true),
+            EarlyMedia::None => entry.call.waiting_for_answer(),
+        };
         self.admit(id, entry);
         self.input(ctx, id, Input::Dial { target });
     }

@@ -10,8 +10,9 @@ use siprtc_core::media::{Dialect, IceMode, MediaEngine};
 use siprtc_core::sip::Headers;
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::{self as dialog, DialogManager};
-use siprtc_media_session::{self as media, MediaChange, MediaSession};
+use siprtc_media_session::{self as media, Fork, MediaChange, MediaSession};
 use siprtc_nat_agent::{CallPlan, PlanCall};
+use siprtc_sdp_translator::Negotiated;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,12 @@ impl Gateway {
         use Command as C;
         match output {
             Output::Accept(sdp) => self.command(ctx, id, C::Accept, dialog::Accept { call: id, sdp }),
+            Output::AcceptFork {
+                fork,
+                offer,
+                answer,
+                is_heard,
+            } => self.accept_fork(ctx, id, (fork, is_heard), (offer, answer)),
             Output::AcceptOffer(sdp) => {
                 self.command(ctx, id, C::AcceptOffer, dialog::AcceptOffer { call: id, sdp });
             }
@@ -181,6 +188,14 @@ impl Gateway {
                 },
             ),
             Output::SetMedia(terms) => self.set_media(id, terms),
+            Output::TakeFork {
+                epoch,
+                fork,
+                offer,
+                answer,
+            } => self.step(ctx, id, epoch, move |session, house, dialect| {
+                calls::take_fork(session, house.translator, (offer, answer), dialect, fork)
+            }),
             Output::TakeReferral(referral) => self.take_referral(ctx, id, referral),
             Output::Tell(told) => {
                 let takes_place = matches!(
@@ -385,19 +400,46 @@ impl Gateway {
         }
         let agreed = result.as_ref().ok().and_then(|done| done.agreed);
         if let Some(agreed) = agreed.filter(|_| self.awaits(id, epoch)) {
-            let mut video = None;
-            if let Some(entry) = self.calls.get_mut(&id) {
-                entry.telephone_event = agreed.audio.telephone_event.is_some();
-                let is_asked = std::mem::take(&mut entry.asks_for_video);
-                let is_new = std::mem::replace(&mut entry.video, agreed.video) != agreed.video;
-                video = (is_new || is_asked).then_some(agreed.video);
-            }
-            self.tell(id, CallEventKind::Negotiated(agreed.audio));
-            if let Some(video) = video {
-                self.tell(id, CallEventKind::NegotiatedVideo(video));
-            }
+            self.tell_agreed(id, agreed);
         }
         self.input(ctx, id, Input::Step(epoch, result.map(|done| done.step)));
+    }
+
+    fn tell_agreed(&mut self, id: CallId, agreed: Negotiated) {
+        let mut video = None;
+        if let Some(entry) = self.calls.get_mut(&id) {
+            entry.telephone_event = agreed.audio.telephone_event.is_some();
+            let is_asked = std::mem::take(&mut entry.asks_for_video);
+            let is_new = std::mem::replace(&mut entry.video, agreed.video) != agreed.video;
+            video = (is_new || is_asked).then_some(agreed.video);
+        }
+        self.tell(id, CallEventKind::Negotiated(agreed.audio));
+        if let Some(video) = video {
+            self.tell(id, CallEventKind::NegotiatedVideo(video));
+        }
+    }
+
+    fn accept_fork(
+        &mut self,
+        ctx: &mut Context<Self>,
+        id: CallId,
+        (fork, is_heard): (Fork, bool),
+        offer_and_answer: (String, String),
+    ) {
+        let session = self.calls.get(&id).and_then(|entry| entry.session.clone());
+        let (Some((_, session)), Ok(house)) = (session, self.house(ctx)) else {
+            return;
+        };
+        let dialect = self.engine(id).dialect();
+        let (translator, which) = (house.translator, (fork, is_heard));
+        let opened = calls::accept_fork(session, translator, offer_and_answer, dialect, which);
+        self.detach(ctx, id, opened, move |opened, act, ctx| {
+            let is_awaited = (act.calls.get(&id)).is_some_and(|entry| entry.call.awaits_fork(fork));
+            if let (Ok(Some(agreed)), true) = (&opened, is_awaited) {
+                act.tell_agreed(id, *agreed);
+            }
+            act.input(ctx, id, Input::Forked(fork, opened.map(drop)));
+        });
     }
 
     fn awaits(&self, id: CallId, epoch: Epoch) -> bool {

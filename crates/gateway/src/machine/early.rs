@@ -11,9 +11,17 @@ impl Call {
         matches!(self.sip, Sip::Early | Sip::EarlyOffered | Sip::EarlyOffering)
     }
 
-    /// An UPDATE of ours may offer.
+    /// An UPDATE of ours may offer. While several early dialogs have a media peer it waits for the 2xx, which leaves one.
     pub(super) fn offers_early(&self) -> bool {
-        self.is_early() && self.has_agreed && self.early.is_some() && self.takes_early_offers == self.early
+        let is_taken = self.early.is_some() && self.takes_early_offers == self.early;
+        self.is_early() && self.has_agreed && is_taken && !self.forks.is_forked()
+    }
+
+    /// A negotiation begins.
+    pub(super) fn offer_anew(&mut self) {
+        if self.is_early() {
+            self.forks.close();
+        }
     }
 
     /// Whether the application may want something else of the media.
@@ -33,9 +41,11 @@ impl Call {
         }
     }
 
-    /// The peer offers. `None`: in an early dialog with which this call's media peer has nothing to do.
+    /// The peer offers. `None`: in an early dialog with which this call's media peer has nothing to do, or which is one of several that
+    /// have a media peer.
     pub(super) fn hear_offer(&self, dialog: DialogTag, sdp: Option<String>) -> Option<Heard> {
-        if self.is_early() && self.early.as_ref() != Some(&dialog) {
+        let is_other = self.early.as_ref() != Some(&dialog);
+        if self.is_early() && (is_other || self.forks.is_forked()) {
             return None;
         }
         let dialog = self.is_early().then_some(dialog);

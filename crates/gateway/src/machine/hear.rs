@@ -5,6 +5,7 @@ use crate::table::{Jsep, On, Sip};
 use siprtc_core::sip::Uri;
 use siprtc_core::{Cause, Error, Fault};
 use siprtc_dialog_manager::{DialogEventKind, DialogTag, Side};
+use siprtc_media_session::Fork;
 use siprtc_sdp_translator::SdpFrag;
 use std::time::Duration;
 
@@ -131,6 +132,13 @@ impl Call {
                 On::Dial.into()
             }
             Input::Dialog(kind) => return self.hear_dialog(kind),
+            Input::Forked(fork, opened) => {
+                if let Err(error) = &opened {
+                    tracing::info!(call_id = %self.id, %error, "a fork is not heard before it answers for good");
+                }
+                self.fork_opened(fork, opened.is_ok());
+                return None;
+            }
             Input::Gathered => {
                 self.trickle.complete();
                 return None;
@@ -204,6 +212,7 @@ impl Call {
         match step {
             Step::AnswerApplied => {
                 self.has_agreed = true;
+                self.taken = None;
                 self.settle();
                 On::AnswerApplied
             }
@@ -286,6 +295,10 @@ impl Call {
             false if self.is_answered_unfit(error) => {
                 tracing::info!(call_id = %self.id, "the peer's answer is no use: it is offered the classic way");
                 On::AnswerUnfit.into()
+            }
+            // The path, or the engine, has room for one peer after all.
+            false if self.taken.take().is_some() && self.jsep == Jsep::ApplyingAnswer => {
+                On::ForkFailed.into()
             }
             false => Heard {
                 why: Some(Why::error(error)),
@@ -371,6 +384,9 @@ impl Call {
                 }
                 let sdp = self.early_answer(&dialog, sdp);
                 self.progress = (status, sdp.is_some());
+                if let Some(sdp) = &sdp {
+                    self.hear_fork(&dialog, sdp);
+                }
                 if let Some(fragment) = self.trickle.rings(&dialog) {
                     self.outputs.push_back(Output::SendCandidates(fragment));
                 }
@@ -379,12 +395,7 @@ impl Call {
                     ..with_sdp(sdp, On::EarlyAnswer, On::Ringing)
                 }
             }
-            K::Answered { dialog, sdp } => match &self.early {
-                _ if self.offers_anew => On::AnsweredElsewhere.into(),
-                Some(early) if *early == dialog => On::AnsweredSame.into(),
-                Some(_) => On::AnsweredElsewhere.into(),
-                None => owed(sdp.or_else(|| self.kept(&dialog)), On::Answered),
-            },
+            K::Answered { dialog, sdp } => self.hear_2xx(dialog, sdp),
             K::Confirmed { sdp } => self.hear_ack(sdp, On::Confirmed, On::ConfirmedWithAnswer),
             K::Offered { dialog, sdp } => match self.hear_offer(dialog, sdp) {
                 Some(heard) => heard,
@@ -433,6 +444,34 @@ impl Call {
                 }
             }
         })
+    }
+
+    /// A 2xx: of the dialog whose early answer is applied, of another one that has or may have a media peer beside it, or of one
+    /// that has to be offered anew.
+    fn hear_2xx(&mut self, dialog: DialogTag, sdp: Option<String>) -> Heard {
+        let Some(early) = self.early.clone().filter(|_| !self.offers_anew) else {
+            return match self.offers_anew {
+                true => On::AnsweredElsewhere.into(),
+                false => owed(sdp.or_else(|| self.kept(&dialog)), On::Answered),
+            };
+        };
+        let is_first = early == dialog;
+        if is_first && !self.forks.has_any() {
+            return On::AnsweredSame.into();
+        }
+        let taken = match is_first {
+            true => self.theirs.clone().map(|answer| (Fork::FIRST, answer)),
+            false => self.forks.take(&dialog, sdp),
+        };
+        let Some((fork, answer)) = taken else {
+            return On::AnsweredElsewhere.into();
+        };
+        self.taken = Some(fork);
+        Heard {
+            sdp: Some(answer),
+            dialog: Some(dialog),
+            ..On::AnsweredFork.into()
+        }
     }
 
     /// The first answer, of a telephone that took a WebRTC offer and did not mean it.

@@ -5,7 +5,7 @@ use siprtc_core::ice::Candidate;
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{CallId, Cause, Error};
 use siprtc_dialog_manager::{DialogEventKind, DialogTag, Head, Referral, Side};
-use siprtc_media_session::{MediaChange, SessionStats};
+use siprtc_media_session::{Fork, MediaChange, SessionStats};
 use std::time::Duration;
 
 /// The step of a media peer that a result belongs to; results of an older step are stale and ignored.
@@ -38,6 +38,8 @@ pub enum Input {
     },
     /// The dialog manager speaks.
     Dialog(DialogEventKind),
+    /// The media peer of [`Output::AcceptFork`] is there, or cannot be.
+    Forked(Fork, Result<(), Error>),
     /// The media peer has found all candidates, after its description was made.
     Gathered,
     /// Nobody can wait for this call any longer: whatever it waits for took too long.
@@ -98,7 +100,7 @@ pub enum Command {
 /// The result of a step.
 #[derive(Debug)]
 pub enum Step {
-    /// Of [`Output::ApplyAnswer`].
+    /// Of [`Output::ApplyAnswer`] and [`Output::TakeFork`].
     AnswerApplied,
     /// Of [`Output::MakeAnswer`]: the answer for the wire.
     AnswerMade(String),
@@ -113,6 +115,17 @@ pub enum Step {
 pub enum Output {
     /// 200 to the initial INVITE.
     Accept(String),
+    /// Make a media peer for the early answer of another dialog; then [`Input::Forked`].
+    AcceptFork {
+        /// Which.
+        fork: Fork,
+        /// What we offered.
+        offer: String,
+        /// The peer's answer.
+        answer: String,
+        /// It is heard from now on, in the place of whoever was.
+        is_heard: bool,
+    },
     /// 200 to the peer's re-INVITE.
     AcceptOffer(String),
     /// Candidates of the peer's that the media peer does not know yet.
@@ -184,6 +197,18 @@ pub enum Output {
     SetMedia(Terms),
     /// INFO with our candidates, as the body of a `trickle-ice` package.
     SendCandidates(String),
+    /// Take this fork's media peer for the call, which may still have to be made, and close all others; then
+    /// [`Step::AnswerApplied`].
+    TakeFork {
+        /// For the result.
+        epoch: Epoch,
+        /// Which.
+        fork: Fork,
+        /// What we offered.
+        offer: String,
+        /// The peer's answer.
+        answer: String,
+    },
     /// Make the call that the peer asked for.
     TakeReferral(Referral),
     /// Tell the application.

@@ -5,7 +5,7 @@ use siprtc_core::media::Codec;
 use siprtc_core::sip::{Headers, NameAddr, SipStack, SipUri, TimerConfig};
 use siprtc_core::{CallId, Result};
 use siprtc_gateway::{
-    Account, Answer, CallControl, CallEvent, CallEventKind, Dial, Ending, Gateway, GatewayConfig,
+    Account, Answer, CallControl, CallEvent, CallEventKind, Dial, EarlyMedia, Ending, Gateway, GatewayConfig,
     GatewayEvent, Hangup, MediaPlan, Router, Trickle,
 };
 use siprtc_nat_agent::{InterfaceFilter, NatConfig};
@@ -88,9 +88,9 @@ pub(crate) fn set_up<F: Future>(setup: Setup, scenario: impl FnOnce(Phone, Phone
             of_alice,
             &network,
             setup.alice,
-            (setup.max_calls[0], setup.trickle[0]),
+            (setup.max_calls[0], setup.trickle[0], EarlyMedia::default()),
         );
-        let of_setup = (setup.max_calls[1], setup.trickle[1]);
+        let of_setup = (setup.max_calls[1], setup.trickle[1], EarlyMedia::default());
         let bob = Phone::new("bob", bob, of_bob, &network, setup.bob, of_setup);
         // Both have begun: their routers know them.
         tokio::task::yield_now().await;
@@ -100,6 +100,14 @@ pub(crate) fn set_up<F: Future>(setup: Setup, scenario: impl FnOnce(Phone, Phone
 
 /// Alice against a stack that the test speaks itself.
 pub(crate) fn alone<F: Future>(
+    scenario: impl FnOnce(Phone, Arc<dyn SipStack>, Arc<RecordingSink>) -> F,
+) -> F::Output {
+    alone_hearing(EarlyMedia::default(), scenario)
+}
+
+/// The same with a policy for forks.
+pub(crate) fn alone_hearing<F: Future>(
+    early_media: EarlyMedia,
     scenario: impl FnOnce(Phone, Arc<dyn SipStack>, Arc<RecordingSink>) -> F,
 ) -> F::Output {
     System::new().block_on(async {
@@ -113,7 +121,7 @@ pub(crate) fn alone<F: Future>(
             router,
             &network,
             Codec::ALL.to_vec(),
-            (8, Trickle::Half),
+            (8, Trickle::Half, early_media),
         );
         tokio::task::yield_now().await;
         scenario(alice, bob, sink).await
@@ -127,7 +135,7 @@ impl Phone {
         router: Arc<Router>,
         network: &Arc<FakeNetwork>,
         codecs: Vec<Codec>,
-        (max_calls, trickle): (usize, Trickle),
+        (max_calls, trickle, early_media): (usize, Trickle, EarlyMedia),
     ) -> Self {
         let (sender, events) = mpsc::channel(4096);
         let engine = network.engine();
@@ -160,7 +168,10 @@ impl Phone {
                 let contact = contact.clone();
                 move || contact.lock().unwrap().clone()
             })),
-            control: CallControl::default(),
+            control: CallControl {
+                early_media,
+                ..CallControl::default()
+            },
         };
         let listener = Listener(sender).start().recipient();
         let gateway = Gateway::new(config, stack.clone(), router, listener).keep(|| ());

@@ -1,14 +1,17 @@
 //! A gateway against a peer whose every message the test writes itself: forks, early media, re-INVITEs.
 
-use crate::bench::{Phone, alone};
+use crate::bench::{Phone, alone, alone_hearing};
+use siprtc_core::ice::IceConfig;
+use siprtc_core::media::{Codec, MediaEngine, MediaPeer, PacketSink, PeerConfig, RtpPacket, SdpKind};
 use siprtc_core::sip::{
     CSeq, Headers, Method, NameAddr, Route, SipRequest, SipResponse, SipStack, TxId, TxIds, TxOwner, Uri,
 };
 use siprtc_core::{CallId, Cause};
-use siprtc_gateway::{Answer, CallEventKind, MediaPlan, Side, StartRegistration};
+use siprtc_gateway::{Answer, CallEventKind, EarlyMedia, MediaPlan, Side, StartRegistration};
 use siprtc_nat_agent::NatEvent;
 use siprtc_testkit::sip::{RecordingSink, answer, request};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A description of a peer whose packets go nowhere.
 fn sdp(fork: u32, codec: &str) -> String {
@@ -197,6 +200,116 @@ fn a_fork_other_than_the_one_with_early_media_is_offered_a_new_media_peer() {
             .await
             .unwrap();
         assert_eq!(alice.over().await.unwrap().cause, Cause::Bye);
+    });
+}
+
+/// Who answers Alice's offer: a media peer of the same network, with this codec.
+async fn answerer(alice: &Phone, invite: &SipRequest, codec: Codec) -> (Arc<dyn MediaPeer>, String) {
+    let offer = String::from_utf8(invite.body.to_vec()).unwrap();
+    let config = PeerConfig {
+        ice: IceConfig::default(),
+        codecs: vec![codec],
+        remote_offer: Some(offer.clone()),
+        heard: None,
+        packets: Arc::new(Deaf),
+        video: None,
+        events: Arc::new(|_| ()),
+    };
+    let peer = alice.network.engine().create_peer(config).await.unwrap();
+    peer.set_remote(SdpKind::Offer, &offer).await.unwrap();
+    let answer = peer.create_answer().await.unwrap();
+    let answer = peer.set_local(SdpKind::Answer, &answer).await.unwrap();
+    (peer, answer)
+}
+
+struct Deaf;
+
+impl PacketSink for Deaf {
+    fn push(&self, _: RtpPacket) {}
+}
+
+/// Two telephones answer Alice's INVITE early, `a` with PCMA and then `b` with PCMU.
+async fn two_early_answers(
+    alice: &mut Phone,
+    raw: &Raw,
+) -> (CallId, TxId, SipRequest, [Arc<dyn MediaPeer>; 2]) {
+    alice.engine.let_fork();
+    let call = alice.dial_stack(&*raw.stack).await;
+    let (tx, invite) = raw.request(Method::Invite).await;
+    let (a, of_a) = answerer(alice, &invite, Codec::Pcma).await;
+    let (b, of_b) = answerer(alice, &invite, Codec::Pcmu).await;
+    raw.respond(tx, &invite, 183, "a", Some(of_a)).await;
+    let is = |codec| move |kind: &CallEventKind| matches!(kind, CallEventKind::Negotiated(audio) if audio.codec == codec);
+    alice.until(is(Codec::Pcma)).await;
+    raw.respond(tx, &invite, 183, "b", Some(of_b)).await;
+    (call, tx, invite, [a, b])
+}
+
+/// That a peer hears Alice, or hears nothing of her.
+async fn is_spoken_to(peer: &Arc<dyn MediaPeer>) -> bool {
+    let before = peer.stats().await.packets_received;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    peer.stats().await.packets_received > before + 10
+}
+
+#[test]
+fn the_latest_of_two_forks_is_spoken_to_and_its_200_changes_nothing() {
+    alone_hearing(EarlyMedia::Latest, |mut alice, stack, sink| async move {
+        let mut raw = Raw::new(stack, sink);
+        let (_, tx, invite, [a, b]) = two_early_answers(&mut alice, &raw).await;
+        let heard = alice
+            .until(|kind| matches!(kind, CallEventKind::Negotiated(_)))
+            .await;
+        assert!(matches!(heard.kind, CallEventKind::Negotiated(audio) if audio.codec == Codec::Pcmu));
+        assert_eq!((is_spoken_to(&a).await, is_spoken_to(&b).await), (false, true));
+        raw.respond(tx, &invite, 200, "b", None).await;
+        raw.sink.expect_ack().await;
+        alice.confirmed().await;
+        assert!(is_spoken_to(&b).await);
+        assert_eq!(alice.network.open_peers(), 3, "Alice has one, beside the two");
+        raw.enter(&invite, "b");
+        let bye = raw.within(Method::Bye, None);
+        let tx = raw.ids.mint();
+        raw.stack
+            .send_request(tx, bye, Route::by_request())
+            .await
+            .unwrap();
+        // Nothing but the answer to it came: no re-INVITE.
+        raw.sink.expect_response(200).await;
+        assert_eq!(alice.over().await.unwrap().cause, Cause::Bye);
+        assert_eq!(alice.network.open_peers(), 2);
+    });
+}
+
+#[test]
+fn the_first_of_two_forks_is_spoken_to_until_the_200_of_the_second() {
+    alone(|mut alice, stack, sink| async move {
+        let raw = Raw::new(stack, sink);
+        let (_, tx, invite, [a, b]) = two_early_answers(&mut alice, &raw).await;
+        assert_eq!((is_spoken_to(&a).await, is_spoken_to(&b).await), (true, false));
+        raw.respond(tx, &invite, 200, "b", None).await;
+        raw.sink.expect_ack().await;
+        let agreed = alice
+            .before_confirmed(
+                |kind| matches!(kind, CallEventKind::Negotiated(audio) if audio.codec == Codec::Pcmu),
+            )
+            .await;
+        assert_eq!(agreed, 1);
+        assert_eq!((is_spoken_to(&a).await, is_spoken_to(&b).await), (false, true));
+    });
+}
+
+#[test]
+fn a_call_that_is_hung_up_while_it_forks_closes_all_its_media_peers() {
+    alone(|mut alice, stack, sink| async move {
+        let raw = Raw::new(stack, sink);
+        let (call, tx, invite, _peers) = two_early_answers(&mut alice, &raw).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(alice.network.open_peers(), 4);
+        alice.hang_up(call).await;
+        raw.respond(tx, &invite, 487, "a", None).await;
+        assert_eq!(alice.over().await.unwrap_err().cause, Cause::Cancelled);
+        assert_eq!(alice.network.open_peers(), 2);
     });
 }
 

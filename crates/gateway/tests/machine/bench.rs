@@ -93,6 +93,24 @@ impl Bench {
                 self.epoch = epoch;
                 format!("apply {answer} to {offer}")
             }
+            Output::AcceptFork {
+                fork,
+                offer,
+                answer,
+                is_heard,
+            } => {
+                let word = if is_heard { "hear" } else { "open" };
+                format!("{word} {} with {answer} to {offer}", fork.0)
+            }
+            Output::TakeFork {
+                epoch,
+                fork,
+                offer,
+                answer,
+            } => {
+                self.epoch = epoch;
+                format!("take {} with {answer} to {offer}", fork.0)
+            }
             Output::CloseMedia => "close".into(),
             Output::Forget => "forget".into(),
             Output::HangUp { reason: None } => "hang up".into(),

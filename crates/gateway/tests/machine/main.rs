@@ -7,6 +7,7 @@ mod callee;
 mod caller;
 mod early;
 mod ends;
+mod forks;
 mod hold;
 mod offers;
 mod random;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use siprtc_core::{CallId, Cause, Fault};
 use siprtc_dialog_manager::{DialogEventKind as K, DialogTag, Side};
 use siprtc_gateway::machine::{Call, Command, Epoch, Input, Output, Step, Told};
+use siprtc_media_session::Fork;
 use std::time::Duration;
 
 /// What may happen; descriptions and epochs are filled in when it does.
@@ -20,6 +21,10 @@ enum Happening {
         sdp: bool,
     },
     Dial,
+    /// The fork that is being opened is there, or is not.
+    Forked {
+        ok: bool,
+    },
     Ended {
         status: bool,
     },
@@ -84,6 +89,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Answer),
         1 => (commands, any::<bool>()).prop_map(|(command, gone)| CommandFailed(command, gone)),
         1 => Just(Dial),
+        3 => any::<bool>().prop_map(|ok| Forked { ok }),
         1 => any::<bool>().prop_map(|status| Ended { status }),
         1 => Just(GiveUp),
         1 => Just(Hangup),
@@ -106,20 +112,22 @@ struct Witness {
     heard: u32,
     epochs: [Epoch; 2],
     running: Option<fn(String) -> Step>,
+    opening: Option<Fork>,
     ended: u32,
     closed: u32,
     forgotten: bool,
 }
 
 impl Witness {
-    fn new() -> Self {
+    fn new(forks: bool) -> Self {
         Witness {
-            call: Call::new(CallId::fresh()),
+            call: Call::new(CallId::fresh()).forking(forks, false, true),
             now: tokio::time::Instant::now().into_std(),
             made: 0,
             heard: 0,
             epochs: [Epoch::default(); 2],
             running: None,
+            opening: None,
             ended: 0,
             closed: 0,
             forgotten: false,
@@ -155,6 +163,14 @@ impl Witness {
             }),
             H::Dial => Input::Dial { target: target() },
             H::Ended { status } => ended(Cause::Cancelled, Side::Remote, status.then_some(487)),
+            H::Forked { ok } => {
+                let opened = if ok {
+                    Ok(())
+                } else {
+                    Err(error(Fault::Unsupported))
+                };
+                Input::Forked(self.opening.take()?, opened)
+            }
             H::GiveUp => Input::GiveUp,
             H::Hangup => Input::Hangup,
             H::Incoming { sdp } => incoming(self.theirs(sdp).as_deref()),
@@ -229,7 +245,17 @@ impl Witness {
                 Output::Accept(sdp) | Output::AcceptOffer(sdp) | Output::ReInvite { offer: sdp, .. } => {
                     is_ours(&sdp)
                 }
-                Output::ApplyAnswer { epoch, offer, answer } => {
+                Output::AcceptFork {
+                    fork, offer, answer, ..
+                } => {
+                    is_ours(&offer);
+                    is_theirs(&answer);
+                    self.opening = Some(fork);
+                }
+                Output::ApplyAnswer { epoch, offer, answer }
+                | Output::TakeFork {
+                    epoch, offer, answer, ..
+                } => {
                     is_ours(&offer);
                     is_theirs(&answer);
                     self.began(epoch, |_| Step::AnswerApplied);
@@ -269,9 +295,10 @@ proptest! {
     #[test]
     fn no_description_crosses_over_and_every_call_ends_once(
         begin in prop_oneof![Just(Happening::Dial), any::<bool>().prop_map(|sdp| Happening::Incoming { sdp })],
+        forks in any::<bool>(),
         life in prop::collection::vec(happening(), 0..60),
     ) {
-        let mut witness = Witness::new();
+        let mut witness = Witness::new(forks);
         witness.live(begin);
         for happening in life {
             witness.live(happening);

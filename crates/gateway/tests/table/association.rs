@@ -31,7 +31,7 @@ impl Walk {
         match on {
             On::AnsweredSame => self.association != Association::None,
             On::AnswerUnfit => self.association == Association::None,
-            On::ReRefused => !stands,
+            On::ForkFailed | On::ReRefused => !stands,
             On::OfferFailed => {
                 stands || matches!(self.state.0, Sip::Early | Sip::EarlyOffered | Sip::EarlyOffering)
             }

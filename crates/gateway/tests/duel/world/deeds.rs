@@ -144,6 +144,7 @@ impl<O: std::fmt::Debug> World<O> {
                 );
             }
             Output::AddCandidates(_) | Output::SendCandidates(_) => panic!("nobody trickles here"),
+            Output::AcceptFork { .. } | Output::TakeFork { .. } => panic!("nobody forks here"),
             Output::ApplyAnswer { epoch, answer, .. } => self.begin(side, call, epoch, Work::Apply(answer)),
             Output::CloseMedia => {
                 self.peer(side, call, |peer| *peer = None);
