@@ -96,6 +96,11 @@ impl Path {
                         socket.claim(Instant::now().into_std(), addr);
                     }
                 }
+                Output::Left { base, addr } => {
+                    if let Some(socket) = inner.sockets.get(base) {
+                        socket.release(addr);
+                    }
+                }
                 Output::Named(names) => {
                     inner.sockets.iter().for_each(|socket| socket.name(&names));
                 }

@@ -85,6 +85,11 @@ pub(super) enum Output {
         base: usize,
         addr: SocketAddr,
     },
+    /// Whoever sends to the socket `base` from this address is another path's.
+    Left {
+        base: usize,
+        addr: SocketAddr,
+    },
     /// The user fragments that checks for this path name from now on.
     Named(Vec<String>),
     /// The address of this candidate of the peer with the user fragment `of` is to be found.
@@ -148,6 +153,8 @@ pub(super) struct Machine {
     names: Vec<String>,
     /// The peer has no ICE: the agent is left alone, and whatever comes is the engine's to judge.
     is_bypassed: bool,
+    /// Of `known`, those that were heard before the peer's answer, with the user fragments that they go by.
+    guests: Vec<((SocketAddr, SocketAddr), Vec<u8>)>,
     /// Our user fragment that forks have in common: checks are told apart by the peer's.
     forked: Option<String>,
 }
@@ -180,6 +187,7 @@ impl Machine {
             early: VecDeque::new(),
             names: Vec::new(),
             is_bypassed: false,
+            guests: Vec::new(),
             forked: None,
         };
         machine.tell_names();
@@ -249,6 +257,7 @@ impl Machine {
         if generation.theirs.is_none() {
             generation.set_remote(now, theirs)?;
             self.fails_at = Some(now + PATIENCE);
+            self.part_from_guests(&theirs.ufrag);
             if self.forked.is_some() {
                 self.tell_names();
             }

@@ -211,6 +211,10 @@ impl Seat {
         self.shared.desk.lock().table.name(self.number, fragments);
     }
 
+    pub(super) fn release(&self, addr: SocketAddr) {
+        self.shared.desk.lock().table.release(self.number, addr);
+    }
+
     pub(super) fn claim(&self, now: Instant, addr: SocketAddr) {
         self.shared.desk.lock().table.claim(now, self.number, addr);
     }

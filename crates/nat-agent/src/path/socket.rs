@@ -79,6 +79,13 @@ impl Socket {
         }
     }
 
+    /// `addr` is no peer's of this path's.
+    pub(super) fn release(&self, addr: SocketAddr) {
+        if let Socket::Shared(seat) = self {
+            seat.release(addr);
+        }
+    }
+
     /// `addr` is a peer's.
     pub(super) fn claim(&self, now: Instant, addr: SocketAddr) {
         if let Socket::Shared(seat) = self {

@@ -43,6 +43,39 @@ async fn two_peers_that_answer_one_offer_are_heard_apart_with_every_agent() {
 }
 
 #[tokio::test]
+async fn a_fork_that_checks_before_the_first_answer_comes_is_not_taken_for_it() {
+    for agent in agents() {
+        for config in [nat(&agent), sharing(&agent)] {
+            let first = End::with(&config, IceRole::Controlling, &loopback()).await;
+            let callee = || async { End::with(&nat(&agent), IceRole::Controlled, &loopback()).await };
+            let (a, b) = (callee().await, callee().await);
+            for end in [&a, &b] {
+                end.path
+                    .set_remote(&first.path.parameters(), &first.candidates)
+                    .unwrap();
+            }
+            // Both check already.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            first
+                .path
+                .set_remote(&a.path.parameters(), &a.candidates)
+                .unwrap();
+            first.until(|event| matches!(event, PathEvent::Selected(_))).await;
+            let second = first.fork().await.unwrap();
+            second
+                .path
+                .set_remote(&b.path.parameters(), &b.candidates)
+                .unwrap();
+            // Long before an address that is silent is given up (8 s).
+            let selected = second.until(|event| matches!(event, PathEvent::Selected(_)));
+            let selected = tokio::time::timeout(Duration::from_secs(4), selected).await;
+            assert!(selected.is_ok(), "{} finds no pair", agent.name());
+            converse(&(first, a), &(second, b)).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn paths_fork_over_a_port_that_other_calls_share() {
     let agent = &agents()[1];
     let sharing = sharing(agent);

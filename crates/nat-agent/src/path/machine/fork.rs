@@ -82,8 +82,23 @@ impl Machine {
             early: VecDeque::new(),
             names: Vec::new(),
             is_bypassed: false,
+            guests: Vec::new(),
             forked: self.forked.clone(),
         })
+    }
+
+    /// Who was heard before the answer came may have been another fork.
+    pub(super) fn part_from_guests(&mut self, theirs: &str) {
+        for (pair, name) in std::mem::take(&mut self.guests) {
+            if name == theirs.as_bytes() {
+                continue;
+            }
+            self.known.retain(|known| *known != pair);
+            let (local, addr) = pair;
+            if let Some(base) = self.bases.iter().position(|base| base.addr == local) {
+                self.outputs.push_back(Output::Left { base, addr });
+            }
+        }
     }
 
     /// Whom this path speaks with, told anew: a socket that was its own has just become a shared one.

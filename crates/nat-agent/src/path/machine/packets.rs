@@ -2,10 +2,16 @@
 
 use super::{MOST_EARLY, MOST_HELD, MOST_KNOWN, Machine, Output, Relay, Route, Standing, Way};
 use crate::path::check::{Class, Message};
+use crate::path::shared::username;
 use siprtc_core::ice::{CandidateKind, IceState, LocalCandidate};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
+
+/// Whom a check's USERNAME says that it comes from (RFC 8445 section 7.2.2).
+fn theirs_of(data: &[u8]) -> Option<&[u8]> {
+    username(data)?.splitn(2, |octet| *octet == b':').nth(1)
+}
 
 impl Machine {
     /// Whether a datagram that is no STUN and no ChannelData is the peer's.
@@ -184,7 +190,11 @@ impl Machine {
         if !self.known.contains(&(local, from))
             && (message.as_ref()).is_some_and(|message| generation.is_signed(message))
         {
+            let is_guest = generation.theirs.is_none() && self.guests.len() < MOST_KNOWN;
+            let guest = is_guest.then(|| theirs_of(data)).flatten();
             self.know(local, from);
+            self.guests
+                .extend(guest.map(|name| ((local, from), name.to_vec())));
         }
         if is_next || self.selected.is_none() {
             self.use_early(now, is_next, (local, from), message.as_ref());

@@ -115,7 +115,7 @@ impl World {
             match output {
                 Output::Event(event) => self.ends[at].events.push(event),
                 Output::Send { to, data, .. } => self.send(at, to, data),
-                Output::Known { .. } | Output::Named(_) => {}
+                Output::Known { .. } | Output::Left { .. } | Output::Named(_) => {}
                 Output::Resolve { candidate, .. } => self.ends[at].asked.push(candidate.host),
                 Output::Connect { .. } | Output::Stream { .. } => unreachable!("BUG: there is no server"),
             }

@@ -153,6 +153,16 @@ impl Table {
         }
     }
 
+    /// What comes from `addr` is not for `seat` after all.
+    pub(super) fn release(&mut self, seat: u64, addr: SocketAddr) {
+        if let Some(seat) = self.seats.get_mut(&seat) {
+            seat.claims.retain(|claim| *claim != addr);
+        }
+        if self.claims.get(&addr).is_some_and(|claim| claim.holder == seat) {
+            self.claims.remove(&addr);
+        }
+    }
+
     /// Whether another path speaks with `addr`.
     fn is_held(&self, now: Instant, seat: u64, addr: SocketAddr) -> bool {
         (self.claims.get(&addr))
