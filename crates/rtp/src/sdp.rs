@@ -64,16 +64,18 @@ pub fn with_setup(sdp: &str, setup: Setup) -> String {
     })
 }
 
-/// The same description with this version in its `o=` line.
-pub fn with_version(sdp: &str, version: u64) -> String {
-    let version = version.to_string();
+/// The same with this session id and version in `o=` (RFC 8866 section 5.2): a library's own are random.
+pub fn with_origin(sdp: &str, session: u64, version: u64) -> String {
+    let (session, version) = (session.to_string(), version.to_string());
     map_lines(sdp, |line| {
         let Some(origin) = line.strip_prefix("o=") else {
             return Some(line.to_owned());
         };
         let mut words: Vec<&str> = origin.split(' ').collect();
-        if let Some(word) = words.get_mut(2) {
-            *word = &version;
+        for (at, told) in [(1, &session), (2, &version)] {
+            if let Some(word) = words.get_mut(at) {
+                *word = told;
+            }
         }
         Some(format!("o={}", words.join(" ")))
     })
@@ -354,9 +356,9 @@ mod tests {
     #[test]
     fn the_version_is_the_third_word_of_the_origin() {
         assert_eq!(
-            with_version("o=- 7 99 IN IP4 0.0.0.0\r\ns=-\r\n", 3),
-            "o=- 7 3 IN IP4 0.0.0.0\r\ns=-\r\n"
+            with_origin("o=- 7 99 IN IP4 0.0.0.0\r\ns=-\r\n", 5, 3),
+            "o=- 5 3 IN IP4 0.0.0.0\r\ns=-\r\n"
         );
-        assert_eq!(with_version("o=- 7\r\n", 3), "o=- 7\r\n");
+        assert_eq!(with_origin("o=- 7\r\n", 5, 3), "o=- 5\r\n");
     }
 }

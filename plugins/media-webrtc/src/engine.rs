@@ -10,14 +10,20 @@ use crate::shim::Shim;
 use crate::tap::{Tap, VideoTap};
 use crate::video::Video;
 use parking_lot::Mutex;
+use rtc::dtls::crypto::Certificate;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::interceptor::Slot;
 use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::certificate::RTCCertificate;
 use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
-use siprtc_core::ice::{IceConfig, IcePolicy, IceRole, IceServer, IceServerKind, IceServerTransport};
-use siprtc_core::media::{IceMode, MediaEngine, MediaPeer, PeerConfig, VideoPort};
+use siprtc_core::ice::{
+    IceConfig, IcePolicy, IceRole, IceServer, IceServerKind, IceServerTransport, PathEventSink,
+};
+use siprtc_core::media::{
+    Codec, IceMode, MediaEngine, MediaEventSink, MediaPeer, PacketSink, PeerConfig, VideoPort,
+};
 use siprtc_core::{Error, Fault, Result};
 use siprtc_rtp::sdp::{self, Setup};
 use siprtc_rtp::{PayloadTypes, Reports};
@@ -41,6 +47,8 @@ const OWN_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 const CHECK_ROUNDS: u16 = 600;
 /// How long a direct path is preferred over a relayed one that works already, when both may be used.
 const RELAY_PATIENCE: Duration = Duration::from_millis(300);
+/// The library refuses to begin with a certificate that has expired; no call begins so late.
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(30 * 86_400);
 
 /// See [`crate::engine()`].
 pub(crate) struct Engine(pub(crate) WebrtcConfig);
@@ -55,6 +63,10 @@ impl MediaEngine for Engine {
         IceMode::Any
     }
 
+    fn forks(&self) -> bool {
+        true
+    }
+
     async fn create_peer(&self, config: PeerConfig) -> Result<Arc<dyn MediaPeer>> {
         check(&config)?;
         let handle = Handle::try_current().map_err(|error| {
@@ -62,32 +74,74 @@ impl MediaEngine for Engine {
                 .caused_by(error)
                 .advice("call it from within the media runtime")
         })?;
-        let ssrc = rand::random();
-        let now = tokio::time::Instant::now().into_std();
-        let cname = format!("{:032x}", rand::random::<u128>());
-        let reports = Reports::new(now, SystemTime::now(), ssrc, cname.clone());
-        let reports = Arc::new(Mutex::new(reports));
-        let video = config.video.as_ref().map(|port| open_video(port, now, &cname));
-        let video_line = Video::new(video.as_ref().map(|video| video.ssrc), &cname);
-        let relay = config.ice.servers.iter().any(|server| server.kind.is_turn());
-        let relay = relay && config.ice.paths.is_none();
-        let shared = Arc::new(Shared::new(
-            handle.clone(),
-            reports.clone(),
-            relay,
-            config.events.clone(),
-        ));
-        let formats = negotiation::formats(&config.codecs, self.0.comfort_noise);
-        reports
-            .lock()
-            .set_clock_rates(siprtc_rtp::format::clock_rates(&formats));
+        let making = Making {
+            config: self.0,
+            handle,
+            certificate: certificate().map_err(backend)?,
+            ssrc: rand::random(),
+            video_ssrc: config.video.is_some().then(|| rand::random::<u32>() | 1),
+            cname: format!("{:032x}", rand::random::<u128>()),
+            codecs: config.codecs.clone(),
+            ice: config.ice.clone(),
+        };
         let role = config.remote_offer.as_deref().and_then(answering_role);
+        let shared = making.share(config.events.clone());
+        open_path(&config, &shared).await?;
+        let video = Video::new(making.video_ssrc, &making.cname);
+        let negotiation = Negotiation::new(&config.codecs, self.0.comfort_noise, role, video);
+        let ends = (config.packets, config.video);
+        Ok(Arc::new(making.build(shared, ends, negotiation).await?))
+    }
+}
 
-        let shim = open_path(&config, &shared).await?;
+/// What a peer is made with, and its forks, too: nothing else of it stands in an offer.
+#[derive(Clone)]
+pub(crate) struct Making {
+    config: WebrtcConfig,
+    handle: Handle,
+    certificate: RTCCertificate,
+    ssrc: u32,
+    video_ssrc: Option<u32>,
+    cname: String,
+    codecs: Vec<Codec>,
+    ice: IceConfig,
+}
+
+impl Making {
+    pub(crate) fn share(&self, events: Arc<dyn MediaEventSink>) -> Arc<Shared> {
+        let mut reports = Reports::new(now(), SystemTime::now(), self.ssrc, self.cname.clone());
+        let formats = negotiation::formats(&self.codecs, self.config.comfort_noise);
+        reports.set_clock_rates(siprtc_rtp::format::clock_rates(&formats));
+        let relay = self.ice.servers.iter().any(|server| server.kind.is_turn());
+        Arc::new(Shared::new(
+            self.handle.clone(),
+            Arc::new(Mutex::new(reports)),
+            relay && self.ice.paths.is_none(),
+            events,
+        ))
+    }
+
+    /// The connection, over the path of `shared` if it has one.
+    pub(crate) async fn build(
+        &self,
+        shared: Arc<Shared>,
+        (packets, port): (Arc<dyn PacketSink>, Option<Arc<dyn VideoPort>>),
+        negotiation: Negotiation,
+    ) -> Result<Peer> {
+        let video = port.zip(self.video_ssrc).map(|(port, ssrc)| {
+            Arc::new(VideoTap {
+                port,
+                reports: Mutex::new(Reports::new(now(), SystemTime::now(), ssrc, self.cname.clone())),
+                ssrc,
+                payload_types: PayloadTypes::default(),
+            })
+        });
+        let role = negotiation.answers_as;
+        let shim = shared.shim.get().cloned();
         let bind = match &shim {
             // The connection wants an address; the socket that is bound to it closes as soon as it is handed over.
             Some(_) => vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-            None => config.ice.bind.clone(),
+            None => self.ice.bind.clone(),
         };
         let driver_ended = Arc::downgrade(&shared);
         let driver_ended = Arc::new(move || {
@@ -96,15 +150,15 @@ impl MediaEngine for Engine {
             }
         });
         let connection = PeerConnectionBuilder::<SocketAddr>::new()
-            .with_configuration(configuration(&config.ice, shim.is_some()))
+            .with_configuration(configuration(&self.ice, shim.is_some(), self.certificate.clone()))
             .with_media_engine(codecs::registry().map_err(backend)?)
-            .with_setting_engine(settings(config.ice.policy, role, shim.is_some()))
+            .with_setting_engine(settings(self.ice.policy, role, shim.is_some()))
             .with_interceptor_registry(Registry::new().with(
                 Slot::ReceiverReport,
-                Tap::new(config.packets, reports, video.clone()),
+                Tap::new(packets, shared.reports.clone(), video.clone()),
             ))
             .with_runtime(Arc::new(PeerRuntime::new(
-                handle,
+                self.handle.clone(),
                 shim,
                 shared.relay.clone(),
                 shared.connected.clone(),
@@ -119,11 +173,11 @@ impl MediaEngine for Engine {
             .map_err(|error| {
                 backend(error).advice(format!(
                     "check that these addresses are local and free: {:?}",
-                    config.ice.bind
+                    self.ice.bind
                 ))
             })?;
         let connection: Arc<dyn PeerConnection> = Arc::new(connection);
-        let track = Arc::new(TrackLocalStaticRTP::new(track(ssrc)));
+        let track = Arc::new(TrackLocalStaticRTP::new(track(self.ssrc)));
         let init = RTCRtpTransceiverInit {
             direction: RTCRtpTransceiverDirection::Sendrecv,
             streams: Vec::new(),
@@ -133,34 +187,42 @@ impl MediaEngine for Engine {
             .add_transceiver_from_track(track.clone(), Some(init))
             .await
             .map_err(backend)?;
-        let negotiation = Negotiation::new(&config.codecs, self.0.comfort_noise, role, video_line);
         let _ = shared.connection.set(Arc::downgrade(&connection));
-        Ok(Arc::new(Peer::new(
+        Ok(Peer::new(
             connection,
             transceiver,
-            (track, ssrc),
+            (track, self.ssrc),
             shared,
             negotiation,
-            config.ice.gather_budget,
+            self.clone(),
             video,
-        )))
+        ))
+    }
+
+    pub(crate) fn gather_budget(&self) -> Duration {
+        self.ice.gather_budget
     }
 }
 
-fn open_video(port: &Arc<dyn VideoPort>, now: std::time::Instant, cname: &str) -> Arc<VideoTap> {
-    let ssrc = rand::random::<u32>() | 1;
-    Arc::new(VideoTap {
-        port: port.clone(),
-        reports: Mutex::new(Reports::new(now, SystemTime::now(), ssrc, cname.to_owned())),
-        ssrc,
-        payload_types: PayloadTypes::default(),
-    })
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// As the library would make one for itself.
+fn certificate() -> rtc::shared::error::Result<RTCCertificate> {
+    let library = |error: &dyn std::fmt::Display| rtc::shared::error::Error::Other(error.to_string());
+    let provider = rtc::crypto::default_provider().map_err(|error| library(&error))?;
+    let made = Certificate::generate_self_signed(vec!["siprtc".to_owned()], provider.crypto())?;
+    Ok(RTCCertificate::from_existing(
+        made,
+        SystemTime::now() + CERTIFICATE_LIFE,
+    ))
 }
 
 /// The path, where another does ICE.
-async fn open_path(config: &PeerConfig, shared: &Arc<Shared>) -> Result<Option<Arc<Shim>>> {
+async fn open_path(config: &PeerConfig, shared: &Arc<Shared>) -> Result<()> {
     let Some(paths) = &config.ice.paths else {
-        return Ok(None);
+        return Ok(());
     };
     // RFC 8445 section 6.1.1: who offers controls, but a lite peer never does.
     let offer = config.remote_offer.as_deref();
@@ -168,15 +230,18 @@ async fn open_path(config: &PeerConfig, shared: &Arc<Shared>) -> Result<Option<A
         true => IceRole::Controlling,
         false => IceRole::Controlled,
     };
+    let path = paths.open(&config.ice, role, path_events(shared)).await?;
+    shared.shim.get_or_init(|| Shim::new(path));
+    Ok(())
+}
+
+pub(crate) fn path_events(shared: &Arc<Shared>) -> Arc<dyn PathEventSink> {
     let told = Arc::downgrade(shared);
-    let events = move |event| {
+    Arc::new(move |event| {
         if let Some(shared) = told.upgrade() {
             shared.path_changed(event);
         }
-    };
-    let path = paths.open(&config.ice, role, Arc::new(events)).await?;
-    let shim = Shim::new(path);
-    Ok(Some(shared.shim.get_or_init(|| shim).clone()))
+    })
 }
 
 fn check(config: &PeerConfig) -> Result<()> {
@@ -207,11 +272,12 @@ fn answering_role(offer: &str) -> Option<Setup> {
         .map(Setup::reversed)
 }
 
-fn configuration(ice: &IceConfig, is_external: bool) -> RTCConfiguration {
+fn configuration(ice: &IceConfig, is_external: bool, certificate: RTCCertificate) -> RTCConfiguration {
+    let builder = RTCConfigurationBuilder::default().with_certificates(vec![certificate]);
     if is_external {
-        return RTCConfigurationBuilder::default().build();
+        return builder.build();
     }
-    RTCConfigurationBuilder::default()
+    builder
         .with_ice_servers(servers(ice))
         .with_ice_transport_policy(match ice.policy {
             IcePolicy::All => RTCIceTransportPolicy::All,

@@ -3,6 +3,7 @@
 mod codecs;
 mod engine;
 mod events;
+mod fork;
 mod negotiation;
 mod peer;
 mod runtime;

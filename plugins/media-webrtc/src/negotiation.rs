@@ -36,8 +36,12 @@ pub(crate) struct Negotiation {
     remote_fingerprints: Vec<String>,
     /// The description made last: as the library knows it, and as we gave it out.
     pub(crate) created: Option<Created>,
+    /// In every description of ours: 63 bits (RFC 9429 section 5.2.1).
+    session: u64,
     /// Of our description that was set last (RFC 3264 section 8: one more for each).
     pub(crate) version: u64,
+    /// That was our first offer, which others may answer, too.
+    is_first_offer: bool,
     /// The ICE generation for which gathering was waited for.
     pub(crate) gathered: Option<String>,
     pub(crate) video: Video,
@@ -77,10 +81,42 @@ impl Negotiation {
             offered_fingerprints: Vec::new(),
             remote_fingerprints: Vec::new(),
             created: None,
+            session: rand::random::<u64>() >> 1,
             version: 0,
+            is_first_offer: false,
             gathered: None,
             video,
         }
+    }
+
+    /// What another answer to our first offer is for: all that the offer says, and nothing that an answer said. `None` once there was
+    /// another description of ours.
+    pub(crate) fn fork(&self) -> Option<Self> {
+        self.is_first_offer.then(|| Negotiation {
+            wanted: self.wanted,
+            remote_offer: None,
+            role: None,
+            answers_as: None,
+            ours: self.ours.clone(),
+            is_changed: false,
+            comfort_noise: self.comfort_noise,
+            answer: Vec::new(),
+            current: Vec::new(),
+            offered_fingerprints: Vec::new(),
+            remote_fingerprints: Vec::new(),
+            created: None,
+            session: self.session,
+            version: self.version,
+            is_first_offer: true,
+            gathered: self.gathered.clone(),
+            video: self.video.fork(),
+        })
+    }
+
+    /// A description of ours is set.
+    pub(crate) fn is_out(&mut self, kind: SdpKind) {
+        self.version += 1;
+        self.is_first_offer = kind == SdpKind::Offer && self.version == 1;
     }
 
     /// Ours from the next offer or answer on.
@@ -114,9 +150,13 @@ impl Negotiation {
     pub(crate) fn given(&self, original: &str, version: u64, is_answer: bool) -> String {
         if !is_answer {
             let formats = self.offering();
-            return sdp::with_version(&shown::from_library(original, &formats), version);
+            return sdp::with_origin(&shown::from_library(original, &formats), self.session, version);
         }
-        let given = sdp::with_version(&shown::from_library(original, &self.answer), version);
+        let given = sdp::with_origin(
+            &shown::from_library(original, &self.answer),
+            self.session,
+            version,
+        );
         self.role
             .map_or(given.clone(), |role| sdp::with_setup(&given, role))
     }

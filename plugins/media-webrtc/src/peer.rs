@@ -1,6 +1,7 @@
 //! One PeerConnection as a media peer.
 
 use crate::codecs;
+use crate::engine::Making;
 use crate::events::Shared;
 use crate::negotiation::{self, Negotiation, failed};
 use crate::sdp as shown;
@@ -13,8 +14,8 @@ use rtc::rtp;
 use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use siprtc_core::ice::{Candidate, CandidatePair};
 use siprtc_core::media::{
-    Codec, Direction, Feedback, FeedbackKinds, MediaPeer, RtpPacket, SdpKind, TransportStats, VideoCodec,
-    VideoWish,
+    Codec, Direction, Feedback, FeedbackKinds, ForkConfig, MediaPeer, RtpPacket, SdpKind, TransportStats,
+    VideoCodec, VideoWish,
 };
 use siprtc_core::{Error, Fault, Result};
 use siprtc_rtp::{PayloadTypes, Reports, format, sdp};
@@ -33,13 +34,13 @@ const SEND: &str = "send RTP";
 
 /// See [`MediaPeer`].
 pub(crate) struct Peer {
-    connection: Arc<dyn PeerConnection>,
+    pub(crate) connection: Arc<dyn PeerConnection>,
     transceiver: Arc<dyn RtpTransceiver>,
     track: Arc<TrackLocalStaticRTP>,
     shared: Arc<Shared>,
     ssrc: u32,
-    gather_budget: Duration,
-    negotiation: tokio::sync::Mutex<Negotiation>,
+    pub(crate) making: Making,
+    pub(crate) negotiation: tokio::sync::Mutex<Negotiation>,
     shown_payload_type: u8,
     /// What may be sent.
     payload_types: PayloadTypes,
@@ -55,7 +56,7 @@ impl Peer {
         (track, ssrc): (Arc<TrackLocalStaticRTP>, u32),
         shared: Arc<Shared>,
         negotiation: Negotiation,
-        gather_budget: Duration,
+        making: Making,
         video: Option<Arc<VideoTap>>,
     ) -> Self {
         Peer {
@@ -64,7 +65,7 @@ impl Peer {
             track,
             shared,
             ssrc,
-            gather_budget: gather_budget.max(MIN_GATHER_BUDGET),
+            making,
             negotiation: tokio::sync::Mutex::new(negotiation),
             shown_payload_type: codecs::shown().payload_type,
             payload_types: PayloadTypes::default(),
@@ -73,11 +74,11 @@ impl Peer {
         }
     }
 
-    fn shim(&self) -> Option<&Shim> {
+    pub(crate) fn shim(&self) -> Option<&Shim> {
         self.shared.shim.get().map(|shim| &**shim)
     }
 
-    fn check_open(&self, operation: &'static str) -> Result<()> {
+    pub(crate) fn check_open(&self, operation: &'static str) -> Result<()> {
         if self.shared.is_closed() {
             return Err(misuse(operation, "the media peer is closed").advice("make a new one"));
         }
@@ -86,7 +87,7 @@ impl Peer {
 
     /// The library derives the direction from the remote description and gets it wrong: it answers `sendrecv` to a
     /// hold, and stays `recvonly` after a resume. It is therefore told each time.
-    async fn direct(&self, operation: &'static str, direction: Direction) -> Result<()> {
+    pub(crate) async fn direct(&self, operation: &'static str, direction: Direction) -> Result<()> {
         let direction = match direction {
             Direction::Inactive => RTCRtpTransceiverDirection::Inactive,
             Direction::RecvOnly => RTCRtpTransceiverDirection::Recvonly,
@@ -134,11 +135,9 @@ impl Peer {
         if generation == state.gathered {
             return;
         }
-        if tokio::time::timeout(self.gather_budget, gathered.changed())
-            .await
-            .is_err()
-        {
-            tracing::debug!(budget = ?self.gather_budget, "gathering goes on; the SDP has what is there");
+        let budget = self.making.gather_budget().max(MIN_GATHER_BUDGET);
+        if tokio::time::timeout(budget, gathered.changed()).await.is_err() {
+            tracing::debug!(?budget, "gathering goes on; the SDP has what is there");
         }
         state.gathered = generation;
     }
@@ -285,7 +284,7 @@ impl MediaPeer for Peer {
             }
         };
         self.check_open(OPERATION)?;
-        state.version += 1;
+        state.is_out(kind);
         let local = self
             .connection
             .local_description()
@@ -356,6 +355,10 @@ impl MediaPeer for Peer {
             self.connection.set_local_description(rollback).await
         };
         result.map_err(|error| failed(Fault::ApiMisuse, OPERATION, error))
+    }
+
+    async fn fork(&self, config: ForkConfig) -> Result<Arc<dyn MediaPeer>> {
+        Ok(Arc::new(self.forked(config).await?))
     }
 
     async fn set_codecs(&self, codecs: &[Codec]) -> Result<()> {
@@ -500,7 +503,7 @@ fn lines(candidates: &[Candidate]) -> Vec<String> {
     candidates.iter().map(ToString::to_string).collect()
 }
 
-fn description(kind: SdpKind, sdp: String) -> rtc::shared::error::Result<RTCSessionDescription> {
+pub(crate) fn description(kind: SdpKind, sdp: String) -> rtc::shared::error::Result<RTCSessionDescription> {
     match kind {
         SdpKind::Answer => RTCSessionDescription::answer(sdp),
         SdpKind::Offer => RTCSessionDescription::offer(sdp),
@@ -508,6 +511,6 @@ fn description(kind: SdpKind, sdp: String) -> rtc::shared::error::Result<RTCSess
     }
 }
 
-fn misuse(operation: &'static str, message: impl Into<String>) -> Error {
+pub(crate) fn misuse(operation: &'static str, message: impl Into<String>) -> Error {
     Error::new(Fault::ApiMisuse, operation, message).backend(crate::NAME)
 }

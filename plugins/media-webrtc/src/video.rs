@@ -50,6 +50,19 @@ impl Video {
         }
     }
 
+    /// As our offer has it, and no answer yet.
+    pub(crate) fn fork(&self) -> Self {
+        Video {
+            is_possible: self.is_possible,
+            ours: self.ours.clone(),
+            wanted: self.wanted,
+            place: self.place.clone(),
+            offering: self.offering.clone(),
+            source: self.source.clone(),
+            ..Video::default()
+        }
+    }
+
     pub(crate) fn set_wanted(&mut self, wish: Option<VideoWish>) -> Result<()> {
         if wish.is_some() && !self.is_possible {
             return Err(
