@@ -90,7 +90,7 @@ pub struct CallConfig {
     pub redirects: String,
     pub reliable_provisionals: String,
     pub reoffer: String,
-    /// `first` or `none`.
+    /// `first`, `latest` or `none`.
     pub early_media: String,
     pub unasked_summaries: bool,
     #[serde(deserialize_with = "one_or_many")]

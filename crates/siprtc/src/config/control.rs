@@ -34,10 +34,11 @@ impl CallConfig {
         };
         let early_media = match self.early_media.as_str() {
             "first" => EarlyMedia::First,
+            "latest" => EarlyMedia::Latest,
             "none" => EarlyMedia::None,
             other => {
                 return Err(invalid(format!("call.early_media = {other:?} is no policy"))
-                    .advice("choose first or none"));
+                    .advice("choose first, latest or none"));
             }
         };
         let reliability = match self.reliable_provisionals.as_str() {

@@ -16,6 +16,7 @@ mod endpoint;
 mod examples;
 mod fakes;
 mod flows;
+mod forks;
 mod hold;
 mod house;
 mod left;
