@@ -93,6 +93,7 @@ fn steps() -> Result<Figure> {
             dialog: dialog(),
             status: 180,
             sdp: None,
+            takes_offers: false,
         }));
         let epoch = give(Input::Dialog(K::Answered {
             dialog: dialog(),

@@ -164,7 +164,13 @@ impl Handler<DialogEvent> for User {
             }
             DialogEventKind::Answered { .. } if self.manners.reoffers => {
                 let offer = SDP.to_owned();
-                self.manager.try_send(Reinvite { call, offer }).is_ok()
+                self.manager
+                    .try_send(Reinvite {
+                        call,
+                        offer,
+                        early: None,
+                    })
+                    .is_ok()
             }
             DialogEventKind::Answered { .. }
             | DialogEventKind::OfferAnswered { .. }

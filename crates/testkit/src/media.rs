@@ -10,6 +10,8 @@
 //! # drop((alice, bob));
 //! ```
 
+mod wire;
+
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -20,15 +22,15 @@ use siprtc_core::media::{
     SdpKind, TransportStats,
 };
 use siprtc_core::{Error, Fault, Result};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
+use wire::{UnderWay, deliver};
 
 /// What a network does to packets. Without impairment every packet arrives at once and in order.
 #[derive(Clone, Copy, Debug, Default)]
@@ -246,12 +248,6 @@ pub struct FakePeer {
     config: PeerConfig,
     wire: Mutex<Option<mpsc::Sender<UnderWay>>>,
     state: Mutex<State>,
-}
-
-struct UnderWay {
-    at: Instant,
-    order: u64,
-    packet: RtpPacket,
 }
 
 #[derive(Default)]
@@ -585,46 +581,6 @@ impl FakePeer {
                 order,
                 packet,
             });
-        }
-    }
-}
-
-impl Ord for UnderWay {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
-impl PartialOrd for UnderWay {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for UnderWay {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for UnderWay {}
-
-/// Hands packets over when their time has come, until the peer is closed or dropped.
-async fn deliver(mut arriving: mpsc::Receiver<UnderWay>, packets: Arc<dyn siprtc_core::media::PacketSink>) {
-    let mut under_way = BinaryHeap::new();
-    loop {
-        let next = under_way.peek().map(|Reverse(next): &Reverse<UnderWay>| next.at);
-        tokio::select! {
-            biased;
-            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
-                if let Some(Reverse(arrived)) = under_way.pop() {
-                    packets.push(arrived.packet);
-                }
-            }
-            packet = arriving.recv() => match packet {
-                Some(packet) => under_way.push(Reverse(packet)),
-                None => return,
-            },
         }
     }
 }

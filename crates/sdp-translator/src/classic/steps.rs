@@ -123,12 +123,7 @@ fn formats(work: &mut Work<'_>, plan: &Plan<'_>) -> Result<()> {
     Ok(())
 }
 
-fn kept_formats(
-    media: &Section<'_>,
-    maps: &RtpMaps<'_>,
-    index: usize,
-    plan: &Plan<'_>,
-) -> HashSet<String> {
+fn kept_formats(media: &Section<'_>, maps: &RtpMaps<'_>, index: usize, plan: &Plan<'_>) -> HashSet<String> {
     let line = media.media_line();
     let asked: Option<HashSet<&str>> = plan
         .offer

@@ -156,10 +156,10 @@ impl Scene {
         let config = Layers::new()
             .text("[sip]\nlisten = [\"udp:127.0.0.1:0\"]")
             .text("[ice]\nloopback = true\ninterfaces = [\"127.0.0.1\"]")
-            .text(&format!(
+            .text(format!(
                 "[media]\nengine = {engine:?}\nclassic = \"\"\ncodecs = [\"PCMU\"]\n{media}"
             ))
-            .text(&format!("[call]\nearly_media = {policy:?}"))
+            .text(format!("[call]\nearly_media = {policy:?}"))
             .load()
             .unwrap();
         let alice = Endpoint::start(&config).await.unwrap();
