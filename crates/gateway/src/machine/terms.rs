@@ -76,6 +76,16 @@ impl Hold {
         self.said.clone()
     }
 
+    /// What our descriptions have to say again: they said what nobody wants any more, and it was never agreed on (the peer's offer went
+    /// first, and came to nothing).
+    pub(super) fn take_back(&mut self) -> Option<Terms> {
+        if self.is_pending() || !self.said.differs_from(&self.ours) {
+            return None;
+        }
+        self.said = self.ours.clone();
+        Some(self.ours.clone())
+    }
+
     /// An offer and its answer are set.
     pub(super) fn settle(&mut self, theirs: &str) {
         self.ours = self.said.clone();

@@ -260,8 +260,14 @@ impl Play {
         self.quiet = true;
         let mut agreed: BTreeMap<(u32, u32), u32> = BTreeMap::new();
         let mut alive = Vec::new();
+        let mut is_ending = false;
         for side in Side::BOTH {
             for (id, life) in self.world.calls(side) {
+                // A session that could not be refreshed ends when its time is over, which may be now: then its other end may still stand.
+                if matches!(life.call.state().0, Sip::Ended | Sip::Ending) {
+                    is_ending = true;
+                    continue;
+                }
                 alive.push((side, id));
                 let known = self.known.get(&(side as u8, id));
                 assert_eq!(
@@ -291,8 +297,8 @@ impl Play {
             }
         }
         for (numbers, count) in agreed {
-            assert_eq!(
-                count, 2,
+            assert!(
+                count == 2 || is_ending,
                 "one side alone believes in offer and answer {numbers:?}"
             );
         }

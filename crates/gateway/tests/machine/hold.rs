@@ -202,6 +202,19 @@ fn in_glare_our_answer_holds_as_our_offer_did() {
     assert_eq!(offers(&mut bench, "sendonly"), ["Held Local", "Held Remote"]);
 }
 
+/// The wish is taken back while the peer's offer has its turn, which then comes to nothing.
+#[test]
+fn what_was_said_in_glare_and_never_agreed_on_is_not_said_again() {
+    let mut bench = Bench::calling();
+    wants(&mut bench, true);
+    assert_eq!(bench.on(Input::Hold(false)), NOBODY);
+    assert_eq!(bench.dialog(K::OfferRejected { status: 491 }), ["undo"]);
+    let said = bench.offered(Some(&theirs("sendrecv")));
+    assert!(said[0].starts_with("answer"), "{said:?}");
+    let failed = bench.fails(Fault::PeerIncompatible);
+    assert_eq!(failed, ["undo", "488 re", "set hold false"]);
+}
+
 #[test]
 fn a_call_that_is_not_confirmed_cannot_be_held() {
     assert!(!Bench::dialled().takes(Input::Hold(true)));

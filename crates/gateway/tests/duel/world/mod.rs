@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use siprtc_core::sip::*;
 use siprtc_core::{CallId, Error};
 use siprtc_dialog_manager::machine::{Input as DialogInput, Machine};
-use siprtc_dialog_manager::{Account, Control, DialogConfig, Reliability, SessionTimer};
+use siprtc_dialog_manager::{Account, Control, DialogConfig, Reliability, Reoffer, SessionTimer};
 use siprtc_gateway::machine::{Call, Epoch, Input, Told};
 use siprtc_gateway::table::{Jsep, Sip};
 use siprtc_sip_transactions::{Path, Transactions, TransactionsConfig};
@@ -28,7 +28,7 @@ pub(crate) struct Weather {
     pub(crate) failures: f64,
     /// How long such a step takes at most, in milliseconds.
     pub(crate) step: u64,
-    /// Each side has a session timer and reliable answers, or not, as the seed wants.
+    /// Each side has a session timer and reliable answers, or not, and offers by re-INVITE or UPDATE, as the seed wants.
     pub(crate) extensions: bool,
 }
 
@@ -113,6 +113,7 @@ const SHORT: SessionTimer = SessionTimer {
     interval: Duration::from_secs(90),
     least: Duration::from_secs(90),
 };
+const REOFFERS: [Reoffer; 2] = [Reoffer::Invite, Reoffer::Update];
 const RELIABILITIES: [Reliability; 3] = [Reliability::Off, Reliability::Supported, Reliability::Required];
 
 impl Party {
@@ -131,6 +132,7 @@ impl Party {
                 session_timer: random.random_bool(0.5).then_some(SHORT),
                 control: Control {
                     reliability: RELIABILITIES[random.random_range(0..RELIABILITIES.len())],
+                    reoffer: REOFFERS[random.random_range(0..REOFFERS.len())],
                     ..config.control
                 },
                 ..config
