@@ -11,6 +11,7 @@
 //! ```
 
 mod wire;
+mod words;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wire::{UnderWay, deliver};
+use words::{direction_of, offers, remote_id};
 
 /// What a network does to packets. Without impairment every packet arrives at once and in order.
 #[derive(Clone, Copy, Debug, Default)]
@@ -587,28 +589,4 @@ impl FakePeer {
 
 fn misuse(operation: &'static str, what: &str) -> Error {
     Error::new(Fault::ApiMisuse, operation, what).backend("fake")
-}
-
-fn remote_id(sdp: &str) -> Option<u64> {
-    let fragment = sdp
-        .lines()
-        .find_map(|line| line.trim_end().strip_prefix("a=ice-ufrag:fake"))?;
-    fragment.split('x').next()?.parse().ok()
-}
-
-fn offers(sdp: &str, codec: Codec) -> bool {
-    let name = format!(" {}/", codec.as_str().to_ascii_lowercase());
-    sdp.lines()
-        .any(|line| line.starts_with("a=rtpmap:") && line.to_ascii_lowercase().contains(&name))
-}
-
-fn direction_of(sdp: &str) -> Direction {
-    use Direction::*;
-    [Inactive, RecvOnly, SendOnly, SendRecv]
-        .into_iter()
-        .find(|direction| {
-            sdp.lines()
-                .any(|line| line.trim_end().strip_prefix("a=") == Some(direction.as_str()))
-        })
-        .unwrap_or_default()
 }
