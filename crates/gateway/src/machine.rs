@@ -215,8 +215,7 @@ impl Call {
         if self.hold.is_pending() {
             self.take(now, On::ChangeWanted.into());
         }
-        self.outputs
-            .extend(self.hold.take_back().map(Output::SetMedia));
+        self.outputs.extend(self.hold.take_back().map(Output::SetMedia));
     }
 
     /// The next thing to do.
