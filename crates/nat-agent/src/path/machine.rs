@@ -164,7 +164,18 @@ impl Machine {
         let ours = (setup.credentials)();
         let current = Generation::new(now, &*setup.factory, setup.role, ours)?;
         let tie_breaker = ((setup.random)() * u64::MAX as f64) as u64;
-        let mut machine = Machine {
+        let mut machine = Machine::blank(setup, current, tie_breaker);
+        machine.tell_names();
+        for (addr, purpose) in bases {
+            machine.add_base(now, *addr, *purpose);
+        }
+        machine.connect_relays(now);
+        Ok(machine)
+    }
+
+    /// Nothing is bound, gathered or known of the peer.
+    fn blank(setup: Setup, current: Generation, tie_breaker: u64) -> Self {
+        Machine {
             setup,
             bases: Vec::new(),
             relays: Vec::new(),
@@ -189,13 +200,7 @@ impl Machine {
             is_bypassed: false,
             guests: Vec::new(),
             forked: None,
-        };
-        machine.tell_names();
-        for (addr, purpose) in bases {
-            machine.add_base(now, *addr, *purpose);
         }
-        machine.connect_relays(now);
-        Ok(machine)
     }
 
     fn newest(&self) -> &Generation {

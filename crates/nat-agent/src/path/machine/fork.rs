@@ -1,10 +1,7 @@
 //! Paths to several peers that answer the same offer of ours, and what tells them apart.
 
-use super::{Base, Generation, Machine, Output, Rest, Setup, Standing};
-use crate::path::gather::Reflexive;
-use siprtc_core::ice::{IceState, PathStats};
+use super::{Base, Generation, Machine, Output, Setup, Standing};
 use siprtc_core::{Error, Fault, Result};
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -54,36 +51,16 @@ impl Machine {
         self.forked = Some(ours.ufrag);
         self.tell_names();
         self.tell_known();
+        let bases = self.bases.iter().map(|base| Base {
+            addr: base.addr,
+            is_alive: base.is_alive,
+        });
         Ok(Machine {
-            setup,
-            bases: (self.bases.iter())
-                .map(|base| Base {
-                    addr: base.addr,
-                    is_alive: base.is_alive,
-                })
-                .collect(),
-            relays: Vec::new(),
-            reflexive: Reflexive::default(),
+            bases: bases.collect(),
             gathered: self.gathered.clone(),
             is_told: true,
-            current,
-            next: None,
-            state: IceState::New,
-            selected: None,
-            consent: None,
-            route: None,
-            fails_at: None,
-            rest: Rest::default(),
-            held: VecDeque::new(),
-            known: Vec::new(),
-            tie_breaker,
-            stats: PathStats::default(),
-            outputs: VecDeque::new(),
-            early: VecDeque::new(),
-            names: Vec::new(),
-            is_bypassed: false,
-            guests: Vec::new(),
             forked: self.forked.clone(),
+            ..Machine::blank(setup, current, tie_breaker)
         })
     }
 
