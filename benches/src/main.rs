@@ -82,6 +82,13 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .map_err(no_runtime)
 }
 
+fn one_thread() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(no_runtime)
+}
+
 fn no_runtime(error: std::io::Error) -> Error {
     Error::new(Fault::Backend, "start", "no runtime").caused_by(error)
 }
@@ -95,14 +102,18 @@ fn inside_callee(stack: &str) -> Result<Vec<Figure>> {
 fn inside_hub(words: &[String]) -> Result<Vec<Figure>> {
     let word = |index: usize| words.get(index).map_or("", String::as_str);
     // What joins calls and does nothing else is best off with one thread: on more, each packet wakes a second one for nothing.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(no_runtime)?;
-    runtime.block_on(bridge::serve(word(1), word(2)))
+    one_thread()?.block_on(bridge::serve(word(1), word(2)))
 }
 
 /// One measurement in this process.
 fn inside(what: &str) -> Result<Vec<Figure>> {
-    runtime()?.block_on(async {
+    // The load on a bridge takes one core, so that there is one for the bridge.
+    let runtime = if what == "bridges" {
+        one_thread()
+    } else {
+        runtime()
+    };
+    runtime?.block_on(async {
         match what {
             "bridges" => bridge::run().await,
             "calls" => calls::run(),
