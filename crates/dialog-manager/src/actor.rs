@@ -5,7 +5,7 @@ use crate::event::{DialogEvent, DialogEventKind};
 use crate::lanes::{Lane, Lanes, perform};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
-    Accept, AcceptOffer, Attach, Deliver, FromStack, Hangup, Invite, MeasureInvite, NameDialog, Reach,
+    Accept, AcceptOffer, Attach, Deliver, FromStack, Hangup, Invite, MeasureInvite, NameDialog, Notify, Reach,
     Redirect, Refer, Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Subscribe,
     Terminate, Unsubscribe,
 };
@@ -326,6 +326,14 @@ impl Handler<MeasureInvite> for DialogManager {
 
     fn handle(&mut self, message: MeasureInvite, _: &mut Context<Self>) -> Self::Result {
         self.machine.measure_invite(&message)
+    }
+}
+
+impl Handler<Notify> for DialogManager {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, message: Notify, ctx: &mut Context<Self>) -> Self::Result {
+        self.drive(ctx, Input::Notify(message))
     }
 }
 

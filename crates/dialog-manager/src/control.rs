@@ -17,6 +17,13 @@ pub struct Control {
     pub reliability: Reliability,
     /// What carries an offer of ours within a call.
     pub reoffer: Reoffer,
+    /// The event packages that others may subscribe to, in lower case: `dialog`, which tells of our calls, and `presence` and
+    /// `message-summary`, of which [`Notify`](crate::Notify) tells. None: SUBSCRIBE is answered 405.
+    pub notifies: Vec<String>,
+    /// Who may.
+    pub watchers: Admitted,
+    /// Who may have us call somebody, outside of any call (REFER): [`Asked`](crate::DialogEventKind::Asked). Others hear 403.
+    pub referrals: Admitted,
     /// A NOTIFY of waiting messages (RFC 3842) that nobody has asked for is taken: [`Notified`](crate::DialogEventKind::Notified).
     /// Else 481.
     pub take_unasked_summaries: bool,
@@ -34,8 +41,34 @@ impl Default for Control {
             follow_redirects: false,
             reliability: Reliability::default(),
             reoffer: Reoffer::default(),
+            notifies: Vec::new(),
+            watchers: Admitted::Trusted,
+            referrals: Admitted::default(),
             take_unasked_summaries: false,
             trusted: Vec::new(),
+        }
+    }
+}
+
+/// Whom something is granted that is asked for outside of any call. Whoever is not is answered 403.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Admitted {
+    /// Everybody who reaches us.
+    All,
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// Whoever comes over an address of [`Control::trusted`]: a proxy that looks who it is.
+    Trusted,
+}
+
+impl Control {
+    /// Whether it is granted to who comes from that address.
+    pub(crate) fn admits(&self, admitted: Admitted, from: IpAddr) -> bool {
+        match admitted {
+            Admitted::All => true,
+            Admitted::Nobody => false,
+            Admitted::Trusted => self.trusted.contains(&from),
         }
     }
 }

@@ -23,6 +23,10 @@ pub struct DialogEvent {
     reason = "a few events a call: a plain `match` is worth more than the octets"
 )]
 pub enum DialogEventKind {
+    /// Somebody wants us to call somebody, outside of any call, and was told 202; the event's `call` is the referral's id.
+    /// [`ReportReferral`](crate::ReportReferral) tells how it goes, a final status above 300 that it is not made; after 30 s without a word
+    /// it is 603 ([`ReferralLapsed`](Self::ReferralLapsed)).
+    Asked(Referral),
     /// Caller: the first 2xx; its ACK is already sent. A 2xx of another fork is acknowledged and hung up without a word.
     Answered {
         /// The dialog that was confirmed; every other early dialog is gone.
@@ -151,7 +155,7 @@ pub enum DialogEventKind {
         /// as long as it has sent none, by the option-tag.
         info: bool,
     },
-    /// Nobody answered [`Referred`](Self::Referred) within 30 s, and the peer was told 603.
+    /// Nobody answered [`Referred`](Self::Referred) or [`Asked`](Self::Asked) within 30 s, and the peer was told 603.
     ReferralLapsed,
     /// What the peer of [`Refer`](crate::Refer) says of the call that it makes.
     ReferralProgress {

@@ -12,14 +12,17 @@ mod auth;
 mod call;
 mod client;
 mod dialog;
+mod dialog_info;
 mod end;
 mod errand;
 mod info;
 mod ledger;
+mod notify;
 mod offers;
 mod outside;
 mod prack;
 mod recover;
+mod referral;
 mod refresh;
 mod reinvite;
 mod replaces;
@@ -36,11 +39,12 @@ mod words;
 use crate::config::DialogConfig;
 use crate::event::{DialogEvent, DialogName};
 use crate::message::{
-    Accept, AcceptOffer, Attach, Deliver, Hangup, Invite, MeasureInvite, Reach, Redirect, Refer, ReferTo,
+    Accept, AcceptOffer, Attach, Deliver, Hangup, Invite, MeasureInvite, Notify, Reach, Redirect, Refer, ReferTo,
     Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Subscribe, Unsubscribe,
 };
 use call::Call;
 use ledger::Ledger;
+use notify::Notifier;
 use outside::Outside;
 use recover::InHand;
 use siprtc_core::sip::{Headers, Route, SipRequest, SipResponse, StackEvent, TxEnd, TxId, TxIds, TxOwner};
@@ -90,6 +94,8 @@ pub enum Input {
     Hangup(Hangup),
     /// See [`Invite`].
     Invite(Invite),
+    /// See [`Notify`].
+    Notify(Notify),
     /// See [`Reach`].
     Reach(Reach),
     /// See [`Redirect`].
@@ -193,6 +199,7 @@ pub struct Machine {
     calls: BTreeMap<CallId, Call>,
     outside: Outside,
     subscriptions: Subscriptions,
+    notifier: Notifier,
     /// By Call-ID and our tag: where requests within dialogs belong.
     dialogs: HashMap<(String, String), CallId>,
     /// By Call-ID and the caller's tag: merged requests (RFC 3261 section 8.2.2.2).
@@ -219,6 +226,7 @@ impl Machine {
             calls: BTreeMap::new(),
             outside: Outside::default(),
             subscriptions: Subscriptions::default(),
+            notifier: Notifier::default(),
             dialogs: HashMap::new(),
             invitations: HashMap::new(),
             terminating: false,
@@ -230,6 +238,7 @@ impl Machine {
     pub fn handle(&mut self, now: Instant, input: Input) -> Result<()> {
         self.scope.now = self.scope.now.max(now);
         let done = self.take(input);
+        self.tell_of_calls();
         self.scope.in_hand = InHand::default();
         done
     }
@@ -245,6 +254,7 @@ impl Machine {
             Input::Deliver(m) => self.command("deliver", m.call, |call, scope| call.deliver(scope, m)),
             Input::Hangup(m) => self.command("hang up", m.call, |call, scope| call.hangup(scope, m.reason)),
             Input::Invite(m) => self.invite(m),
+            Input::Notify(m) => self.notify(m),
             Input::Reach(m) => self.reach(m),
             Input::Redirect(m) => self.command("redirect", m.call, |call, scope| {
                 call.redirect(scope, &m.contacts)
@@ -257,9 +267,7 @@ impl Machine {
             Input::RejectOffer(m) => self.command("reject offer", m.call, |call, scope| {
                 call.reject_offer(scope, m.status)
             }),
-            Input::ReportReferral(m) => self.command("report", m.call, |call, scope| {
-                call.report_referral(scope, m.status)
-            }),
+            Input::ReportReferral(m) => self.report_referral(m),
             Input::Ring(m) => self.command("ring", m.call, |call, scope| call.ring(scope, m.answer)),
             Input::SendFailed { tx, error } => {
                 self.transaction_ended(tx, TxEnd::Transport(words::told(&error)))
@@ -444,6 +452,7 @@ impl Machine {
                 if let Some(id) = self.scope.owners.owner(tx) {
                     self.answered_outside(id, tx, &response);
                     self.subscribe_answered(id, tx, &response);
+                    self.watcher_answered(id, tx, &response);
                     self.with(id, |call, scope| {
                         flow.iter().for_each(|flow| call.heard_over(flow));
                         call.answered(scope, tx, &response);
@@ -465,6 +474,7 @@ impl Machine {
         if let Some(id) = self.scope.owners.remove(tx) {
             self.lost_outside(id, tx, &end);
             self.subscribe_lost(id, tx, &end);
+            self.watcher_lost(id, tx);
             self.with(id, |call, scope| call.transaction_ended(scope, tx, end));
         }
         Ok(())
@@ -473,6 +483,7 @@ impl Machine {
     fn terminate(&mut self) -> Result<()> {
         self.terminating = true;
         self.unsubscribe_all();
+        self.end_watchers();
         let alive: Vec<_> = self.calls().collect();
         for id in alive {
             self.with(id, Call::terminate);
@@ -482,7 +493,7 @@ impl Machine {
 
     fn timeout(&mut self) -> Result<()> {
         while let Some((id, timer)) = self.scope.timers.pop(self.scope.now) {
-            if self.subscription_timeout(id, timer) {
+            if self.watcher_timeout(id, timer) || self.subscription_timeout(id, timer) {
                 continue;
             }
             if timer == Timer::Linger {

@@ -252,6 +252,21 @@ pub struct Unsubscribe {
     pub subscription: CallId,
 }
 
+/// Says what there is to tell of an event package (RFC 6665) to those who have subscribed to it, and to those who will: the whole state,
+/// which takes the place of the one before.
+///
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault::ApiMisuse) for a package that nobody may subscribe to, and for `dialog`.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Notify {
+    /// `presence` or `message-summary`.
+    pub event: String,
+    /// The media type of the body: `application/pidf+xml` (RFC 3863), `application/simple-message-summary` (RFC 3842).
+    pub content_type: String,
+    /// The body, at most 65,536 octets.
+    pub body: Vec<u8>,
+}
+
 /// What names a call's confirmed dialog to others, as we know it; `None` before, and after.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Option<crate::DialogName>")]

@@ -149,7 +149,7 @@ impl Call {
     /// Ended, and nothing more is owed to anybody.
     pub(super) fn is_over(&self) -> bool {
         let waits_for_ack = matches!(&self.phase, Phase::Established(session) if session.unacked.is_some());
-        self.ended && !waits_for_ack && self.clients.iter().all(Client::is_settled)
+        self.ended && !waits_for_ack && !self.transfers.are_under_way() && self.clients.iter().all(Client::is_settled)
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -221,8 +221,14 @@ impl Call {
         self.answer_theirs(scope, 487);
         scope.ended.insert(self.id);
         self.cancel_waits(scope);
-        // Whatever is still owed (an ACK, a BYE to a late 2xx) takes no longer than two transactions.
-        scope.set_timer(self.id, Timer::Linger, scope.patience() * 3);
+        self.referrals_outlive(scope);
+        // Whatever is still owed (an ACK, a BYE to a late 2xx) takes no longer than two transactions; news of a transfer may.
+        let owed = scope.patience() * 3;
+        let linger = match self.transfers.are_under_way() {
+            true => owed.max(scope.config.no_answer.saturating_add(scope.patience())),
+            false => owed,
+        };
+        scope.set_timer(self.id, Timer::Linger, linger);
         let End {
             cause,
             by,
@@ -533,7 +539,13 @@ impl Call {
     /// The peer hung up.
     pub(super) fn ended_by_peer(&mut self, scope: &mut Scope, end: End) {
         debug_assert_eq!(end.by, Side::Remote);
-        self.phase = Phase::Over;
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Established(session) if self.transfers.are_under_way() => {
+                Phase::Closing(Box::new(session.dialog))
+            }
+            Phase::Closing(dialog) if self.transfers.are_under_way() => Phase::Closing(dialog),
+            _ => Phase::Over,
+        };
         for timer in [Timer::AckWait, Timer::CancelGiveUp, Timer::Retransmit] {
             scope.timers.cancel(self.id, timer);
         }

@@ -37,6 +37,9 @@ impl Machine {
     }
 
     fn requested_within(&mut self, tx: TxId, request: SipRequest, tag: String) {
+        if self.subscribed_again(tx, &request, &tag) {
+            return;
+        }
         match self.dialog(&request, tag.clone()) {
             Some(id) => self.with(id, |call, scope| call.requested(scope, tx, request)),
             None if self.notified_of_event(tx, &request, &tag) => {}
@@ -62,8 +65,10 @@ impl Machine {
                 self.scope.respond_outside(tx, request.response(481));
             }
             Method::Notify => self.notified_unasked(tx, &request),
-            // Only the peer of a call may have us call somebody: everybody else would call at our expense.
-            Method::Refer => self.scope.respond_outside(tx, request.response(403)),
+            Method::Subscribe if !self.scope.config.control.notifies.is_empty() => {
+                self.subscribed_to(tx, &request, from);
+            }
+            Method::Refer => self.referred_outside(tx, &request, from),
             _ => self.scope.respond_outside(tx, not_allowed(&request)),
         }
     }

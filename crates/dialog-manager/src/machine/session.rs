@@ -52,6 +52,10 @@ impl Call {
             let response = busy_dialog(scope, &request);
             return self.respond(scope, tx, response);
         }
+        // The INVITE's usage of the dialog is over (RFC 5057); what a transfer tells is not.
+        if self.has_ended() && !matches!(request.method, Method::Bye | Method::Notify) {
+            return self.respond(scope, tx, request.response(481));
+        }
         self.dialog_is_known(scope, tag);
         let abilities = scope.abilities();
         if let Some(response) = objection(abilities, &request) {

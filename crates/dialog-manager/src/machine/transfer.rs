@@ -1,7 +1,7 @@
 //! Transfers: REFER within a call's dialog, from both ends (RFC 3515, RFC 5589), with the subscription that it implies
 //! (RFC 6665), whose NOTIFYs say how the new call goes.
 //!
-//! The subscription lives as long as the call: a transferor that hangs up before the last NOTIFY hears no more of it.
+//! A dialog stays as long as one of its usages does (RFC 5057): whoever hangs up before the last NOTIFY hears it all the same.
 
 use super::Scope;
 use super::call::{Call, Departure, Phase, Purpose, is_challenge};
@@ -16,13 +16,13 @@ use siprtc_core::sip::{
 use std::time::Duration;
 
 /// The event package (RFC 3515 section 2.4.4).
-const REFER: &str = "refer";
+pub(super) const REFER: &str = "refer";
 /// The body of its NOTIFYs.
 const SIPFRAG: &str = "message/sipfrag";
 /// How long our user may think about a call that the peer asks for. **Policy when over**: 603.
-const THINKING: Duration = Duration::from_secs(30);
+pub(super) const THINKING: Duration = Duration::from_secs(30);
 /// What a NOTIFY of ours says of the time that the subscription has left, in seconds; it is not refreshed.
-const EXPIRES: u32 = 180;
+pub(super) const EXPIRES: u32 = 180;
 /// Longest Refer-To that is followed.
 const MAX_REFER_TO: usize = 1024;
 
@@ -55,6 +55,15 @@ struct Theirs {
     last: bool,
     /// What is to be told next; a newer word takes its place.
     next: Option<u16>,
+    /// Our user has said nothing of it yet.
+    is_open: bool,
+}
+
+impl Transfers {
+    /// The dialog is still used.
+    pub(super) fn are_under_way(&self) -> bool {
+        self.ours.is_some() || self.theirs.is_some()
+    }
 }
 
 impl Call {
@@ -221,10 +230,7 @@ impl Call {
             Ok(referral) => referral,
             Err(status) => return scope.respond(Some(self.id), tx, refer.response(status)),
         };
-        let silent = refer
-            .headers
-            .value("Refer-Sub")
-            .is_some_and(|value| value.trim().eq_ignore_ascii_case("false"));
+        let silent = wants_no_news(&refer.headers);
         // RFC 3515 section 2.4.2: who has to ask a person accepts at once.
         let mut response = refer.response(202);
         response.headers.push("Contact", &scope.config.account.contact);
@@ -240,6 +246,7 @@ impl Call {
             outstanding: None,
             last: false,
             next: Some(100),
+            is_open: true,
         });
         scope.set_timer(self.id, Timer::ReferralAnswer, THINKING);
         self.next_notify(scope);
@@ -251,57 +258,24 @@ impl Call {
         if !scope.config.control.take_referrals {
             return Err(603);
         }
-        let mut values = refer.headers.values("Refer-To");
-        let (Some(value), None) = (values.next(), values.next()) else {
-            return Err(400);
-        };
-        if value.len() > MAX_REFER_TO {
-            return Err(414);
-        }
-        let to: NameAddr = value.parse().map_err(|_| 400_u16)?;
-        let uri = to.uri.as_sip().ok_or(416_u16)?;
-        if uri
-            .params
-            .value("method")
-            .is_some_and(|method| method != "INVITE")
-        {
-            return Err(403);
-        }
+        let referral = referral_of(refer)?;
         let confirmed = matches!(&self.phase, Phase::Established(session) if session.unacked.is_none());
         // The last word on the one before may still be on its way: the peer has heard it, and we have not heard so.
         let unfinished = self.transfers.theirs.as_ref().is_some_and(|theirs| !theirs.last);
         if !confirmed || self.is_ending() || unfinished {
             return Err(491);
         }
-        let replaces = Replaces::of_uri(uri)?;
-        let mut target = SipUri {
-            headers: None,
-            ..uri.clone()
-        };
-        target.params.remove("method");
-        let mut headers = Headers::new();
-        headers.copy_from(&refer.headers, "Referred-By");
-        let referred_by = refer.headers.value("Referred-By").and_then(|by| by.parse().ok());
-        if let Some(replaces) = replaces {
-            headers.push("Replaces", replaces);
-        }
-        Ok(Referral {
-            target: target.into(),
-            headers,
-            referred_by,
-        })
+        Ok(referral)
     }
 
     /// How the call goes that the peer asked for.
     pub(super) fn report_referral(&mut self, scope: &mut Scope, status: u16) -> Result<()> {
         const OPERATION: &str = "report";
-        if !(100..700).contains(&status) {
-            return Err(misuse(OPERATION, format!("{status} is no status")));
-        }
         let Some(theirs) = self.transfers.theirs.as_mut().filter(|theirs| !theirs.last) else {
             return Err(misuse(OPERATION, format!("nobody waits for news in {}", self.id))
                 .advice("report after Referred, until a final status"));
         };
+        theirs.is_open = false;
         scope.timers.cancel(self.id, Timer::ReferralAnswer);
         // A hundred was told with the 202.
         if status > 100 && theirs.next.is_none_or(|next| next < 200) {
@@ -317,13 +291,23 @@ impl Call {
         }
     }
 
+    /// The call is over. What our user has not taken up by now is not made.
+    pub(super) fn referrals_outlive(&mut self, scope: &mut Scope) {
+        if self.transfers.theirs.as_ref().is_some_and(|theirs| theirs.is_open) {
+            // It was open: nothing refuses the report.
+            let _ = self.report_referral(scope, 487);
+        }
+    }
+
     /// Tells the next word, when it is its turn.
     fn next_notify(&mut self, scope: &mut Scope) {
         let route = self.way(scope);
-        let (Phase::Established(session), Some(theirs)) = (&mut self.phase, &mut self.transfers.theirs)
-        else {
-            return;
+        let dialog = match &mut self.phase {
+            Phase::Closing(dialog) => dialog.as_mut(),
+            Phase::Established(session) => &mut session.dialog,
+            Phase::Calling(_) | Phase::Inviting(_) | Phase::Over => return,
         };
+        let Some(theirs) = &mut self.transfers.theirs else { return };
         if theirs.outstanding.is_some() {
             return;
         }
@@ -335,7 +319,7 @@ impl Call {
             }
             return;
         }
-        let (mut notify, sequence) = session.dialog.request(Method::Notify);
+        let (mut notify, sequence) = dialog.request(Method::Notify);
         let event = theirs
             .id
             .map_or_else(|| REFER.to_owned(), |id| format!("{REFER};id={id}"));
@@ -346,8 +330,8 @@ impl Call {
         notify.headers.push("Contact", &scope.config.account.contact);
         notify.headers.push("Event", event);
         notify.headers.push("Subscription-State", state);
-        let fragment = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
-        let notify = notify.with_body("message/sipfrag;version=2.0", fragment);
+        let (media_type, fragment) = news(status);
+        let notify = notify.with_body(media_type, fragment);
         let departure = Departure::within(Purpose::Notify, (notify, sequence), route);
         let tx = self.send(scope, departure);
         if let Some(theirs) = &mut self.transfers.theirs {
@@ -362,7 +346,6 @@ impl Call {
         };
         theirs.outstanding = None;
         if is_challenge(response)
-            && !self.is_ending()
             && let Ok(again) = self.retry(scope, tx, response)
         {
             if let Some(theirs) = &mut self.transfers.theirs {
@@ -384,6 +367,55 @@ impl Call {
             .theirs
             .take_if(|theirs| theirs.outstanding == Some(tx));
     }
+}
+
+/// The peer wants no NOTIFYs (RFC 4488).
+pub(super) fn wants_no_news(headers: &Headers) -> bool {
+    let value = headers.value("Refer-Sub").unwrap_or_default();
+    value.trim().eq_ignore_ascii_case("false")
+}
+
+/// What a NOTIFY tells of a call that somebody asked for (RFC 3515 section 2.4.5): its media type and its body.
+pub(super) fn news(status: u16) -> (&'static str, String) {
+    let fragment = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
+    ("message/sipfrag;version=2.0", fragment)
+}
+
+/// What a REFER wants, or the status that refuses it.
+pub(super) fn referral_of(refer: &SipRequest) -> Result<Referral, u16> {
+    let mut values = refer.headers.values("Refer-To");
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(400);
+    };
+    if value.len() > MAX_REFER_TO {
+        return Err(414);
+    }
+    let to: NameAddr = value.parse().map_err(|_| 400_u16)?;
+    let uri = to.uri.as_sip().ok_or(416_u16)?;
+    if uri
+        .params
+        .value("method")
+        .is_some_and(|method| method != "INVITE")
+    {
+        return Err(403);
+    }
+    let replaces = Replaces::of_uri(uri)?;
+    let mut target = SipUri {
+        headers: None,
+        ..uri.clone()
+    };
+    target.params.remove("method");
+    let mut headers = Headers::new();
+    headers.copy_from(&refer.headers, "Referred-By");
+    let referred_by = refer.headers.value("Referred-By").and_then(|by| by.parse().ok());
+    if let Some(replaces) = replaces {
+        headers.push("Replaces", replaces);
+    }
+    Ok(Referral {
+        target: target.into(),
+        headers,
+        referred_by,
+    })
 }
 
 /// The status in a NOTIFY; `None` without a body. The error refuses it.

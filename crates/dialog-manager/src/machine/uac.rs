@@ -70,6 +70,16 @@ impl Calling {
             .find(|dialog| dialog.remote_tag() == remote_tag)
     }
 
+    /// The peer's tag in the first early dialog that stands.
+    pub(super) fn first_tag(&self) -> Option<&str> {
+        self.early.first().map(Dialog::remote_tag)
+    }
+
+    /// Somebody has the INVITE.
+    pub(super) fn is_proceeding(&self) -> bool {
+        self.provisional
+    }
+
     pub(super) fn knows(&self, remote_tag: &str) -> bool {
         self.early.iter().any(|dialog| dialog.remote_tag() == remote_tag)
     }

@@ -466,3 +466,86 @@ fn a_policy_of_refusal_declines_every_transfer() {
     bench.responded(603);
     bench.silent();
 }
+
+/// Bob hangs up: our 200.
+fn bob_hangs_up(bench: &mut Bench, invite: &SipRequest, sequence: u32) {
+    bench.request(callee_request(invite, "bob", Method::Bye, sequence));
+    bench.responded(200);
+    bench.ended();
+}
+
+#[test]
+fn a_transferor_that_hangs_up_hears_how_it_went_all_the_same() {
+    let mut bench = Bench::new();
+    let (call, invite) = asked(&mut bench);
+    let report = |status| Input::ReportReferral(ReportReferral { call, status });
+    bench.give(report(180)).unwrap();
+    let (tx, ringing, ..) = told(&mut bench);
+    bench.answer(tx, response(&ringing, 200, "bob"));
+    bob_hangs_up(&mut bench, &invite, 2);
+    assert_eq!(bench.machine.calls().count(), 0);
+    bench.pass(Duration::from_secs(120));
+    bench.request(callee_request(&invite, "bob", Method::Info, 3));
+    bench.responded(481);
+    bench.give(report(200)).unwrap();
+    let (tx, last, state, line) = told(&mut bench);
+    assert_eq!(
+        (&*state, &*line),
+        ("terminated;reason=noresource", "SIP/2.0 200 OK\r\n")
+    );
+    let sequence = |request: &SipRequest| request.headers.cseq().unwrap().sequence;
+    assert_eq!(sequence(&last), sequence(&ringing) + 1);
+    bench.answer(tx, response(&last, 200, "bob"));
+    assert!(bench.give(report(200)).is_err(), "nobody waits any more");
+    assert_eq!(bench.machine.poll_timeout(), None, "nothing of the call is left");
+}
+
+#[test]
+fn a_wish_that_is_open_when_its_call_ends_is_not_granted() {
+    let mut bench = Bench::new();
+    let (call, invite) = asked(&mut bench);
+    bench.request(callee_request(&invite, "bob", Method::Bye, 2));
+    bench.responded(200);
+    let (.., state, line) = told(&mut bench);
+    assert!(state.starts_with("terminated") && line.starts_with("SIP/2.0 487"), "{line}");
+    bench.ended();
+    let late = Input::ReportReferral(ReportReferral { call, status: 200 });
+    assert!(bench.give(late).is_err());
+}
+
+#[test]
+fn news_of_a_transfer_are_taken_after_the_call() {
+    let mut bench = Bench::new();
+    let (call, invite) = bench.established();
+    let (tx, refer) = refer(&mut bench, call);
+    bench.answer(tx, response(&refer, 202, "bob"));
+    bench.give(Input::Hangup(Hangup { call, reason: None })).unwrap();
+    let (bye_tx, bye) = bench.sent(Method::Bye);
+    bench.answer(bye_tx, response(&bye, 200, "bob"));
+    bench.ended();
+    for (sequence, state, line) in [
+        (1, "active;expires=60", "SIP/2.0 180 Ringing"),
+        (2, "terminated;reason=noresource", "SIP/2.0 200 OK"),
+    ] {
+        bench.request(news(&invite, sequence, state, line));
+        bench.responded(200);
+    }
+    bench.silent();
+    bench.request(news(&invite, 3, "terminated", "SIP/2.0 200 OK"));
+    bench.responded(481);
+}
+
+#[test]
+fn who_waits_for_news_in_vain_is_forgotten() {
+    let mut bench = Bench::new();
+    let (call, _) = bench.established();
+    let (tx, refer) = refer(&mut bench, call);
+    bench.answer(tx, response(&refer, 202, "bob"));
+    bench.give(Input::Hangup(Hangup { call, reason: None })).unwrap();
+    let (bye_tx, bye) = bench.sent(Method::Bye);
+    bench.answer(bye_tx, response(&bye, 200, "bob"));
+    bench.ended();
+    bench.pass(Duration::from_secs(600));
+    assert_eq!(bench.machine.poll_timeout(), None);
+    assert_eq!(bench.machine.sip_call_id(call), None);
+}
