@@ -5,9 +5,9 @@ use crate::event::{DialogEvent, DialogEventKind};
 use crate::lanes::{Lane, Lanes, perform};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
-    Accept, AcceptOffer, Attach, Deliver, FromStack, Hangup, Invite, MeasureInvite, NameDialog, Notify, Reach,
-    Redirect, Refer, Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Subscribe,
-    Terminate, Unsubscribe,
+    Accept, AcceptOffer, Attach, Deliver, FromStack, Hangup, Invite, MeasureInvite, NameDialog, Notify,
+    Reach, Redirect, Refer, Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage,
+    Subscribe, Terminate, Unsubscribe,
 };
 use actix::prelude::*;
 use siprtc_core::sip::{SipStack, TxOwner};

@@ -39,8 +39,9 @@ mod words;
 use crate::config::DialogConfig;
 use crate::event::{DialogEvent, DialogName};
 use crate::message::{
-    Accept, AcceptOffer, Attach, Deliver, Hangup, Invite, MeasureInvite, Notify, Reach, Redirect, Refer, ReferTo,
-    Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Subscribe, Unsubscribe,
+    Accept, AcceptOffer, Attach, Deliver, Hangup, Invite, MeasureInvite, Notify, Reach, Redirect, Refer,
+    ReferTo, Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Subscribe,
+    Unsubscribe,
 };
 use call::Call;
 use ledger::Ledger;

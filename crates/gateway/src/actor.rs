@@ -18,7 +18,7 @@ use crate::router::{DIALOGS, REGISTRAR, Router};
 use actix::prelude::*;
 use siprtc_core::sip::SipStack;
 use siprtc_core::{CallId, Error, Fault, Result};
-use siprtc_dialog_manager::{self as dialog, DialogManager};
+use siprtc_dialog_manager::{self as dialog, DialogManager, Referral};
 use siprtc_nat_agent::NatAgent;
 use siprtc_registrar_client::{RegistrarClient, RegistrarConfig};
 use siprtc_sdp_translator::SdpTranslator;
@@ -40,6 +40,8 @@ pub struct Gateway {
     pub(crate) calls: HashMap<CallId, Entry>,
     /// Messages and digits whose answers are awaited.
     pub(crate) errands: HashMap<CallId, oneshot::Sender<u16>>,
+    /// Calls that others ask for and nobody has answered for; the dialog manager bounds them.
+    pub(crate) asked: HashMap<CallId, Referral>,
     idle: Vec<oneshot::Sender<()>>,
     closing: bool,
     leave: Leave,
@@ -80,6 +82,7 @@ impl Gateway {
             reach,
             calls: HashMap::new(),
             errands: HashMap::new(),
+            asked: HashMap::new(),
             idle: Vec::new(),
             closing: false,
             leave: Leave::default(),

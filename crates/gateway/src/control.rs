@@ -183,7 +183,8 @@ impl Gateway {
             Told::Confirmed => self.inherit(id),
             _ => {}
         }
-        if let Some(asked) = asked.filter(|asked| self.calls.contains_key(asked)) {
+        // News of a transfer outlive the call that was transferred, and others ask outside of any call.
+        if let Some(asked) = asked {
             let status = match told {
                 Told::Accepted => Some(200),
                 Told::Ended(ending) if !ending.established => Some(ending.status.unwrap_or(503)),

@@ -14,6 +14,7 @@ pub mod keeper;
 pub mod machine;
 mod messages;
 mod reach;
+mod referrals;
 mod router;
 mod subscriptions;
 pub mod table;
@@ -27,8 +28,9 @@ pub use messages::{
     Account, Answer, Attach, CallEvent, CallEventKind, ContactNow, Dial, Ending, GatewayConfig, GatewayEvent,
     Hangup, Hold, MediaPlan, Redirect, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration, Trickle,
 };
+pub use referrals::{AcceptReferral, AskedCall, Notify, RefuseReferral};
 pub use router::Router;
 pub use siprtc_dialog_manager::{
-    Control, DialogName, Head, Note, Occasion, Reliability, Reoffer, SessionTimer, Side,
+    Admitted, Control, DialogName, Head, Note, Occasion, Reliability, Reoffer, SessionTimer, Side,
 };
 pub use subscriptions::{Notice, Subscribe, SubscriptionEvent, Unsubscribe};

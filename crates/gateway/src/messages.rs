@@ -2,6 +2,7 @@
 
 use crate::control::CallControl;
 use crate::machine;
+use crate::referrals::AskedCall;
 use crate::subscriptions::SubscriptionEvent;
 use actix::prelude::*;
 use siprtc_core::ice::{CandidatePair, IceState};
@@ -300,6 +301,8 @@ pub struct Shutdown {
 #[rtype(result = "()")]
 #[non_exhaustive]
 pub enum GatewayEvent {
+    /// Somebody wants us to call somebody, outside of any call.
+    Asked(AskedCall),
     /// Of one call.
     Call(CallEvent),
     /// A MESSAGE that belongs to no call.

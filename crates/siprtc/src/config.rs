@@ -94,6 +94,12 @@ pub struct CallConfig {
     pub early_media: String,
     pub unasked_summaries: bool,
     #[serde(deserialize_with = "one_or_many")]
+    pub notifies: Vec<String>,
+    /// `all`, `trusted` or `nobody`.
+    pub watchers: String,
+    /// `all`, `trusted` or `nobody`.
+    pub referrals: String,
+    #[serde(deserialize_with = "one_or_many")]
     pub trusted: Vec<String>,
 }
 

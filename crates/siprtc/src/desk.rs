@@ -7,8 +7,8 @@ use actix::prelude::*;
 use siprtc_core::sip::NameAddr;
 use siprtc_core::{CallId, Cause};
 use siprtc_gateway::{
-    CallEvent, CallEventKind, Ending, Gateway, GatewayEvent, Hangup, Head, Note, Notice, Refuse, Side,
-    SubscriptionEvent,
+    AskedCall, CallEvent, CallEventKind, Ending, Gateway, GatewayEvent, Hangup, Head, Note, Notice, Refuse,
+    Side, SubscriptionEvent,
 };
 use siprtc_nat_agent::NatEvent;
 use siprtc_registrar_client::RegistrationEvent;
@@ -69,6 +69,7 @@ pub(crate) struct Desk {
     calls: HashMap<CallId, Open>,
     arrivals: mpsc::Sender<Box<Arrival>>,
     messages: mpsc::Sender<Note>,
+    asked: mpsc::Sender<AskedCall>,
     subscriptions: HashMap<CallId, mpsc::Sender<SubscriptionEvent>>,
     /// What servers tell unasked.
     unasked: mpsc::Sender<Notice>,
@@ -82,6 +83,7 @@ impl Desk {
     pub(crate) fn new(
         arrivals: mpsc::Sender<Box<Arrival>>,
         messages: mpsc::Sender<Note>,
+        asked: mpsc::Sender<AskedCall>,
         unasked: mpsc::Sender<Notice>,
         registration: watch::Sender<Registration>,
     ) -> Self {
@@ -89,6 +91,7 @@ impl Desk {
             calls: HashMap::new(),
             arrivals,
             messages,
+            asked,
             subscriptions: HashMap::new(),
             unasked,
             registration,
@@ -213,6 +216,12 @@ impl Desk {
     fn message(&self, note: Note) {
         if self.messages.try_send(note).is_err() {
             tracing::warn!("nobody reads the messages that come: one is lost");
+        }
+    }
+
+    fn asked(&self, call: AskedCall) {
+        if self.asked.try_send(call).is_err() {
+            tracing::warn!("nobody reads who asks for calls: it is declined after 30 s");
         }
     }
 
@@ -416,6 +425,7 @@ impl Handler<GatewayEvent> for Desk {
 
     fn handle(&mut self, event: GatewayEvent, _: &mut Context<Self>) {
         match event {
+            GatewayEvent::Asked(call) => self.asked(call),
             GatewayEvent::Call(event) => self.call_event(event),
             GatewayEvent::Subscription(id, event) => self.subscription_event(id, event),
             GatewayEvent::Message(note) => self.message(note),

@@ -15,8 +15,8 @@ use siprtc_core::sip::{Headers, Listener, NameAddr, SipStack, SipStackFactory, S
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::keeper::{self, Leave};
 use siprtc_gateway::{
-    Account, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, Hold, MediaPlan, Note, Notice,
-    Router, SendDtmf, Shutdown, Snapshot, StartRegistration,
+    Account, AskedCall, CallEvent, CallEventKind, Dial, Gateway, GatewayConfig, Hangup, Hold, MediaPlan,
+    Note, Notice, Router, SendDtmf, Shutdown, Snapshot, StartRegistration,
 };
 use siprtc_media_session::SessionStats;
 use std::collections::VecDeque;
@@ -34,6 +34,7 @@ pub struct Endpoint {
     tap: Wiretap,
     arrivals: mpsc::Receiver<Box<Arrival>>,
     messages: Option<mpsc::Receiver<Note>>,
+    pub(crate) asked: Option<mpsc::Receiver<AskedCall>>,
     unasked: Option<mpsc::Receiver<Notice>>,
     registration: watch::Receiver<Registration>,
     account: Account,
@@ -69,10 +70,11 @@ impl Parts {
     }
 }
 
-/// What an endpoint reads: calls, messages, waiting messages, its registration.
+/// What an endpoint reads: calls, messages, calls that others ask for, waiting messages, its registration.
 type Feeds = (
     mpsc::Receiver<Box<Arrival>>,
     mpsc::Receiver<Note>,
+    mpsc::Receiver<AskedCall>,
     mpsc::Receiver<Notice>,
     watch::Receiver<Registration>,
 );
@@ -80,13 +82,14 @@ type Feeds = (
 impl Endpoint {
     /// Without a stack.
     pub(crate) fn over(hub: Hub, account: Account, feeds: Feeds, grace: Duration) -> Self {
-        let (arrivals, messages, unasked, registration) = feeds;
+        let (arrivals, messages, asked, unasked, registration) = feeds;
         Endpoint {
             hub,
             stack: None,
             tap: Wiretap::new(),
             arrivals,
             messages: Some(messages),
+            asked: Some(asked),
             unasked: Some(unasked),
             registration,
             account,
@@ -151,11 +154,12 @@ impl Endpoint {
         };
         let (arrivals_in, arrivals) = mpsc::channel(crate::desk::RINGING);
         let (messages_in, messages) = mpsc::channel(crate::desk::MESSAGES);
+        let (asked_in, asked) = mpsc::channel(crate::desk::MESSAGES);
         let (unasked_in, unasked) = mpsc::channel(crate::desk::MESSAGES);
         let (registration_in, registration) = watch::channel(Registration::None);
         let port = stack.clone();
         let (desk, gateway) = stage::on_arbiter(move || {
-            let desk = Desk::new(arrivals_in, messages_in, unasked_in, registration_in);
+            let desk = Desk::new(arrivals_in, messages_in, asked_in, unasked_in, registration_in);
             let desk = keeper::keep("desk", desk, Leave::default(), || ());
             let (events, told) = (desk.clone().recipient(), desk.clone());
             let gateway = Gateway::new(gateway_config, port, router, events);
@@ -172,6 +176,7 @@ impl Endpoint {
             tap,
             arrivals,
             messages: Some(messages),
+            asked: Some(asked),
             unasked: Some(unasked),
             registration,
             account,

@@ -123,13 +123,14 @@ pub fn fake(aor: &str) -> Result<(Endpoint, Fake)> {
     let aor: SipUri = aor.parse()?;
     let (arrivals_in, arrivals) = mpsc::channel(RINGING);
     let (messages_in, messages) = mpsc::channel(MESSAGES);
+    let (asked_in, asked) = mpsc::channel(MESSAGES);
     let (unasked_in, unasked) = mpsc::channel(MESSAGES);
     let registered = Registration::Registered {
         registrar: aor.host.to_string(),
     };
     let (registration_in, registration) = watch::channel(registered);
     let account = Account::new(aor.clone(), NameAddr::new(aor.clone()));
-    let desk = Desk::new(arrivals_in, messages_in, unasked_in, registration_in);
+    let desk = Desk::new(arrivals_in, messages_in, asked_in, unasked_in, registration_in);
     let state = Arc::new(State {
         aor,
         inner: Mutex::new(Inner {
@@ -144,7 +145,7 @@ pub fn fake(aor: &str) -> Result<(Endpoint, Fake)> {
     let endpoint = Endpoint::over(
         hub,
         account,
-        (arrivals, messages, unasked, registration),
+        (arrivals, messages, asked, unasked, registration),
         Duration::ZERO,
     );
     Ok((endpoint, Fake { state }))

@@ -13,6 +13,7 @@ mod incoming;
 pub mod ladder;
 mod message;
 mod plan;
+mod referral;
 pub mod registry;
 mod report;
 pub mod sound;
@@ -30,6 +31,7 @@ pub use desk::Registration;
 pub use dialling::{DialOptions, header_field};
 pub use endpoint::{Call, Endpoint, Parts};
 pub use incoming::IncomingCall;
+pub use referral::{Referral, Referrals};
 pub use report::{CallReport, Role, Timings};
 pub use subscription::Subscription;
 

@@ -1,9 +1,9 @@
-//! Subscriptions to events of others (RFC 6665): waiting messages, the calls of a colleague, presence.
+//! Subscriptions (RFC 6665) to events of others, and of others to ours: waiting messages, the calls of a colleague, presence.
 
 use crate::desk::Notices;
 use crate::endpoint::{Endpoint, House, ask, read_target};
 use siprtc_core::{CallId, Error, Fault, Result};
-use siprtc_gateway::{Subscribe, SubscriptionEvent, Unsubscribe};
+use siprtc_gateway::{Notify, Subscribe, SubscriptionEvent, Unsubscribe};
 
 /// How long a subscription is asked for at a time, in seconds.
 const EXPIRES: u32 = 3600;
@@ -49,6 +49,30 @@ impl Endpoint {
         };
         ask(&house.hub, subscribe).await?;
         Ok(Subscription { id, house, notices })
+    }
+
+    /// Says what there is to tell of `presence` (RFC 3863: `application/pidf+xml`) or `message-summary` (RFC 3842:
+    /// `application/simple-message-summary`) to those who have subscribed to it, and to those who will: the whole state, which takes the
+    /// place of the one before. Who may subscribe say `call.notifies` and `call.watchers`; of `dialog` (RFC 4235) nothing need be
+    /// said, the endpoint's calls are told as they come and go.
+    ///
+    /// ```
+    /// # async fn shown(endpoint: &siprtc::Endpoint) -> siprtc::core::Result<()> {
+    /// let summary = "Messages-Waiting: yes\r\nVoice-Message: 2/8\r\n";
+    /// endpoint.notify("message-summary", "application/simple-message-summary", summary).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Errors: [`Fault::ApiMisuse`] for a package that `call.notifies` does not name, for `dialog`, and for a body of more than
+    /// 65,536 octets.
+    pub async fn notify(&self, event: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Result<()> {
+        let notify = Notify {
+            event: event.to_owned(),
+            content_type: content_type.to_owned(),
+            body: body.into(),
+        };
+        ask(&self.house().hub, notify).await
     }
 }
 

@@ -149,7 +149,10 @@ impl Call {
     /// Ended, and nothing more is owed to anybody.
     pub(super) fn is_over(&self) -> bool {
         let waits_for_ack = matches!(&self.phase, Phase::Established(session) if session.unacked.is_some());
-        self.ended && !waits_for_ack && !self.transfers.are_under_way() && self.clients.iter().all(Client::is_settled)
+        self.ended
+            && !waits_for_ack
+            && !self.transfers.are_under_way()
+            && self.clients.iter().all(Client::is_settled)
     }
 
     pub(super) fn is_ending(&self) -> bool {

@@ -21,8 +21,14 @@ pub(super) fn dialogs<'a>(aor: &SipUri, calls: impl Iterator<Item = &'a Call>) -
     let own = escape(&aor.address_of_record().to_string());
     let mut all = String::new();
     for call in calls.filter(|call| !call.is_ending()) {
-        let Some((state, remote_tag)) = state(call) else { continue };
-        let direction = if call.begun_by.is_none() { "initiator" } else { "recipient" };
+        let Some((state, remote_tag)) = state(call) else {
+            continue;
+        };
+        let direction = if call.begun_by.is_none() {
+            "initiator"
+        } else {
+            "recipient"
+        };
         let remote_tag = match remote_tag.as_str() {
             "" => String::new(),
             tag => format!(" remote-tag=\"{}\"", escape(tag)),

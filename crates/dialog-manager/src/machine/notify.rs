@@ -82,10 +82,11 @@ impl Machine {
         const OPERATION: &str = "notify";
         let event = message.event.to_ascii_lowercase();
         if event == DIALOG || !self.scope.config.control.notifies.contains(&event) {
-            return Err(
-                misuse(OPERATION, format!("nobody may subscribe to {event:?}, or its news are the calls' own"))
-                    .advice("name the package in call.notifies: presence or message-summary"),
-            );
+            return Err(misuse(
+                OPERATION,
+                format!("nobody may subscribe to {event:?}, or its news are the calls' own"),
+            )
+            .advice("name the package in call.notifies: presence or message-summary"));
         }
         let is_type = message.content_type.contains('/') && is_one_line(&message.content_type);
         if !is_type || message.body.len() > MAX_BODY {
@@ -101,7 +102,12 @@ impl Machine {
 
     /// The calls have changed, or not.
     pub(super) fn tell_of_calls(&mut self) {
-        if !self.notifier.watchers.values().any(|watcher| watcher.event == DIALOG) {
+        if !self
+            .notifier
+            .watchers
+            .values()
+            .any(|watcher| watcher.event == DIALOG)
+        {
             return;
         }
         let calls = dialog_info::dialogs(&self.scope.config.account.aor, self.calls.values());
@@ -112,7 +118,11 @@ impl Machine {
     }
 
     fn tell_watchers(&mut self, event: &str) {
-        let its = self.notifier.watchers.iter().filter(|(_, watcher)| watcher.event == event);
+        let its = self
+            .notifier
+            .watchers
+            .iter()
+            .filter(|(_, watcher)| watcher.event == event);
         for id in its.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.tell_watcher(id);
         }
@@ -174,7 +184,9 @@ impl Machine {
     /// Says how long, and what there is to tell: at once, always (section 4.2.1.2).
     fn lasts_until(&mut self, id: CallId, tx: TxId, mut response: SipResponse, seconds: u32) {
         response.headers.push("Expires", seconds);
-        response.headers.push("Contact", &self.scope.config.account.contact);
+        response
+            .headers
+            .push("Contact", &self.scope.config.account.contact);
         self.scope.respond(None, tx, response);
         match (seconds, self.notifier.watchers.get_mut(&id)) {
             (0, Some(watcher)) => watcher.over = Some("timeout"),
@@ -216,7 +228,11 @@ impl Machine {
         }
         self.has_room_for_watcher(subscribe)?;
         let seconds = duration(subscribe)?;
-        let news = if event == DIALOG { News::Calls } else { News::Package };
+        let news = if event == DIALOG {
+            News::Calls
+        } else {
+            News::Package
+        };
         Ok((seconds, self.watcher(subscribe, (event, id), news)?))
     }
 
@@ -242,14 +258,22 @@ impl Machine {
     /// A SUBSCRIBE within its dialog: it goes on, or is over. `false`: no subscription has that dialog.
     pub(super) fn subscribed_again(&mut self, tx: TxId, request: &SipRequest, tag: &str) -> bool {
         let call_id = request.headers.call_id().unwrap_or_default();
-        let remote = request.headers.from().ok().and_then(|from| from.tag().map(str::to_owned));
+        let remote = request
+            .headers
+            .from()
+            .ok()
+            .and_then(|from| from.tag().map(str::to_owned));
         let mut all = self.notifier.watchers.iter_mut();
         let its = all.find(|(_, it)| it.sip_call_id == call_id && it.local_tag == tag);
         let Some((id, watcher)) = its.filter(|_| request.method == Method::Subscribe) else {
             return false;
         };
         let id = *id;
-        let sequence = request.headers.cseq().map(|cseq| cseq.sequence).unwrap_or_default();
+        let sequence = request
+            .headers
+            .cseq()
+            .map(|cseq| cseq.sequence)
+            .unwrap_or_default();
         let refusal = if watcher.dialog.remote_tag() != remote.unwrap_or_default() || watcher.over.is_some() {
             Some(481)
         } else if !watcher.dialog.take_sequence(sequence) {
@@ -282,10 +306,14 @@ impl Machine {
             told,
             calls,
         } = notifier;
-        let Some(watcher) = watchers.get_mut(&id) else { return };
+        let Some(watcher) = watchers.get_mut(&id) else {
+            return;
+        };
         if matches!(&watcher.news, News::Referral(asked) if asked.is_silent) {
             let is_over = watcher.over.is_some();
-            return if is_over { self.watcher_is_gone(id) };
+            return if is_over {
+                self.watcher_is_gone(id)
+            };
         }
         watcher.is_stale = watcher.out.is_some();
         if watcher.is_stale {
@@ -341,7 +369,10 @@ impl Machine {
         let scope = &mut self.scope;
         scope.owners.remove(tx);
         if is_challenge(response)
-            && watcher.auth.answer(&mut out.attempts, response, &mut out.request, scope).is_ok()
+            && watcher
+                .auth
+                .answer(&mut out.attempts, response, &mut out.request, scope)
+                .is_ok()
         {
             let sequence = watcher.dialog.next_sequence();
             let method = Method::Notify;
@@ -402,7 +433,10 @@ impl Machine {
 
 fn send(scope: &mut Scope, id: CallId, watcher: &mut Watcher, out: Out) {
     scope.owners.insert(out.tx, id);
-    let route = scope.flows.websocket().map_or_else(Route::by_request, Route::over);
+    let route = scope
+        .flows
+        .websocket()
+        .map_or_else(Route::by_request, Route::over);
     scope.push(Output::SendRequest {
         call: id,
         tx: out.tx,
@@ -414,7 +448,11 @@ fn send(scope: &mut Scope, id: CallId, watcher: &mut Watcher, out: Out) {
 
 /// The package and the id of an Event.
 fn event_of(headers: &Headers) -> (String, Option<String>) {
-    let mut parts = headers.value("Event").unwrap_or_default().split(';').map(str::trim);
+    let mut parts = headers
+        .value("Event")
+        .unwrap_or_default()
+        .split(';')
+        .map(str::trim);
     let package = parts.next().unwrap_or_default().to_ascii_lowercase();
     let id = parts.find_map(|part| part.strip_prefix("id="));
     (package, id.filter(|id| is_token(id)).map(str::to_owned))
@@ -441,7 +479,9 @@ fn accepts(headers: &Headers, media_type: &str) -> bool {
     let fits = |item: &str| {
         let range = item.split(';').next().unwrap_or_default().trim();
         let (kind, _) = media_type.split_once('/').unwrap_or_default();
-        range == "*/*" || range.eq_ignore_ascii_case(media_type) || range.eq_ignore_ascii_case(&format!("{kind}/*"))
+        range == "*/*"
+            || range.eq_ignore_ascii_case(media_type)
+            || range.eq_ignore_ascii_case(&format!("{kind}/*"))
     };
     items.is_empty() || items.into_iter().any(fits)
 }

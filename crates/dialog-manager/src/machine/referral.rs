@@ -110,7 +110,10 @@ impl Machine {
 
     /// Our user has thought for too long.
     pub(super) fn asked_in_vain(&mut self, id: CallId) {
-        let lapsed = ReportReferral { call: id, status: 603 };
+        let lapsed = ReportReferral {
+            call: id,
+            status: 603,
+        };
         if self.report_referral(lapsed).is_ok() {
             let kind = DialogEventKind::ReferralLapsed;
             self.scope.push(Output::Event(DialogEvent { call: id, kind }));

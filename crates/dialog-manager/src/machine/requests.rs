@@ -52,7 +52,13 @@ impl Machine {
             Method::Invite => self.invited(tx, request, from),
             Method::Options if self.scope.config.answer_options => {
                 let ours = self.scope.abilities();
-                let response = objection(ours, &request).unwrap_or_else(|| answer_to_options(ours, &request));
+                let mut response =
+                    objection(ours, &request).unwrap_or_else(|| answer_to_options(ours, &request));
+                // RFC 6665 section 4.4.4.
+                let packages = &self.scope.config.control.notifies;
+                if !packages.is_empty() {
+                    response.headers.push("Allow-Events", packages.join(", "));
+                }
                 self.scope.respond_outside(tx, response);
             }
             Method::Message if self.scope.config.control.take_messages => {
@@ -69,7 +75,9 @@ impl Machine {
                 self.subscribed_to(tx, &request, from);
             }
             Method::Refer => self.referred_outside(tx, &request, from),
-            _ => self.scope.respond_outside(tx, not_allowed(&request)),
+            _ => self
+                .scope
+                .respond_outside(tx, not_allowed(self.scope.abilities(), &request)),
         }
     }
 

@@ -76,7 +76,7 @@ impl Call {
             Method::Options => self.respond(scope, tx, answer_to_options(abilities, &request)),
             Method::Prack => self.acknowledged_progress(scope, tx, &request),
             Method::Refer => self.referred(scope, tx, &request),
-            _ => self.respond(scope, tx, not_allowed(&request)),
+            _ => self.respond(scope, tx, not_allowed(abilities, &request)),
         }
     }
 

@@ -293,7 +293,12 @@ impl Call {
 
     /// The call is over. What our user has not taken up by now is not made.
     pub(super) fn referrals_outlive(&mut self, scope: &mut Scope) {
-        if self.transfers.theirs.as_ref().is_some_and(|theirs| theirs.is_open) {
+        if self
+            .transfers
+            .theirs
+            .as_ref()
+            .is_some_and(|theirs| theirs.is_open)
+        {
             // It was open: nothing refuses the report.
             let _ = self.report_referral(scope, 487);
         }
@@ -307,7 +312,9 @@ impl Call {
             Phase::Established(session) => &mut session.dialog,
             Phase::Calling(_) | Phase::Inviting(_) | Phase::Over => return,
         };
-        let Some(theirs) = &mut self.transfers.theirs else { return };
+        let Some(theirs) = &mut self.transfers.theirs else {
+            return;
+        };
         if theirs.outstanding.is_some() {
             return;
         }

@@ -8,8 +8,10 @@ use siprtc_core::sip::{Headers, Method, SipRequest, SipResponse};
 use siprtc_core::{Error, Fault};
 
 /// The methods handled within a dialog.
-pub(super) const ALLOW: &str =
-    "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY, MESSAGE, PRACK";
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY, MESSAGE, PRACK";
+/// And where others may subscribe.
+const ALLOW_AND_NOTIFY: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY, MESSAGE, PRACK, SUBSCRIBE";
 /// The one body that is understood.
 pub(super) const SDP: &str = "application/sdp";
 /// The option-tag and the Info Package of trickle ICE (RFC 8840 section 10).
@@ -34,6 +36,7 @@ pub(super) struct Abilities {
     trickle_ice: bool,
     timer: bool,
     reliable: bool,
+    notifies: bool,
 }
 
 /// The option-tag of RFC 3891.
@@ -49,6 +52,7 @@ impl Scope {
             trickle_ice: self.config.trickle_ice,
             timer: self.config.session_timer.is_some(),
             reliable: self.config.control.reliability != Reliability::Off,
+            notifies: !self.config.control.notifies.is_empty(),
         }
     }
 }
@@ -72,6 +76,11 @@ impl Abilities {
         known.any(|known| known.eq_ignore_ascii_case(tag))
     }
 
+    /// The methods.
+    fn allow(self) -> &'static str {
+        if self.notifies { ALLOW_AND_NOTIFY } else { ALLOW }
+    }
+
     /// The Info Packages that we take.
     pub(super) fn packages(self) -> &'static [&'static str] {
         if self.trickle_ice { &[TRICKLE_ICE] } else { &[] }
@@ -79,7 +88,7 @@ impl Abilities {
 
     /// For an INVITE.
     pub(super) fn push(self, headers: &mut Headers) {
-        headers.push("Allow", ALLOW);
+        headers.push("Allow", self.allow());
         self.push_extensions(headers);
         if !self.packages().is_empty() {
             headers.push("Recv-Info", self.packages().join(", "));
@@ -88,7 +97,7 @@ impl Abilities {
 
     /// For a 2xx to an INVITE or UPDATE.
     pub(super) fn push_answering(self, request: &SipRequest, headers: &mut Headers) {
-        headers.push("Allow", ALLOW);
+        headers.push("Allow", self.allow());
         self.push_early(request, headers);
     }
 
@@ -212,7 +221,7 @@ pub(super) fn unsupported_body(request: &SipRequest, wanted: &str) -> SipRespons
 /// A 200 to OPTIONS: what an INVITE would find (RFC 3261 section 11.2).
 pub(super) fn answer_to_options(abilities: Abilities, request: &SipRequest) -> SipResponse {
     let mut response = request.response(200);
-    response.headers.push("Allow", ALLOW);
+    response.headers.push("Allow", abilities.allow());
     response.headers.push("Accept", SDP);
     response
         .headers
@@ -221,13 +230,13 @@ pub(super) fn answer_to_options(abilities: Abilities, request: &SipRequest) -> S
 }
 
 /// A method that we do not handle: known ones are not allowed (405), others not implemented (501).
-pub(super) fn not_allowed(request: &SipRequest) -> SipResponse {
+pub(super) fn not_allowed(abilities: Abilities, request: &SipRequest) -> SipResponse {
     let mut response = request.response(if matches!(request.method, Method::Other(_)) {
         501
     } else {
         405
     });
-    response.headers.push("Allow", ALLOW);
+    response.headers.push("Allow", abilities.allow());
     response
 }
 

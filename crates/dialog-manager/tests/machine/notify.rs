@@ -143,6 +143,18 @@ fn the_calls_are_told_as_they_stand() {
 }
 
 #[test]
+fn who_asks_what_we_can_is_told_of_the_packages() {
+    let mut bench = bench(Admitted::All);
+    let mut options = subscribe("presence", "0");
+    options.method = Method::Options;
+    options.headers.set("CSeq", "1 OPTIONS");
+    bench.request(options);
+    let headers = bench.responded(200).1.headers;
+    assert!(headers.has_token("Allow", "SUBSCRIBE"));
+    assert_eq!(headers.value("Allow-Events"), Some("dialog, presence"));
+}
+
+#[test]
 fn who_may_not_watch_is_told_why() {
     let mut open = bench(Admitted::All);
     open.request(subscribe("winfo", "600"));

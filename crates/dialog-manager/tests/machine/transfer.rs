@@ -507,7 +507,10 @@ fn a_wish_that_is_open_when_its_call_ends_is_not_granted() {
     bench.request(callee_request(&invite, "bob", Method::Bye, 2));
     bench.responded(200);
     let (.., state, line) = told(&mut bench);
-    assert!(state.starts_with("terminated") && line.starts_with("SIP/2.0 487"), "{line}");
+    assert!(
+        state.starts_with("terminated") && line.starts_with("SIP/2.0 487"),
+        "{line}"
+    );
     bench.ended();
     let late = Input::ReportReferral(ReportReferral { call, status: 200 });
     assert!(bench.give(late).is_err());

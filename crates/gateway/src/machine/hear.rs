@@ -335,7 +335,8 @@ impl Call {
         use DialogEventKind as K;
         Some(match kind {
             // Nothing that the table knows: the hub has taken them.
-            K::Delivered { .. }
+            K::Asked(_)
+            | K::Delivered { .. }
             | K::Dtmf { .. }
             | K::Message(_)
             | K::Notified { .. }

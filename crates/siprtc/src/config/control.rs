@@ -2,7 +2,7 @@
 
 use super::{CallConfig, invalid};
 use siprtc_core::Result;
-use siprtc_gateway::{CallControl, Control, DtmfWay, EarlyMedia, Reliability, Reoffer, Transfers};
+use siprtc_gateway::{Admitted, CallControl, Control, DtmfWay, EarlyMedia, Reliability, Reoffer, Transfers};
 
 impl CallConfig {
     pub(crate) fn control(&self) -> Result<CallControl> {
@@ -72,6 +72,9 @@ impl CallConfig {
             reoffer,
             trusted: trusted.collect::<Result<_>>()?,
             take_messages: self.messages,
+            notifies: self.packages()?,
+            watchers: admitted("watchers", &self.watchers)?,
+            referrals: admitted("referrals", &self.referrals)?,
             take_unasked_summaries: self.unasked_summaries,
             ..Control::default()
         };
@@ -81,5 +84,27 @@ impl CallConfig {
             early_media,
             transfers,
         })
+    }
+
+    /// The event packages that are told of.
+    fn packages(&self) -> Result<Vec<String>> {
+        let known = |package: &&String| matches!(package.as_str(), "dialog" | "message-summary" | "presence");
+        match self.notifies.iter().find(|package| !known(package)) {
+            None => Ok(self.notifies.clone()),
+            Some(other) => Err(invalid(format!("call.notifies: nobody can be told of {other:?}"))
+                .advice("list some of dialog, presence and message-summary")),
+        }
+    }
+}
+
+fn admitted(key: &str, value: &str) -> Result<Admitted> {
+    match value {
+        "all" => Ok(Admitted::All),
+        "nobody" => Ok(Admitted::Nobody),
+        "trusted" => Ok(Admitted::Trusted),
+        other => Err(
+            invalid(format!("call.{key} = {other:?} says of nobody whether they may"))
+                .advice("choose all, trusted (over the proxies of call.trusted) or nobody"),
+        ),
     }
 }

@@ -26,3 +26,4 @@ mod subscriptions;
 mod takeover;
 mod transfer;
 mod video;
+mod watching;

@@ -27,7 +27,6 @@ pub(crate) fn config(home: &HomeServer, name: &str) -> Config {
     config_with(home, name, "")
 }
 
-/// With more configuration as text: `[media]`, say.
 fn config_with(home: &HomeServer, name: &str, more: &str) -> Config {
     Layers::new()
         .set("account.uri", format!("sip:{name}@{REALM}"))
@@ -40,9 +39,9 @@ fn config_with(home: &HomeServer, name: &str, more: &str) -> Config {
         .unwrap()
 }
 
-/// A registered endpoint with `[media]` as in `media`.
-pub(crate) async fn endpoint_with(home: &HomeServer, name: &str, media: &str) -> Endpoint {
-    registered(&config_with(home, name, media)).await
+/// A registered endpoint with more configuration as text: `[media]`, say.
+pub(crate) async fn endpoint_with(home: &HomeServer, name: &str, more: &str) -> Endpoint {
+    registered(&config_with(home, name, more)).await
 }
 
 async fn registered(config: &Config) -> Endpoint {
