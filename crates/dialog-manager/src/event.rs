@@ -75,7 +75,8 @@ pub enum DialogEventKind {
         from: NameAddr,
         /// Whom the caller asked for.
         to: NameAddr,
-        /// The offer; `None` for an offerless INVITE: then [`Accept`](crate::Accept) carries the offer.
+        /// The offer; `None` for an offerless INVITE: then [`Accept`](crate::Accept) carries the offer, or a reliable
+        /// [`Ring`](crate::Ring).
         offer: Option<String>,
         /// The call of ours in whose place it comes (RFC 3891): whoever accepts it hangs that one up.
         replaces: Option<CallId>,
@@ -155,6 +156,14 @@ pub enum DialogEventKind {
         /// as long as it has sent none, by the option-tag.
         info: bool,
     },
+    /// Callee: our 18x with a description is acknowledged (PRACK), and what it agrees on stands before the call is answered; the 200
+    /// says no more of it.
+    ProgressConfirmed {
+        /// The answer, when our 18x carried the offer.
+        sdp: Option<String>,
+        /// The peer takes UPDATE: a [`Reinvite`](crate::Reinvite) may offer anew before we answer the call.
+        takes_offers: bool,
+    },
     /// Nobody answered [`Referred`](Self::Referred) or [`Asked`](Self::Asked) within 30 s, and the peer was told 603.
     ReferralLapsed,
     /// What the peer of [`Refer`](crate::Refer) says of the call that it makes.
@@ -219,6 +228,8 @@ pub struct Head {
     pub asserted: Option<NameAddr>,
     /// The call of ours that it wants to be joined to (RFC 3911), in a conference.
     pub joins: Option<CallId>,
+    /// Its caller acknowledges a 183 with a description (RFC 3262): without an offer in the INVITE only such a one has early media.
+    pub reliable: bool,
 }
 
 impl Head {

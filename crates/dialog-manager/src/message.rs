@@ -55,7 +55,7 @@ pub struct ReportReferral {
 
 /// Offers anew within an established call, by a re-INVITE or, as [`Reoffer`](crate::Reoffer) says, an UPDATE; or before it is
 /// answered, by an UPDATE (RFC 3311), where [`Ringing`](crate::DialogEventKind::Ringing) `takes_offers`, or, as callee, our answer in a
-/// 183 is acknowledged. [`OfferAnswered`](crate::DialogEventKind::OfferAnswered) or
+/// 183 is acknowledged ([`ProgressConfirmed`](crate::DialogEventKind::ProgressConfirmed)). [`OfferAnswered`](crate::DialogEventKind::OfferAnswered) or
 /// [`OfferRejected`](crate::DialogEventKind::OfferRejected) follows. After a 491 it is sent again by itself (RFC 3261 section 14.1).
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
@@ -68,13 +68,17 @@ pub struct Reinvite {
     pub early: Option<crate::DialogTag>,
 }
 
-/// Tells the caller that we are ringing: 180, or 183 with an early answer. May be repeated.
+/// Tells the caller that we are ringing: 180, or 183 with an early answer (RFC 3261 section 13.3.1.1). May be repeated, with the same
+/// answer. The 183 is acknowledged where the caller can (RFC 3262): then
+/// [`ProgressConfirmed`](crate::DialogEventKind::ProgressConfirmed) follows.
+///
+/// Errors: [`Fault::PeerIncompatible`](siprtc_core::Fault) for an early offer to a caller that acknowledges nothing.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct Ring {
     /// Which call.
     pub call: CallId,
-    /// Early media.
+    /// Early media: the answer, or the offer if the INVITE had none.
     pub answer: Option<String>,
 }
 
@@ -84,7 +88,8 @@ pub struct Ring {
 pub struct Accept {
     /// Which call.
     pub call: CallId,
-    /// The answer, or the offer if the INVITE had none.
+    /// The answer, or the offer if the INVITE had none. Not read once a [`Ring`] had it: the 200 repeats that, or, where it was
+    /// acknowledged, says nothing of the session.
     pub sdp: String,
 }
 

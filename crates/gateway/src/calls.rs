@@ -38,6 +38,8 @@ pub(crate) struct Entry {
     pub(crate) is_muted: bool,
     /// What differs from `media` in our descriptions.
     pub(crate) change: Option<Arc<MediaChange>>,
+    /// Its media began, or was to begin, before it was answered.
+    pub(crate) is_early: bool,
     /// What is agreed on about video.
     pub(crate) video: Option<NegotiatedVideo>,
     /// The application wants video: it hears that there is none, too.
@@ -85,6 +87,7 @@ impl Entry {
             plays_on: false,
             is_muted: false,
             change: None,
+            is_early: false,
             video: None,
             local: None,
             redirect: Vec::new(),

@@ -25,8 +25,9 @@ pub use change::{ChangeMedia, Mute};
 pub use control::{AcceptTransfer, CallControl, EarlyMedia, RefuseTransfer, Transfer, TransferTo, Transfers};
 pub use errands::{DtmfWay, MessageTo, SendMessage};
 pub use messages::{
-    Account, Answer, Attach, CallEvent, CallEventKind, ContactNow, Dial, Ending, GatewayConfig, GatewayEvent,
-    Hangup, Hold, MediaPlan, Redirect, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration, Trickle,
+    Account, Answer, AnswerEarly, Attach, CallEvent, CallEventKind, ContactNow, Dial, Ending, GatewayConfig,
+    GatewayEvent, Hangup, Hold, MediaPlan, Redirect, Refuse, SendDtmf, Shutdown, Snapshot, StartRegistration,
+    Trickle,
 };
 pub use referrals::{AcceptReferral, AskedCall, Notify, RefuseReferral};
 pub use router::Router;

@@ -7,6 +7,7 @@
 mod early;
 mod forks;
 mod hear;
+mod progress;
 mod terms;
 mod transfer;
 mod trickle;
@@ -15,6 +16,7 @@ mod words;
 use crate::table::{Do, Jsep, On, Sip, lookup, patience};
 use forks::Forks;
 use hear::{Heard, Why};
+use progress::Progress;
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{CallId, Cause, Error, Fault};
 use siprtc_dialog_manager::{DialogTag, Head, Side};
@@ -50,6 +52,8 @@ pub struct Call {
     early: Option<DialogTag>,
     /// That early dialog takes offers before the call is answered.
     takes_early_offers: Option<DialogTag>,
+    /// Media before we answer.
+    early_media: Progress,
     /// A negotiation with this media peer has come to its end.
     has_agreed: bool,
     /// Early answers are not heard: they wait for the 2xx.
@@ -94,6 +98,7 @@ impl Call {
             theirs: None,
             early: None,
             takes_early_offers: None,
+            early_media: Progress::default(),
             has_agreed: false,
             waits_for_answer: false,
             forks: Forks::default(),
@@ -165,6 +170,9 @@ impl Call {
         if matches!(input, Input::Change(_) | Input::Hold(_)) && !self.may_change() {
             return false;
         }
+        if matches!(input, Input::Answer | Input::AnswerEarly) && !self.may_answer(&input) {
+            return false;
+        }
         let is_answer = matches!(input, Input::AcceptTransfer | Input::RefuseTransfer { .. });
         if is_answer && !self.is_asked() {
             return false;
@@ -175,6 +183,7 @@ impl Call {
         };
         self.open_forks();
         self.trickle(now);
+        self.answer(now);
         self.hold(now);
         taken
     }
@@ -329,8 +338,12 @@ impl Call {
         let ours = || self.ours.clone().unwrap_or_default();
         let theirs = || self.theirs.clone().unwrap_or_default();
         Some(match action {
-            Do::Accept => Output::Accept(ours()),
-            Do::AcceptOffer => Output::AcceptOffer(ours()),
+            Do::Accept => Output::Accept(self.early_media.said().unwrap_or_else(ours)),
+            Do::AcceptOffer => {
+                let answer = ours();
+                self.early_media.answers_offer(self.sip);
+                Output::AcceptOffer(answer)
+            }
             Do::ApplyAnswer => {
                 let (offer, answer) = (ours(), theirs());
                 Output::ApplyAnswer {
@@ -356,6 +369,10 @@ impl Call {
                 }
             }
             Do::MakeOffer => Output::MakeOffer { epoch: self.step() },
+            Do::Progress => {
+                let description = ours();
+                Output::Progress(self.early_media.say(description))
+            }
             Do::ReInvite => Output::ReInvite {
                 offer: ours(),
                 early: self.early.clone().filter(|_| self.is_early()),

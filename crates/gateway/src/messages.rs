@@ -204,7 +204,22 @@ pub struct Dial {
 pub struct Answer {
     /// Which.
     pub call: CallId,
-    /// With what media.
+    /// With what media. Not read after [`AnswerEarly`]: what began then goes on.
+    pub media: MediaPlan,
+}
+
+/// Media before an incoming call is answered: a ringback tone, an announcement, a voice that asks before it costs anything (early
+/// media, RFC 3261 section 13.3.1.1). Our description goes into a 183, acknowledged where the caller can (RFC 3262). [`Answer`],
+/// [`Refuse`] or [`Hangup`] follows, or the caller gives up.
+///
+/// Errors: [`Fault::PeerIncompatible`](siprtc_core::Fault) when the INVITE has no offer and its caller acknowledges nothing;
+/// [`Fault::ApiMisuse`](siprtc_core::Fault) when it does not ring, or has media already.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct AnswerEarly {
+    /// Which.
+    pub call: CallId,
+    /// With what media, from now on.
     pub media: MediaPlan,
 }
 
@@ -375,7 +390,7 @@ pub enum CallEventKind {
     },
     /// ICE changed.
     Ice(IceState),
-    /// Somebody calls; answer with [`Answer`] or [`Refuse`].
+    /// Somebody calls; answer with [`Answer`], [`AnswerEarly`] or [`Refuse`].
     Incoming {
         /// Who.
         from: NameAddr,

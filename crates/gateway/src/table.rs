@@ -55,6 +55,12 @@ words! {
         Incoming,
         /// Our INVITE is out, nothing but 100 came back.
         Inviting,
+        /// Our 183 with our description is out: media runs, and nobody has answered the call.
+        Progressed,
+        /// The same, and the peer's offer in an UPDATE or a PRACK waits for our answer.
+        ProgressedOffered,
+        /// The description for our 183 is being made.
+        Progressing,
         /// Our re-INVITE is out; or, with JSEP stable, it gave way to the peer's, which must come now.
         ReInviting,
         /// The peer's re-INVITE waits for our answer, or for the ACK that answers our offer.
@@ -94,6 +100,10 @@ words! {
         Answer,
         /// The answer is applied: the media peer knows both sides.
         AnswerApplied,
+        /// The application wants media before it answers an INVITE with an offer.
+        AnswerEarly,
+        /// The application wants media before it answers an INVITE without an offer.
+        AnswerEarlyOfferless,
         /// The answer is made and complete with candidates.
         AnswerMade,
         /// The application answers an INVITE without an offer.
@@ -147,13 +157,13 @@ words! {
         OfferUnfit,
         /// The peer withdrew its re-INVITE (CANCEL), or ran out of patience.
         OfferWithdrawn,
-        /// The peer's re-INVITE or UPDATE carries an offer.
+        /// The peer's re-INVITE, UPDATE or PRACK carries an offer.
         Offered,
         /// The peer's re-INVITE carries no offer.
         OfferedOfferless,
         /// The media path is silent, or this machine's addresses have changed.
         PathBroken,
-        /// Our re-INVITE or UPDATE was answered.
+        /// Our re-INVITE or UPDATE was answered, or, by a PRACK, the offer in our 183.
         ReAnswered,
         /// The peer's ACK of its re-INVITE arrived, without SDP.
         ReConfirmed,
@@ -197,6 +207,8 @@ words! {
         MakeAnswer,
         /// Make an offer, gather, translate.
         MakeOffer,
+        /// 183 with our SDP.
+        Progress,
         /// re-INVITE, or an UPDATE, with our offer.
         ReInvite,
         /// 488 to the initial INVITE, or 500 when the fault is ours.
@@ -367,6 +379,55 @@ pub const TABLE: &[Row] = &[
     row(Sip::Incoming, Jsep::Stable, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
     row(Sip::Incoming, Jsep::MakingAnswer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
     row(Sip::Incoming, Jsep::MakingOffer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+
+    // Media before the answer (RFC 3261 section 13.3.1.1): a 183 has what the 200 would say, and the 200 says the same, or, where the
+    // 183 was acknowledged (RFC 3262), nothing. Whether it was is the dialog manager's business; offers follow only if it was.
+    row(Sip::Incoming, Jsep::Stable, On::AnswerEarly, (Sip::Progressing, Jsep::MakingAnswer), &[Do::MakeAnswer]),
+    row(Sip::Progressing, Jsep::MakingAnswer, On::AnswerMade, (Sip::Progressed, Jsep::Stable), &[Do::Progress]),
+    row(Sip::Progressing, Jsep::MakingAnswer, On::Answer, (Sip::Incoming, Jsep::MakingAnswer), &[]),
+    row(Sip::Progressing, Jsep::MakingAnswer, On::MediaError, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::Stable, On::Answer, (Sip::Accepting, Jsep::Stable), &[Do::Accept, Do::TellAccepted]),
+    // An INVITE without an offer: ours goes into the 183, the answer comes in the PRACK (RFC 3262 section 5).
+    row(Sip::Incoming, Jsep::Stable, On::AnswerEarlyOfferless, (Sip::Progressing, Jsep::MakingOffer), &[Do::MakeOffer]),
+    row(Sip::Progressing, Jsep::MakingOffer, On::OfferMade, (Sip::Progressed, Jsep::HaveLocalOffer), &[Do::Progress]),
+    row(Sip::Progressing, Jsep::MakingOffer, On::AnswerOfferless, (Sip::Incoming, Jsep::MakingOffer), &[]),
+    row(Sip::Progressing, Jsep::MakingOffer, On::MediaError, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::HaveLocalOffer, On::ReAnswered, (Sip::Progressed, Jsep::ApplyingAnswer), &[Do::ApplyAnswer]),
+    row(Sip::Progressed, Jsep::HaveLocalOffer, On::MediaError, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::ApplyingAnswer, On::AnswerApplied, (Sip::Progressed, Jsep::Stable), &[]),
+    row(Sip::Progressed, Jsep::ApplyingAnswer, On::MediaError, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
+    // Either side may offer anew once the 183 is acknowledged, as where we call.
+    row(Sip::Progressed, Jsep::Stable, On::Offered, (Sip::ProgressedOffered, Jsep::MakingAnswer), &[Do::MakeAnswer]),
+    row(Sip::ProgressedOffered, Jsep::MakingAnswer, On::AnswerMade, (Sip::Progressed, Jsep::Stable), &[Do::AcceptOffer]),
+    row(Sip::Progressed, Jsep::Stable, On::ReConfirmed, (Sip::Progressed, Jsep::Stable), &[]),
+    row(Sip::ProgressedOffered, Jsep::MakingAnswer, On::OfferFailed, (Sip::Progressed, Jsep::Stable), &[Do::UndoOffer, Do::RefuseOffer]),
+    row(Sip::ProgressedOffered, Jsep::MakingAnswer, On::OfferWithdrawn, (Sip::Progressed, Jsep::MakingAnswer), &[]),
+    row(Sip::Progressed, Jsep::MakingAnswer, On::AnswerMade, (Sip::Progressed, Jsep::MakingOffer), &[Do::MakeOffer]),
+    row(Sip::Progressed, Jsep::MakingAnswer, On::OfferFailed, (Sip::Progressed, Jsep::Stable), &[Do::UndoOffer]),
+    row(Sip::Progressed, Jsep::Stable, On::AcceptFailed, (Sip::Progressed, Jsep::MakingOffer), &[Do::MakeOffer]),
+    row(Sip::Progressed, Jsep::Stable, On::ChangeWanted, (Sip::Progressed, Jsep::MakingOffer), &[Do::SetMedia, Do::MakeOffer]),
+    row(Sip::Progressed, Jsep::MakingOffer, On::OfferMade, (Sip::Progressed, Jsep::HaveLocalOffer), &[Do::ReInvite]),
+    row(Sip::Progressed, Jsep::MakingOffer, On::OfferFailed, (Sip::Progressed, Jsep::Stable), &[Do::UndoOffer]),
+    row(Sip::Progressed, Jsep::HaveLocalOffer, On::OfferFailed, (Sip::Progressed, Jsep::Stable), &[Do::UndoOffer]),
+    row(Sip::Progressed, Jsep::ApplyingAnswer, On::Offered, (Sip::Progressed, Jsep::ApplyingAnswer), &[Do::RefusePending]),
+    row(Sip::Progressed, Jsep::MakingAnswer, On::Offered, (Sip::Progressed, Jsep::MakingAnswer), &[Do::RefusePending]),
+    row(Sip::Progressed, Jsep::MakingOffer, On::Offered, (Sip::Progressed, Jsep::MakingOffer), &[Do::RefusePending]),
+    row(Sip::Progressed, Jsep::HaveLocalOffer, On::Offered, (Sip::Progressed, Jsep::HaveLocalOffer), &[Do::RefusePending]),
+    // Nobody has answered: the INVITE is refused. A path that is lost is our affair (500), and no reason to stop other forks (603).
+    row(Sip::Progressing, Jsep::MakingAnswer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+    row(Sip::Progressing, Jsep::MakingOffer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::Stable, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::ApplyingAnswer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::HaveLocalOffer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::MakingAnswer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::MakingOffer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+    row(Sip::ProgressedOffered, Jsep::MakingAnswer, On::Refuse, (Sip::Ending, Jsep::Closing), &[Do::RefuseWithStatus, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::Stable, On::MediaLost, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::ApplyingAnswer, On::MediaLost, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::HaveLocalOffer, On::MediaLost, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::MakingAnswer, On::MediaLost, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
+    row(Sip::Progressed, Jsep::MakingOffer, On::MediaLost, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
+    row(Sip::ProgressedOffered, Jsep::MakingAnswer, On::MediaLost, (Sip::Ending, Jsep::Closing), &[Do::RefuseMedia, Do::CloseMedia]),
 
     // The peer offers anew in the confirmed dialog.
     row(Sip::Confirmed, Jsep::Stable, On::Offered, (Sip::ReOffered, Jsep::MakingAnswer), &[Do::MakeAnswer]),

@@ -51,9 +51,9 @@ use siprtc_core::media::Codec;
 use siprtc_core::sip::{Headers, NameAddr, SipUri};
 use siprtc_core::{CallId, Cause, Error, Fault, Result};
 use siprtc_gateway::{
-    AcceptTransfer, Account, Answer, Attach, CallEvent, CallEventKind, ChangeMedia, Dial, Ending, Hangup,
-    Head, Hold, MediaPlan, MessageTo, Mute, Note, Redirect, Refuse, RefuseTransfer, SendDtmf, SendMessage,
-    Side, Transfer, TransferTo,
+    AcceptTransfer, Account, Answer, AnswerEarly, Attach, CallEvent, CallEventKind, ChangeMedia, Dial,
+    Ending, Hangup, Head, Hold, MediaPlan, MessageTo, Mute, Note, Redirect, Refuse, RefuseTransfer, SendDtmf,
+    SendMessage, Side, Transfer, TransferTo,
 };
 use siprtc_media_session::{Sink, Source};
 use std::any::Any;
@@ -76,6 +76,8 @@ pub enum Deed {
     AcceptedTransfer,
     /// It answered the call that rang.
     Answered,
+    /// It speaks before it answers.
+    AnsweredEarly,
     /// It wants these codecs from now on.
     ChangedCodecs(Vec<Codec>),
     /// It wants video from now on, or none any more. The fake takes it and has none.
@@ -176,6 +178,8 @@ struct Line {
     /// The program called.
     outgoing: bool,
     answered: bool,
+    /// Its media began before it was answered.
+    early: bool,
     media: MediaPlan,
 }
 
@@ -343,15 +347,13 @@ impl Fake {
 impl Inner {
     fn begin(&mut self, id: CallId, outgoing: bool, media: MediaPlan) {
         self.last = Some(id);
-        let answered = false;
-        self.calls.insert(
-            id,
-            Line {
-                outgoing,
-                answered,
-                media,
-            },
-        );
+        let line = Line {
+            outgoing,
+            answered: false,
+            early: false,
+            media,
+        };
+        self.calls.insert(id, line);
     }
 
     fn tell(&mut self, call: CallId, kind: CallEventKind) {
@@ -416,14 +418,10 @@ impl Inner {
         })
     }
 
-    fn ringing(&mut self, id: CallId) -> Result<()> {
+    fn ringing(&mut self, id: CallId) -> Result<&mut Line> {
         match self.line(id)? {
-            line if line.outgoing || line.answered => Err(Error::new(
-                Fault::ApiMisuse,
-                "use a call",
-                format!("{id} does not ring here"),
-            )),
-            _ => Ok(()),
+            line if line.outgoing || line.answered => Err(not_ringing(id)),
+            line => Ok(line),
         }
     }
 
@@ -446,12 +444,20 @@ impl Inner {
                 self.begin(new, true, media);
                 Deed::AcceptedTransfer
             });
-            Answer => |Answer { call, media }| self.ringing(call).map(|()| {
-                if let Ok(line) = self.line(call) {
+            Answer => |Answer { call, media }| self.ringing(call).map(|line| {
+                if !line.early {
                     line.media = media;
                 }
+            }).map(|()| {
                 self.answered(call);
                 Deed::Answered
+            });
+            AnswerEarly => |AnswerEarly { call, media }| self.ringing(call).and_then(|line| {
+                if std::mem::replace(&mut line.early, true) {
+                    return Err(not_ringing(call));
+                }
+                line.media = media;
+                Ok(Deed::AnsweredEarly)
             });
             ChangeMedia => |ChangeMedia { call, codecs, video }| self.line(call).map(|_| ()).map(|()| {
                 self.tell(call, CallEventKind::MediaChanged);
@@ -471,11 +477,11 @@ impl Inner {
                 if held { Deed::Held } else { Deed::Resumed }
             });
             Mute => |Mute { call, muted }| self.line(call).map(|_| Deed::Muted(muted));
-            Redirect => |Redirect { call, contacts }| self.ringing(call).map(|()| {
+            Redirect => |Redirect { call, contacts }| self.ringing(call).map(|_| ()).map(|()| {
                 self.end(call, Cause::Redirected, Side::Local, Some(302));
                 Deed::Forwarded(contacts.iter().map(|contact| contact.uri.to_string()).collect())
             });
-            Refuse => |Refuse { call, status }| self.ringing(call).map(|()| {
+            Refuse => |Refuse { call, status }| self.ringing(call).map(|_| ()).map(|()| {
                 self.end(call, Cause::from_status(status), Side::Local, Some(status));
                 Deed::Refused(status)
             });
@@ -514,6 +520,10 @@ impl Inner {
             .advice("test that against a real endpoint and the home server")),
         }
     }
+}
+
+fn not_ringing(id: CallId) -> Error {
+    Error::new(Fault::ApiMisuse, "use a call", format!("{id} does not ring here"))
 }
 
 impl State {

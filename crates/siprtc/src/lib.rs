@@ -30,7 +30,7 @@ pub use config::{Config, Layers};
 pub use desk::Registration;
 pub use dialling::{DialOptions, header_field};
 pub use endpoint::{Call, Endpoint, Parts};
-pub use incoming::IncomingCall;
+pub use incoming::{EarlyCall, IncomingCall};
 pub use referral::{Referral, Referrals};
 pub use report::{CallReport, Role, Timings};
 pub use subscription::Subscription;
@@ -38,7 +38,7 @@ pub use subscription::Subscription;
 /// What most programs need.
 pub mod prelude {
     pub use crate::{
-        Bridge, Call, CallReport, Conference, Config, DialOptions, Endpoint, IncomingCall, Layers,
+        Bridge, Call, CallReport, Conference, Config, DialOptions, EarlyCall, Endpoint, IncomingCall, Layers,
         Registration,
     };
     pub use siprtc_core::sip::Headers;

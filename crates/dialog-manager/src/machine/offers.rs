@@ -60,7 +60,12 @@ impl Call {
 
     /// Whether an UPDATE of ours may offer in that early dialog.
     pub(super) fn takes_early_offers(&self, tag: &str) -> bool {
-        self.refresh.takes_update && self.offers.agreed.iter().any(|known| known == tag)
+        self.refresh.takes_update && self.is_agreed_on(tag)
+    }
+
+    /// The first offer is answered for good in the early dialog with `tag`.
+    pub(super) fn is_agreed_on(&self, tag: &str) -> bool {
+        self.offers.agreed.iter().any(|known| known == tag)
     }
 
     /// In which dialog an offer of ours goes.
@@ -151,7 +156,7 @@ impl Call {
     pub(super) fn may_offer(&self, scope: &mut Scope, request: &SipRequest) -> Result<(), SipResponse> {
         let from = request.headers.from().ok();
         let tag = from.as_ref().and_then(|from| from.tag()).unwrap_or_default();
-        let is_agreed = self.offers.agreed.iter().any(|known| known == tag);
+        let is_agreed = self.is_agreed_on(tag);
         let ours_is_out = self.offers.ours.as_ref().is_some_and(Ours::is_out);
         let is_pending = ours_is_out || self.is_ending();
         match &self.phase {

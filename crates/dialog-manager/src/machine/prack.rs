@@ -1,7 +1,8 @@
 //! Reliable provisional answers (RFC 3262): PRACK, from both ends.
 //!
-//! As callee an 18x is sent reliably where the caller requires it, or where we do and it can. Not to an INVITE without an
-//! offer: the first reliable answer would have to carry one (section 5), and 180 has none; its caller hears 100 and the final answer.
+//! As callee an 18x is sent reliably where the caller requires it, or where we do and it can; one with a description wherever it can, for
+//! then the description is agreed on before the 2xx. A 180 is never sent reliably to an INVITE without an offer: the first reliable answer
+//! would have to carry one (section 5); its caller hears 100 and the final answer, or our offer in a 183.
 
 use super::Scope;
 use super::call::{Call, Client, Departure, MAX_FORKS, Phase, Purpose, is_challenge};
@@ -9,6 +10,7 @@ use super::end::End;
 use super::timers::Timer;
 use super::words::Description;
 use crate::control::Reliability;
+use crate::event::DialogEventKind;
 use siprtc_core::Cause;
 use siprtc_core::sip::{Headers, Method, SipRequest, SipResponse, TxId};
 use std::collections::VecDeque;
@@ -23,8 +25,8 @@ const MAX_WAITING: usize = 4;
 /// A call's reliable answers: those that we send, and those that we have acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Pracks {
-    /// Callee: answers of ours are reliable.
-    pub(super) is_owed: bool,
+    /// Callee: which answers of ours are reliable.
+    pub(super) owed: Owed,
     last: u32,
     pending: Option<Pending>,
     waiting: VecDeque<SipResponse>,
@@ -39,8 +41,20 @@ struct Pending {
     response: SipResponse,
     since: Instant,
     interval: Duration,
-    /// It has our answer.
+    /// It has our description.
     with_sdp: bool,
+}
+
+/// Which provisional answers of ours the caller acknowledges.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Owed {
+    /// All above 100.
+    All,
+    /// Those that have a description.
+    Descriptions,
+    /// None: it cannot, or we do not.
+    #[default]
+    None,
 }
 
 impl Pracks {
@@ -51,19 +65,21 @@ impl Pracks {
     }
 }
 
-/// Whether our answers to this INVITE are to be reliable; the error is 421 for a caller that cannot (RFC 3262 section 3).
-pub(super) fn is_owed(scope: &Scope, invite: &SipRequest) -> Result<bool, SipResponse> {
+/// Which answers to this INVITE are to be reliable; the error is 421 for a caller that cannot (RFC 3262 section 3).
+pub(super) fn owed(scope: &Scope, invite: &SipRequest) -> Result<Owed, SipResponse> {
     let requires = invite.headers.has_token("Require", RELIABLE);
     let supports = requires || invite.headers.has_token("Supported", RELIABLE);
     match scope.config.control.reliability {
-        Reliability::Off => Ok(false),
+        Reliability::Off => Ok(Owed::None),
         Reliability::Required if !supports => {
             let mut response = invite.response(421);
             response.headers.push("Require", RELIABLE);
             Err(response)
         }
-        Reliability::Required => Ok(true),
-        Reliability::Supported => Ok(requires),
+        Reliability::Required => Ok(Owed::All),
+        Reliability::Supported if requires => Ok(Owed::All),
+        Reliability::Supported if supports => Ok(Owed::Descriptions),
+        Reliability::Supported => Ok(Owed::None),
     }
 }
 
@@ -166,6 +182,15 @@ impl Call {
         self.next_offer(scope, &tag);
     }
 
+    /// Callee: whether an 18x of ours, with a description or without one, is acknowledged.
+    pub(super) fn is_acknowledged(&self, with_sdp: bool) -> bool {
+        match self.pracks.owed {
+            Owed::All => true,
+            Owed::Descriptions => with_sdp,
+            Owed::None => false,
+        }
+    }
+
     /// Callee: sends an 18x reliably, after those before it.
     pub(super) fn progress_reliably(&mut self, scope: &mut Scope, response: SipResponse) {
         if self.pracks.waiting.len() >= MAX_WAITING {
@@ -259,22 +284,62 @@ impl Call {
             return scope.respond(Some(self.id), tx, prack.response(481));
         };
         scope.timers.cancel(self.id, Timer::ReliableProgress);
-        if pending.with_sdp {
-            let tag = self.caller_tag.clone();
-            self.has_agreed(&tag);
+        let description = Description::of(&prack.headers, &prack.body);
+        if pending.with_sdp && self.asks_for_offer() {
+            return self.our_offer_is_answered(scope, tx, prack, description);
         }
-        // Section 5: an offer in it is answered in its 200. Where the first one is not answered yet it is refused, and the 18x
-        // is acknowledged all the same (RFC 6337 section 2.2).
-        let response = match Description::of(&prack.headers, &prack.body) {
+        if pending.with_sdp {
+            self.description_is_known(scope, None);
+        }
+        // Section 5: an offer in it is answered in its 200. Where the first one is not answered yet, or our 200 waits for this, it is
+        // refused, and the 18x is acknowledged all the same (RFC 6337 section 2.2).
+        let response = match description {
             Description::Absent => prack.response(200),
             Description::Foreign => prack.response(488),
             Description::Sdp(sdp) => match self.may_offer(scope, prack) {
-                Ok(()) => return self.peer_offers(scope, tx, prack.clone(), Some(sdp)),
-                Err(_) => prack.response(488),
+                Ok(()) if self.pracks.held.is_none() => {
+                    return self.peer_offers(scope, tx, prack.clone(), Some(sdp));
+                }
+                _ => prack.response(488),
             },
         };
         scope.respond(Some(self.id), tx, response);
         self.go_on_ringing(scope);
+    }
+
+    /// The PRACK of the 18x with the offer that the INVITE had not (section 5).
+    fn our_offer_is_answered(
+        &mut self,
+        scope: &mut Scope,
+        tx: TxId,
+        prack: &SipRequest,
+        description: Description,
+    ) {
+        let status = if description == Description::Foreign {
+            488
+        } else {
+            200
+        };
+        self.description_is_known(scope, description.sdp());
+        scope.respond(Some(self.id), tx, prack.response(status));
+        self.go_on_ringing(scope);
+    }
+
+    /// The 18x with our description is acknowledged: what it agrees on stands before the call is answered.
+    fn description_is_known(&mut self, scope: &mut Scope, answer: Option<String>) {
+        let tag = self.caller_tag.clone();
+        if answer.is_some() || !self.asks_for_offer() {
+            self.has_agreed(&tag);
+        }
+        self.progress_needs_no_description();
+        let takes_offers = self.takes_early_offers(&tag);
+        self.tell(
+            scope,
+            DialogEventKind::ProgressConfirmed {
+                sdp: answer,
+                takes_offers,
+            },
+        );
     }
 
     /// What waited for the answer to a PRACK goes out: our 200, or the next 18x.

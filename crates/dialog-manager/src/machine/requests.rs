@@ -104,8 +104,8 @@ impl Machine {
             response.headers.push("Retry-After", FULL_RETRY_AFTER);
             return self.scope.respond_outside(tx, response);
         }
-        let reliable = match prack::is_owed(&self.scope, &invite) {
-            Ok(reliable) => reliable,
+        let owed = match prack::owed(&self.scope, &invite) {
+            Ok(owed) => owed,
             Err(response) => return self.scope.respond_outside(tx, response),
         };
         let wanted = match self.wanted_by(&invite) {
@@ -113,9 +113,8 @@ impl Machine {
             Err(status) => return self.scope.respond_outside(tx, invite.response(status)),
         };
         let trusts = self.scope.config.control.trusted.contains(&from);
-        match Call::invited(&mut self.scope, tx, &invite, (wanted, trusts)) {
-            Ok(mut call) => {
-                call.pracks.is_owed = reliable;
+        match Call::invited(&mut self.scope, tx, &invite, (wanted, trusts, owed)) {
+            Ok(call) => {
                 self.invitations.insert(key, call.id);
                 self.insert(call);
             }

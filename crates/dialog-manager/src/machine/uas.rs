@@ -4,14 +4,16 @@ use super::Scope;
 use super::call::{Call, Phase};
 use super::dialog::Dialog;
 use super::end::End;
+use super::prack::Owed;
 use super::requests::Wanted;
 use super::session::{Session, Unacked};
 use super::timers::Timer;
-use super::words::{Description, SDP, misuse, push_all};
+use super::words::{ALLOW, Description, SDP, misuse, push_all};
 use crate::event::{DialogEventKind, Head};
 use crate::message::Occasion;
+use bytes::Bytes;
 use siprtc_core::sip::{NameAddr, SipRequest, SipResponse, TxId};
-use siprtc_core::{CallId, Cause, Result};
+use siprtc_core::{CallId, Cause, Error, Fault, Result};
 use std::time::Duration;
 
 /// RFC 3261 section 13.3.1.1: a provisional answer every minute keeps a proxy from cancelling.
@@ -33,8 +35,10 @@ pub(super) struct Inviting {
     progress: Option<SipResponse>,
     /// The 18x goes out again and again, in this interval, until the caller shows that it has it (RFC 8840 section 4.3.2).
     insistence: Option<Duration>,
-    /// The INVITE had no offer: our 200 has it.
+    /// The INVITE had no offer: our 200 has it, or a reliable 18x.
     offerless: bool,
+    /// What our 18x says of the session: what the 200 says, too.
+    description: Option<String>,
 }
 
 impl Call {
@@ -43,7 +47,7 @@ impl Call {
         scope: &mut Scope,
         tx: TxId,
         invite: &SipRequest,
-        (wanted, trusts): (Wanted, bool),
+        (wanted, trusts, owed): (Wanted, bool, Owed),
     ) -> Result<Self> {
         let id = CallId::fresh();
         let (from, to) = (invite.headers.from()?, invite.headers.to()?);
@@ -66,6 +70,7 @@ impl Call {
             progress: None,
             insistence: None,
             offerless: offer.is_none(),
+            description: None,
         };
         let phase = Phase::Inviting(Box::new(inviting));
         let mut call = Call::new(
@@ -77,6 +82,7 @@ impl Call {
         );
         call.caller_tag = from.tag().unwrap_or_default().to_owned();
         call.begun_by = Some(invite.headers.cseq()?.sequence);
+        call.pracks.owed = owed;
         scope.owners.insert(tx, id);
         scope.respond(Some(id), tx, invite.response(100));
         scope.set_timer(
@@ -94,6 +100,7 @@ impl Call {
                 replaces: wanted.place,
                 head: Box::new(Head {
                     joins: wanted.company,
+                    reliable: owed != Owed::None,
                     ..head(invite, trusts)
                 }),
             },
@@ -112,10 +119,17 @@ impl Call {
     pub(super) fn ring(&mut self, scope: &mut Scope, answer: Option<String>) -> Result<()> {
         let status = if answer.is_some() { 183 } else { 180 };
         let mut response = self.answer_to_invite(scope, status, "ring")?;
+        let with_sdp = answer.is_some();
         if let Some(sdp) = answer {
+            self.describe(&sdp)?;
             response = response.with_body(SDP, sdp);
         }
         let insistence = self.progress_is_owed(scope).then_some(scope.config.timers.t1);
+        let is_reliable = self.is_acknowledged(with_sdp);
+        if is_reliable && with_sdp {
+            // RFC 3311 section 5.1: the caller may offer anew from now on.
+            response.headers.push("Allow", ALLOW);
+        }
         let Phase::Inviting(inviting) = &mut self.phase else {
             return Ok(());
         };
@@ -124,10 +138,10 @@ impl Call {
             .push_early(&inviting.request, &mut response.headers);
         inviting.progress = Some(response.clone());
         let (is_offerless, tx) = (inviting.offerless, inviting.tx);
-        inviting.insistence = insistence.filter(|_| !self.pracks.is_owed);
+        inviting.insistence = insistence.filter(|_| !is_reliable);
         let insistence = inviting.insistence;
-        match self.pracks.is_owed {
-            true if is_offerless => {}
+        match is_reliable {
+            true if is_offerless && !with_sdp => {}
             true => self.progress_reliably(scope, response),
             false => scope.respond(Some(self.id), tx, response),
         }
@@ -139,6 +153,57 @@ impl Call {
         Ok(())
     }
 
+    /// What an 18x says of the session stands: no other says something else (RFC 3261 section 13.3.1.1).
+    fn describe(&mut self, sdp: &str) -> Result<()> {
+        let is_reliable = self.is_acknowledged(true);
+        let Phase::Inviting(inviting) = &mut self.phase else {
+            return Ok(());
+        };
+        if inviting.offerless && !is_reliable {
+            return Err(Error::new(
+                Fault::PeerIncompatible,
+                "ring",
+                "the INVITE has no offer, and its caller acknowledges no 18x: none may offer (RFC 3262 section 5)",
+            )
+            .advice("accept the call: then the 200 offers"));
+        }
+        if inviting.description.as_ref().is_some_and(|said| said != sdp) {
+            return Err(
+                misuse("ring", "an earlier 18x says something else of the session")
+                    .advice("say the same again, or wait for ProgressConfirmed and offer anew"),
+            );
+        }
+        inviting.description = Some(sdp.to_owned());
+        Ok(())
+    }
+
+    /// The INVITE has no offer.
+    pub(super) fn asks_for_offer(&self) -> bool {
+        matches!(&self.phase, Phase::Inviting(inviting) if inviting.offerless)
+    }
+
+    /// The caller has our description for good: repeated, it would be another.
+    pub(super) fn progress_needs_no_description(&mut self) {
+        if let Phase::Inviting(inviting) = &mut self.phase
+            && let Some(response) = &mut inviting.progress
+        {
+            response.headers.remove("Content-Type");
+            response.body = Bytes::new();
+        }
+    }
+
+    /// What our 200 says of the session: what an 18x has said, or nothing where that was acknowledged (RFC 6337 section 3.1.1).
+    fn last_word(&self, sdp: String) -> Option<String> {
+        let Phase::Inviting(inviting) = &self.phase else {
+            return Some(sdp);
+        };
+        match &inviting.description {
+            None => Some(sdp),
+            Some(_) if self.is_agreed_on(&self.caller_tag) => None,
+            Some(said) => Some(said.clone()),
+        }
+    }
+
     pub(super) fn refresh_progress(&mut self, scope: &mut Scope) {
         let Phase::Inviting(inviting) = &mut self.phase else {
             return;
@@ -147,7 +212,7 @@ impl Call {
             return;
         };
         let (is_offerless, tx) = (inviting.offerless, inviting.tx);
-        if self.pracks.is_owed {
+        if self.pracks.owed == Owed::All {
             if !is_offerless {
                 self.progress_reliably(scope, response);
             }
@@ -178,7 +243,11 @@ impl Call {
         if self.holds_answer(&sdp) {
             return Ok(());
         }
-        let mut response = response.with_body(SDP, sdp);
+        let said = self.last_word(sdp);
+        let mut response = match &said {
+            Some(sdp) => response.with_body(SDP, sdp.clone()),
+            None => response,
+        };
         if let Phase::Inviting(inviting) = &self.phase {
             scope
                 .abilities()
@@ -202,7 +271,7 @@ impl Call {
             response,
             interval: scope.config.timers.t1,
             initial: true,
-            offered: inviting.offerless,
+            offered: inviting.offerless && said.is_some(),
         };
         self.phase = Phase::Established(Box::new(Session::new(inviting.dialog)));
         self.send_success(scope, unacked);
@@ -316,6 +385,7 @@ fn head(invite: &SipRequest, trusts: bool) -> Head {
         headers,
         asserted,
         joins: None,
+        reliable: false,
     }
 }
 

@@ -69,6 +69,11 @@ async fn trickle(mut alice: Phone, mut bob: Phone) {
         alice.kind().await,
         DialogEventKind::Ringing { status: 183, .. }
     ));
+    let known = DialogEventKind::ProgressConfirmed {
+        sdp: None,
+        takes_offers: true,
+    };
+    assert_eq!(bob.kind().await, known);
     send(&alice, call, "alice's").await;
     received(&mut bob, "alice's").await;
     received(&mut alice, "bob's").await;

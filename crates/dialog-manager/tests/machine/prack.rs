@@ -268,9 +268,10 @@ fn the_200_waits_for_the_prack_of_an_early_answer_and_for_no_other() {
     bench.give(accept()).unwrap();
     bench.silent();
     bench.request(prack(&required(), &first, 2, "1 1 INVITE"));
+    assert_eq!(bench.event(), known(None));
     bench.responded(200);
     let (_, ok) = bench.responded(200);
-    assert_eq!(ok.body, ANSWER);
+    assert!(ok.body.is_empty() && !ok.headers.contains("Content-Type"));
 
     let mut bench = Bench::new();
     let call = incoming(&mut bench, required());
@@ -288,6 +289,124 @@ fn the_200_waits_for_the_prack_of_an_early_answer_and_for_no_other() {
     bench.responded(200);
     bench.pass(T1 - Duration::from_millis(1));
     bench.silent();
+}
+
+/// Our description is acknowledged, by a caller that takes no UPDATE.
+fn known(sdp: Option<&str>) -> DialogEventKind {
+    DialogEventKind::ProgressConfirmed {
+        sdp: sdp.map(str::to_owned),
+        takes_offers: false,
+    }
+}
+
+fn accept(call: CallId, sdp: &str) -> Input {
+    let sdp = sdp.to_owned();
+    Input::Accept(Accept { call, sdp })
+}
+
+/// Bob's INVITE, whose answers may be reliable.
+fn able() -> SipRequest {
+    let mut invite = peer_invite();
+    invite.headers.push("Supported", "100rel");
+    invite
+}
+
+fn offerless(mut invite: SipRequest) -> SipRequest {
+    invite.headers.remove("Content-Type");
+    invite.body = bytes::Bytes::new();
+    invite
+}
+
+#[test]
+fn an_answer_in_an_18x_is_acknowledged_by_who_can_and_a_180_is_not() {
+    let mut bench = Bench::new();
+    let call = incoming(&mut bench, able());
+    assert!(!ring(&mut bench, call, None).headers.contains("RSeq"));
+    let early = ring(&mut bench, call, Some(ANSWER));
+    assert!(early.headers.has_token("Require", "100rel"));
+    assert!(early.headers.has_token("Allow", "UPDATE"));
+    bench.request(prack(&able(), &early, 2, "1 1 INVITE"));
+    assert_eq!(bench.event(), known(None));
+    bench.responded(200);
+    // What a proxy hears every minute says nothing anew.
+    bench.pass(Duration::from_secs(60));
+    let (_, again) = bench.responded(183);
+    assert!(again.body.is_empty() && !again.headers.contains("RSeq"));
+    bench.give(accept(call, "another")).unwrap();
+    assert!(bench.responded(200).1.body.is_empty());
+}
+
+#[test]
+fn an_answer_that_nobody_acknowledges_is_said_again_and_no_other() {
+    let mut bench = Bench::new();
+    let call = incoming(&mut bench, peer_invite());
+    let early = ring(&mut bench, call, Some(ANSWER));
+    assert!(!early.headers.contains("RSeq"));
+    let answer = Some("another".to_owned());
+    assert!(bench.give(Input::Ring(Ring { call, answer })).is_err());
+    assert_eq!(ring(&mut bench, call, Some(ANSWER)).body, ANSWER);
+    bench.give(accept(call, "another")).unwrap();
+    assert_eq!(bench.responded(200).1.body, ANSWER);
+}
+
+#[test]
+fn an_offer_in_an_18x_is_answered_in_the_prack() {
+    for invite in [able(), required()] {
+        let mut bench = Bench::new();
+        let call = incoming(&mut bench, offerless(invite.clone()));
+        let early = ring(&mut bench, call, Some(OFFER));
+        assert_eq!(early.body, OFFER);
+        bench.give(accept(call, OFFER)).unwrap();
+        bench.silent();
+        let answer = prack(&invite, &early, 2, "1 1 INVITE").with_body("application/sdp", ANSWER);
+        bench.request(answer);
+        assert_eq!(bench.event(), known(Some(ANSWER)));
+        bench.responded(200);
+        let (_, ok) = bench.responded(200);
+        assert!(ok.body.is_empty());
+        // Nothing is owed any more: what an ACK says means nothing.
+        let ack = peer_request(&invite, &ok, Method::Ack, 1).with_body("application/sdp", ANSWER);
+        bench.ack(ack);
+        assert_eq!(bench.event(), DialogEventKind::Confirmed { sdp: None });
+    }
+}
+
+#[test]
+fn a_prack_that_owes_an_answer_and_has_none_is_told() {
+    let mut bench = Bench::new();
+    let call = incoming(&mut bench, offerless(able()));
+    let early = ring(&mut bench, call, Some(OFFER));
+    bench.request(prack(&able(), &early, 2, "1 1 INVITE"));
+    assert_eq!(bench.event(), known(None));
+    bench.responded(200);
+}
+
+#[test]
+fn an_18x_that_nobody_acknowledges_offers_nothing() {
+    let mut bench = Bench::new();
+    let call = incoming(&mut bench, offerless(peer_invite()));
+    let answer = Some(OFFER.to_owned());
+    let error = bench.give(Input::Ring(Ring { call, answer })).unwrap_err();
+    assert_eq!(error.fault(), siprtc_core::Fault::PeerIncompatible);
+    bench.silent();
+    bench.give(accept(call, OFFER)).unwrap();
+    assert_eq!(bench.responded(200).1.body, OFFER);
+}
+
+#[test]
+fn an_offer_in_the_prack_that_our_200_waits_for_is_refused() {
+    let mut bench = Bench::new();
+    let call = incoming(&mut bench, required());
+    let early = ring(&mut bench, call, Some(ANSWER));
+    bench.give(accept(call, ANSWER)).unwrap();
+    let offer = prack(&required(), &early, 2, "1 1 INVITE").with_body("application/sdp", OFFER);
+    bench.request(offer);
+    assert_eq!(bench.event(), known(None));
+    bench.responded(488);
+    assert_eq!(
+        bench.responded(200).1.headers.cseq().unwrap().method,
+        Method::Invite
+    );
 }
 
 #[test]

@@ -75,7 +75,7 @@ pub fn established() -> (Bench, CallId, SipRequest) {
 pub fn incoming() -> (Bench, CallId, TxId, SipRequest) {
     let mut bench = trickling();
     let mut invite = peer_invite();
-    invite.headers.push("Supported", "100rel, trickle-ice");
+    invite.headers.push("Supported", "trickle-ice");
     invite.headers.push("Recv-Info", "other, trickle-ice;v=1");
     let tx = bench.request(invite.clone());
     bench.responded(100);

@@ -327,6 +327,14 @@ fn answered_early(bench: &mut Bench) -> (CallId, SipRequest, SipResponse) {
     (call, invite, early)
 }
 
+/// Our early answer is acknowledged.
+fn known() -> DialogEventKind {
+    DialogEventKind::ProgressConfirmed {
+        sdp: None,
+        takes_offers: true,
+    }
+}
+
 fn prack(invite: &SipRequest, early: &SipResponse, sequence: u32) -> SipRequest {
     let mut prack = peer_request(invite, early, Method::Prack, sequence);
     let rseq = early.headers.value("RSeq").unwrap();
@@ -339,6 +347,7 @@ fn an_offer_in_a_prack_is_answered_in_its_200_and_ours_to_the_invite_waits() {
     let mut bench = bench(Reoffer::Invite);
     let (call, invite, early) = answered_early(&mut bench);
     bench.request(prack(&invite, &early, 2).with_body(SDP, OFFER));
+    assert_eq!(bench.event(), known());
     assert_eq!(bench.event(), offered("b"));
     let sdp = ANSWER.to_owned();
     bench.give(Input::Accept(Accept { call, sdp })).unwrap();
@@ -362,6 +371,7 @@ fn an_offer_in_a_prack_that_is_refused_or_forgotten_leaves_the_first_answer() {
         let mut bench = bench(Reoffer::Invite);
         let (call, invite, early) = answered_early(&mut bench);
         bench.request(prack(&invite, &early, 2).with_body(SDP, OFFER));
+        assert_eq!(bench.event(), known());
         assert_eq!(bench.event(), offered("b"));
         match waits {
             true => bench.pass(PATIENCE / 2),
@@ -387,6 +397,7 @@ fn a_caller_may_update_once_it_has_acknowledged_our_early_answer_and_so_may_we()
     bench.request(update(2));
     assert!(bench.responded(500).1.headers.contains("Retry-After"));
     bench.request(prack(&invite, &early, 3));
+    assert_eq!(bench.event(), known());
     bench.responded(200);
     bench.request(update(4));
     assert_eq!(bench.event(), offered("b"));

@@ -157,8 +157,33 @@ impl Handler<Answer> for Gateway {
     fn handle(&mut self, message: Answer, ctx: &mut Context<Self>) -> Result<()> {
         self.command_input(ctx, "answer", message.call, Input::Answer)?;
         // In time: the media peer that needs it is not made before its plan has come.
-        if let Some(entry) = self.calls.get_mut(&message.call) {
+        if let Some(entry) = self.calls.get_mut(&message.call).filter(|entry| !entry.is_early) {
             entry.media = message.media;
+        }
+        Ok(())
+    }
+}
+
+impl Handler<AnswerEarly> for Gateway {
+    type Result = Result<()>;
+
+    fn handle(&mut self, message: AnswerEarly, ctx: &mut Context<Self>) -> Result<()> {
+        const OPERATION: &str = "answer early";
+        let AnswerEarly { call, media } = message;
+        if self
+            .calls
+            .get(&call)
+            .is_some_and(|entry| !entry.call.has_early_media())
+        {
+            let what = "the INVITE has no offer, and its caller acknowledges no 183 (RFC 3262)";
+            return Err(
+                Error::new(Fault::PeerIncompatible, OPERATION, what).advice("answer: then the 200 offers")
+            );
+        }
+        self.command_input(ctx, OPERATION, call, Input::AnswerEarly)?;
+        if let Some(entry) = self.calls.get_mut(&call) {
+            entry.media = media;
+            entry.is_early = true;
         }
         Ok(())
     }

@@ -124,6 +124,7 @@ impl Gateway {
                     calls::make_offer(session, house, trickle, room, dialect)
                 });
             }
+            Output::Progress(sdp) => self.ring(ctx, id, Some(sdp)),
             Output::ReInvite { offer, early } => {
                 let message = dialog::Reinvite {
                     call: id,
@@ -154,15 +155,7 @@ impl Gateway {
                     });
                 }
             }
-            Output::Ring => self.command(
-                ctx,
-                id,
-                C::Ring,
-                dialog::Ring {
-                    call: id,
-                    answer: None,
-                },
-            ),
+            Output::Ring => self.ring(ctx, id, None),
             Output::Screen { epoch, offer } => match self.house(ctx) {
                 Ok(house) => {
                     let codecs = self.config.codecs.clone();
@@ -227,6 +220,10 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    fn ring(&mut self, ctx: &mut Context<Self>, call: CallId, answer: Option<String>) {
+        self.command(ctx, call, Command::Ring, dialog::Ring { call, answer });
     }
 
     fn set_media(&mut self, id: CallId, terms: Terms) {

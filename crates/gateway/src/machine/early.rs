@@ -1,4 +1,4 @@
-//! Offers before a call of ours is answered (RFC 3311): by an UPDATE of either side, in the early dialog whose answer is applied.
+//! Offers before a call is answered (RFC 3311): by an UPDATE of either side, in the early dialog whose answer is applied.
 
 use super::Call;
 use super::hear::Heard;
@@ -13,8 +13,11 @@ impl Call {
 
     /// An UPDATE of ours may offer. While several early dialogs have a media peer it waits for the 2xx, which leaves one.
     pub(super) fn offers_early(&self) -> bool {
-        let is_taken = self.early.is_some() && self.takes_early_offers == self.early;
-        self.is_early() && self.has_agreed && is_taken && !self.forks.is_forked()
+        let is_taken = match self.has_progressed() {
+            true => self.early_media.takes_offers(),
+            false => self.is_early() && self.early.is_some() && self.takes_early_offers == self.early,
+        };
+        is_taken && self.has_agreed && !self.forks.is_forked()
     }
 
     /// A negotiation begins.
@@ -31,7 +34,7 @@ impl Call {
 
     /// There is a session to fall back on.
     pub(super) fn has_session(&self) -> bool {
-        self.confirmed || self.is_early() && self.has_agreed
+        self.confirmed || (self.is_early() || self.has_progressed()) && self.has_agreed
     }
 
     /// That early dialog takes offers, which means something of the one whose answer is, or will be, applied.
@@ -64,6 +67,11 @@ impl Call {
     /// An offer of ours in an early dialog came to nothing, whatever was said of it. Not glare: nobody says whether the peer's offer
     /// follows, for its dialog may be gone.
     pub(super) fn is_offering_early(&self) -> bool {
-        (self.sip, self.jsep) == (Sip::EarlyOffering, Jsep::HaveLocalOffer)
+        match (self.sip, self.jsep) {
+            (Sip::EarlyOffering, Jsep::HaveLocalOffer) => true,
+            // Without a session it is the offer in our 183.
+            (Sip::Progressed, Jsep::HaveLocalOffer) => self.has_agreed,
+            _ => false,
+        }
     }
 }

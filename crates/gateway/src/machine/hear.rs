@@ -119,8 +119,8 @@ impl Call {
                 self.answer_wish(&input);
                 return None;
             }
-            Input::Answer if self.theirs.is_none() => On::AnswerOfferless.into(),
-            Input::Answer => On::Answer.into(),
+            Input::Answer => return self.hear_answer(),
+            Input::AnswerEarly => self.hear_early_answer(),
             Input::Candidate(candidate) => {
                 self.trickle.found(candidate);
                 return None;
@@ -152,10 +152,10 @@ impl Call {
                 }
             }
             Input::Hangup => {
-                let cause = match self.sip {
-                    Sip::Incoming => Cause::Declined,
-                    _ if self.accepted => Cause::Bye,
-                    _ => Cause::Cancelled,
+                let cause = match self.accepted {
+                    _ if self.rings_here() => Cause::Declined,
+                    true => Cause::Bye,
+                    false => Cause::Cancelled,
                 };
                 Heard {
                     why: Some(Why::new(cause, Side::Local)),
@@ -178,6 +178,7 @@ impl Call {
             }
             Input::MediaLost(text) => {
                 let why = Why {
+                    refusal: Some(500),
                     reason: Some(reason(500, "media path lost")),
                     ..Why::new(Cause::MediaFailed, Side::Local).saying(text)
                 };
@@ -276,9 +277,9 @@ impl Call {
             "a part of this program broke down",
         )
         .advice("this is a defect of siprtc: report it with the log above this line");
-        let on = match (self.sip, self.jsep) {
-            (Sip::Incoming, _) => On::Refuse,
-            _ => On::MediaError,
+        let on = match self.rings_here() {
+            true => On::Refuse,
+            false => On::MediaError,
         };
         Heard {
             why: Some(Why::error(&error)),
@@ -316,7 +317,10 @@ impl Call {
                 why: why(),
                 ..On::DialogEnded.into()
             },
-            Command::AcceptOffer => On::AcceptFailed.into(),
+            Command::AcceptOffer => {
+                self.early_media.offer_is_answered();
+                On::AcceptFailed.into()
+            }
             // The peer's re-INVITE is in our mailbox already: it was quicker.
             Command::ReInvite if self.is_offering_early() => On::OfferFailed.into(),
             Command::ReInvite => On::ReGlare.into(),
@@ -369,6 +373,7 @@ impl Call {
                 head,
                 ..
             } => {
+                self.early_media.invited(head.reliable);
                 self.head = head;
                 self.parties = Some((from, to));
                 self.replaces = replaces;
@@ -405,12 +410,16 @@ impl Call {
                     return None;
                 }
             },
-            K::OfferConfirmed { sdp } => self.hear_ack(sdp, On::ReConfirmed, On::ReConfirmedWithAnswer),
+            K::OfferConfirmed { sdp } => {
+                self.early_media.offer_is_answered();
+                self.hear_ack(sdp, On::ReConfirmed, On::ReConfirmedWithAnswer)
+            }
             K::OfferAnswered { sdp } => Heard {
                 dialog: self.early.clone().filter(|_| self.is_early()),
-                ..owed(sdp, On::ReAnswered)
+                ..owed(sdp, On::ReAnswered, "2xx")
             },
             K::OfferRejected { status } => self.hear_rejection(status),
+            K::ProgressConfirmed { .. } => return self.hear_prack(kind),
             K::Referred(_)
             | K::ReferralLapsed
             | K::ReferralProgress { .. }
@@ -453,7 +462,7 @@ impl Call {
         let Some(early) = self.early.clone().filter(|_| !self.offers_anew) else {
             return match self.offers_anew {
                 true => On::AnsweredElsewhere.into(),
-                false => owed(sdp.or_else(|| self.kept(&dialog)), On::Answered),
+                false => owed(sdp.or_else(|| self.kept(&dialog)), On::Answered, "2xx"),
             };
         };
         let is_first = early == dialog;
@@ -525,11 +534,11 @@ fn with_sdp(sdp: Option<String>, with: On, without: On) -> Heard {
 }
 
 /// An answer that must be there: without it the peer broke RFC 3261 section 13.2.1.
-fn owed(sdp: Option<String>, on: On) -> Heard {
+pub(super) fn owed(sdp: Option<String>, on: On, message: &str) -> Heard {
     match sdp {
         Some(_) => Heard { sdp, ..on.into() },
         None => Heard {
-            why: Some(Why::error(&no_answer("2xx"))),
+            why: Some(Why::error(&no_answer(message))),
             ..On::MediaError.into()
         },
     }

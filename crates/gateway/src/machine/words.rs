@@ -23,6 +23,8 @@ pub enum Input {
     AcceptTransfer,
     /// The application answers.
     Answer,
+    /// The application wants media before it answers.
+    AnswerEarly,
     /// The media peer found a candidate after its description was made.
     Candidate(Candidate),
     /// The application wants other codecs, or other video, or none.
@@ -91,7 +93,7 @@ pub enum Command {
     RefuseOffer,
     /// [`Output::ReportReferral`].
     ReportReferral,
-    /// [`Output::Ring`].
+    /// [`Output::Ring`] and [`Output::Progress`].
     Ring,
     /// [`Output::SendCandidates`].
     SendCandidates,
@@ -178,6 +180,8 @@ pub enum Output {
     Refuse(u16),
     /// A refusal of the peer's re-INVITE: 488 or 491.
     RefuseOffer(u16),
+    /// 183 with our description.
+    Progress(String),
     /// Put a new media peer in the place of the old one.
     ReplaceMedia,
     /// How the call goes that the peer asked for.

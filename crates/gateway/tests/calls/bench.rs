@@ -5,8 +5,8 @@ use siprtc_core::media::Codec;
 use siprtc_core::sip::{Headers, NameAddr, SipStack, SipUri, TimerConfig};
 use siprtc_core::{CallId, Result};
 use siprtc_gateway::{
-    Account, Answer, CallControl, CallEvent, CallEventKind, Dial, EarlyMedia, Ending, Gateway, GatewayConfig,
-    GatewayEvent, Hangup, MediaPlan, Router, Trickle,
+    Account, Answer, AnswerEarly, CallControl, CallEvent, CallEventKind, Dial, EarlyMedia, Ending, Gateway,
+    GatewayConfig, GatewayEvent, Hangup, MediaPlan, Reliability, Router, Trickle,
 };
 use siprtc_nat_agent::{InterfaceFilter, NatConfig};
 use siprtc_testkit::media::{FakeEngine, FakeNetwork, Impairment};
@@ -49,6 +49,7 @@ pub(crate) struct Setup {
     /// Alice's and Bob's.
     pub(crate) max_calls: [usize; 2],
     pub(crate) trickle: [Trickle; 2],
+    pub(crate) reliability: [Reliability; 2],
     /// What each speaks to the wire through.
     pub(crate) stacks: [Through; 2],
 }
@@ -63,6 +64,7 @@ impl Default for Setup {
             bob: Codec::ALL.to_vec(),
             max_calls: [8, 8],
             trickle: [Trickle::Half; 2],
+            reliability: [Reliability::default(); 2],
             stacks: [Arc::new(|stack| stack), Arc::new(|stack| stack)],
         }
     }
@@ -88,9 +90,17 @@ pub(crate) fn set_up<F: Future>(setup: Setup, scenario: impl FnOnce(Phone, Phone
             of_alice,
             &network,
             setup.alice,
-            (setup.max_calls[0], setup.trickle[0], EarlyMedia::default()),
+            (
+                setup.max_calls[0],
+                setup.trickle[0],
+                relying(setup.reliability[0]),
+            ),
         );
-        let of_setup = (setup.max_calls[1], setup.trickle[1], EarlyMedia::default());
+        let of_setup = (
+            setup.max_calls[1],
+            setup.trickle[1],
+            relying(setup.reliability[1]),
+        );
         let bob = Phone::new("bob", bob, of_bob, &network, setup.bob, of_setup);
         // Both have begun: their routers know them.
         tokio::task::yield_now().await;
@@ -121,11 +131,24 @@ pub(crate) fn alone_hearing<F: Future>(
             router,
             &network,
             Codec::ALL.to_vec(),
-            (8, Trickle::Half, early_media),
+            (
+                8,
+                Trickle::Half,
+                CallControl {
+                    early_media,
+                    ..CallControl::default()
+                },
+            ),
         );
         tokio::task::yield_now().await;
         scenario(alice, bob, sink).await
     })
+}
+
+fn relying(reliability: Reliability) -> CallControl {
+    let mut control = CallControl::default();
+    control.dialogs.reliability = reliability;
+    control
 }
 
 impl Phone {
@@ -135,7 +158,7 @@ impl Phone {
         router: Arc<Router>,
         network: &Arc<FakeNetwork>,
         codecs: Vec<Codec>,
-        (max_calls, trickle, early_media): (usize, Trickle, EarlyMedia),
+        (max_calls, trickle, control): (usize, Trickle, CallControl),
     ) -> Self {
         let (sender, events) = mpsc::channel(4096);
         let engine = network.engine();
@@ -168,10 +191,7 @@ impl Phone {
                 let contact = contact.clone();
                 move || contact.lock().unwrap().clone()
             })),
-            control: CallControl {
-                early_media,
-                ..CallControl::default()
-            },
+            control,
         };
         let listener = Listener(sender).start().recipient();
         let gateway = Gateway::new(config, stack.clone(), router, listener).keep(|| ());
@@ -220,6 +240,11 @@ impl Phone {
         })
         .await
         .unwrap();
+    }
+
+    pub(crate) async fn answer_early(&self, call: CallId) {
+        let media = MediaPlan::default();
+        self.tell(AnswerEarly { call, media }).await.unwrap();
     }
 
     pub(crate) async fn hang_up(&self, call: CallId) {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A description of a peer whose packets go nowhere.
-fn sdp(fork: u32, codec: &str) -> String {
+pub(crate) fn sdp(fork: u32, codec: &str) -> String {
     format!(
         "v=0\r\no=- {fork} 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
          m=audio 4000 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 {codec}\r\na=setup:passive\r\na=mid:0\r\n\
@@ -24,21 +24,21 @@ fn sdp(fork: u32, codec: &str) -> String {
     )
 }
 
-const PCMA: &str = "PCMA/8000";
+pub(crate) const PCMA: &str = "PCMA/8000";
 const UNHEARD_OF: &str = "speex/16000";
 
 /// The test's end of the wire.
-struct Raw {
-    stack: Arc<dyn SipStack>,
-    sink: Arc<RecordingSink>,
-    ids: TxIds,
+pub(crate) struct Raw {
+    pub(crate) stack: Arc<dyn SipStack>,
+    pub(crate) sink: Arc<RecordingSink>,
+    pub(crate) ids: TxIds,
     /// From the INVITE that made the dialog: our own view of it.
     dialog: Headers,
-    sequence: u32,
+    pub(crate) sequence: u32,
 }
 
 impl Raw {
-    fn new(stack: Arc<dyn SipStack>, sink: Arc<RecordingSink>) -> Self {
+    pub(crate) fn new(stack: Arc<dyn SipStack>, sink: Arc<RecordingSink>) -> Self {
         Raw {
             stack,
             sink,
@@ -81,8 +81,40 @@ impl Raw {
         );
     }
 
+    /// Calls without an offer, with more in the INVITE.
+    pub(crate) async fn invite_offerless(
+        &mut self,
+        whom: &Phone,
+        more: &[(&'static str, &str)],
+    ) -> SipRequest {
+        let uri =
+            siprtc_core::sip::SipUri::from_addr(whom.stack.listeners()[0].advertised).with_user("alice");
+        let mut invite = request(Method::Invite, uri);
+        invite.headers.set("Contact", self.contact());
+        for (name, value) in more {
+            invite.headers.push(*name, value);
+        }
+        self.stack
+            .send_request(self.ids.mint(), invite.clone(), Route::by_request())
+            .await
+            .unwrap();
+        invite
+    }
+
+    /// Takes the dialog that the answer to our INVITE made.
+    pub(crate) fn enter_as_caller(&mut self, invite: &SipRequest, response: &SipResponse) {
+        self.dialog = Headers::new();
+        self.dialog.push("From", invite.headers.value("From").unwrap());
+        self.dialog.push("To", response.headers.value("To").unwrap());
+        self.dialog
+            .push("Call-ID", invite.headers.value("Call-ID").unwrap());
+        let contact = response.headers.value("Contact").unwrap();
+        self.dialog.push("Target", contact.trim_matches(['<', '>']));
+        self.sequence = invite.headers.cseq().unwrap().sequence;
+    }
+
     /// A request within the dialog.
-    fn within(&mut self, method: Method, body: Option<String>) -> SipRequest {
+    pub(crate) fn within(&mut self, method: Method, body: Option<String>) -> SipRequest {
         self.sequence += 1;
         let target: Uri = self.dialog.value("Target").unwrap().parse().unwrap();
         let mut request = SipRequest::new(method.clone(), target);
@@ -114,7 +146,7 @@ impl Raw {
         self.sink.expect_response(status).await.1
     }
 
-    async fn ack(&mut self, body: Option<String>) {
+    pub(crate) async fn ack(&mut self, body: Option<String>) {
         let mut ack = self.within(Method::Ack, body);
         self.sequence -= 1;
         ack.headers.set(
@@ -139,7 +171,7 @@ async fn connect(alice: &mut Phone, raw: &mut Raw) -> CallId {
     call
 }
 
-fn body(response: &SipResponse) -> String {
+pub(crate) fn body(response: &SipResponse) -> String {
     String::from_utf8(response.body.to_vec()).unwrap()
 }
 
@@ -412,14 +444,7 @@ fn a_re_invite_without_an_offer_gets_one_and_its_ack_answers() {
 fn an_invite_without_an_offer_is_offered_something() {
     alone(|mut alice, stack, sink| async move {
         let mut raw = Raw::new(stack, sink);
-        let uri =
-            siprtc_core::sip::SipUri::from_addr(alice.stack.listeners()[0].advertised).with_user("alice");
-        let mut invite = request(Method::Invite, uri);
-        invite.headers.set("Contact", raw.contact());
-        raw.stack
-            .send_request(raw.ids.mint(), invite.clone(), Route::by_request())
-            .await
-            .unwrap();
+        let invite = raw.invite_offerless(&alice, &[]).await;
         let call = alice.incoming().await;
         alice
             .tell(Answer {
@@ -432,20 +457,7 @@ fn an_invite_without_an_offer_is_offered_something() {
         raw.sink.expect_response(180).await;
         let (_, accepted) = raw.sink.expect_response(200).await;
         assert!(body(&accepted).contains("m=audio "));
-        raw.dialog = Headers::new();
-        raw.dialog.push("From", invite.headers.value("From").unwrap());
-        raw.dialog.push("To", accepted.headers.value("To").unwrap());
-        raw.dialog
-            .push("Call-ID", invite.headers.value("Call-ID").unwrap());
-        raw.dialog.push(
-            "Target",
-            accepted
-                .headers
-                .value("Contact")
-                .unwrap()
-                .trim_matches(['<', '>']),
-        );
-        raw.sequence = invite.headers.cseq().unwrap().sequence;
+        raw.enter_as_caller(&invite, &accepted);
         raw.ack(Some(sdp(1, PCMA))).await;
         alice.confirmed().await;
     });

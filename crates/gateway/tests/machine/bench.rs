@@ -4,7 +4,7 @@
 
 use siprtc_core::sip::{NameAddr, Uri};
 use siprtc_core::{CallId, Cause, Error, Fault};
-use siprtc_dialog_manager::{DialogEventKind as K, DialogTag, Side};
+use siprtc_dialog_manager::{DialogEventKind as K, DialogTag, Head, Side};
 use siprtc_gateway::Ending;
 use siprtc_gateway::machine::{Call, Command, Epoch, Input, Output, Step, Told};
 use siprtc_gateway::table::{Jsep, Sip};
@@ -124,6 +124,7 @@ impl Bench {
                 self.epoch = epoch;
                 "offer".into()
             }
+            Output::Progress(sdp) => format!("183 {sdp}"),
             Output::ReInvite { offer, early: None } => format!("re-INVITE {offer}"),
             Output::ReInvite {
                 offer,
@@ -297,6 +298,11 @@ pub(crate) fn target() -> Uri {
 }
 
 pub(crate) fn incoming(offer: Option<&str>) -> Input {
+    incoming_of(offer, false)
+}
+
+/// Of a caller that acknowledges a 183, or does not.
+pub(crate) fn incoming_of(offer: Option<&str>, reliable: bool) -> Input {
     let party = |uri: &str| NameAddr::new(uri.parse::<siprtc_core::sip::SipUri>().unwrap());
     Input::Dialog(K::Incoming {
         sip_call_id: "1".into(),
@@ -304,7 +310,10 @@ pub(crate) fn incoming(offer: Option<&str>) -> Input {
         to: party("sip:bob@example.com"),
         offer: offer.map(Into::into),
         replaces: None,
-        head: Box::default(),
+        head: Box::new(Head {
+            reliable,
+            ..Head::default()
+        }),
     })
 }
 

@@ -10,6 +10,7 @@ mod ends;
 mod forks;
 mod hold;
 mod offers;
+mod progress;
 mod random;
 mod transfer;
 mod trickle;

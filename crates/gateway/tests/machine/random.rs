@@ -1,6 +1,6 @@
 //! Whatever happens, in whatever order.
 
-use crate::bench::{ended, error, incoming, target};
+use crate::bench::{ended, error, incoming_of, target};
 use proptest::prelude::*;
 use siprtc_core::{CallId, Cause, Fault};
 use siprtc_dialog_manager::{DialogEventKind as K, DialogTag, Side};
@@ -12,6 +12,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 enum Happening {
     Answer,
+    AnswerEarly,
     Answered {
         tag: bool,
         sdp: bool,
@@ -44,6 +45,9 @@ enum Happening {
     },
     OfferRejected(u16),
     Offered {
+        sdp: bool,
+    },
+    ProgressConfirmed {
         sdp: bool,
     },
     Refuse,
@@ -87,6 +91,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => any::<bool>().prop_map(|sdp| OfferAnswered { sdp }),
         2 => prop::sample::select(vec![487, 488, 491, 500]).prop_map(OfferRejected),
         2 => Just(Answer),
+        2 => Just(AnswerEarly),
+        2 => any::<bool>().prop_map(|sdp| ProgressConfirmed { sdp }),
         1 => (commands, any::<bool>()).prop_map(|(command, gone)| CommandFailed(command, gone)),
         1 => Just(Dial),
         3 => any::<bool>().prop_map(|ok| Forked { ok }),
@@ -150,6 +156,7 @@ impl Witness {
         let epoch = |stale: bool| self.epochs[usize::from(stale)];
         Some(match happening {
             H::Answer => Input::Answer,
+            H::AnswerEarly => Input::AnswerEarly,
             H::Answered { tag: name, sdp } => Input::Dialog(K::Answered {
                 dialog: tag(name),
                 sdp: self.theirs(sdp),
@@ -173,7 +180,7 @@ impl Witness {
             }
             H::GiveUp => Input::GiveUp,
             H::Hangup => Input::Hangup,
-            H::Incoming { sdp } => incoming(self.theirs(sdp).as_deref()),
+            H::Incoming { sdp } => incoming_of(self.theirs(sdp).as_deref(), true),
             H::MediaClosed => Input::MediaClosed(None),
             H::PathBroken => Input::PathBroken,
             H::MediaLost => Input::MediaLost("lost".into()),
@@ -187,6 +194,10 @@ impl Witness {
             H::Offered { sdp } => Input::Dialog(K::Offered {
                 dialog: tag(sdp),
                 sdp: self.theirs(sdp),
+            }),
+            H::ProgressConfirmed { sdp } => Input::Dialog(K::ProgressConfirmed {
+                sdp: self.theirs(sdp),
+                takes_offers: true,
             }),
             H::Refuse => Input::Refuse { status: 486 },
             H::Ringing { tag: name, sdp } => Input::Dialog(K::Ringing {
@@ -242,9 +253,10 @@ impl Witness {
         while let Some(output) = self.call.poll() {
             assert!(!self.forgotten, "{output:?} after the call was forgotten");
             match output {
-                Output::Accept(sdp) | Output::AcceptOffer(sdp) | Output::ReInvite { offer: sdp, .. } => {
-                    is_ours(&sdp)
-                }
+                Output::Accept(sdp)
+                | Output::AcceptOffer(sdp)
+                | Output::Progress(sdp)
+                | Output::ReInvite { offer: sdp, .. } => is_ours(&sdp),
                 Output::AcceptFork {
                     fork, offer, answer, ..
                 } => {

@@ -33,7 +33,9 @@ impl Walk {
             On::AnswerUnfit => self.association == Association::None,
             On::ForkFailed | On::ReRefused => !stands,
             On::OfferFailed => {
-                stands || matches!(self.state.0, Sip::Early | Sip::EarlyOffered | Sip::EarlyOffering)
+                let is_early = matches!(self.state.0, Sip::Early | Sip::EarlyOffered | Sip::EarlyOffering);
+                let is_progressed = matches!(self.state.0, Sip::Progressed | Sip::ProgressedOffered);
+                stands || is_early || is_progressed && self.association != Association::None
             }
             _ => true,
         }
@@ -51,7 +53,10 @@ impl Walk {
         self.state = next;
         assert!(
             self.association != Association::Standing
-                || !matches!(next.0, Sip::Idle | Sip::Inviting | Sip::Early),
+                || !matches!(
+                    next.0,
+                    Sip::Idle | Sip::Inviting | Sip::Early | Sip::Progressed | Sip::Progressing
+                ),
             "{self:?}"
         );
         Some(self)

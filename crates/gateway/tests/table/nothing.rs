@@ -74,6 +74,16 @@ fn early(sip: Sip, jsep: Jsep) -> bool {
         && (sip, jsep) != (Sip::Early, HaveLocalOffer)
 }
 
+/// Media runs, and we have not answered.
+fn progressed(sip: Sip) -> bool {
+    matches!(sip, Sip::Progressed | Sip::ProgressedOffered)
+}
+
+/// We have not answered.
+fn rings_here(sip: Sip) -> bool {
+    progressed(sip) || matches!(sip, Sip::Incoming | Sip::Progressing)
+}
+
 fn calling(sip: Sip) -> bool {
     matches!(sip, Sip::Inviting | Sip::Early)
 }
@@ -82,7 +92,7 @@ fn calling(sip: Sip) -> bool {
 pub(crate) const NOTHING: &[Nothing] = &[
     // The beginning and the end.
     never(&[
-        On::AcceptFailed, On::Answer, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::AnswerUnfit, On::Answered,
+        On::AcceptFailed, On::Answer, On::AnswerEarly, On::AnswerEarlyOfferless, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::AnswerUnfit, On::Answered,
         On::AnsweredElsewhere, On::AnsweredFork, On::AnsweredSame, On::ForkFailed, On::CandidatesUntold, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer,
         On::DialogEnded, On::EarlyAnswer, On::Hangup, On::ChangeWanted, On::MediaClosed, On::MediaError, On::MediaLost, On::OfferFailed,
         On::OfferMade, On::OfferUnfit, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::PathBroken, On::ReAnswered, On::ReConfirmed,
@@ -100,7 +110,7 @@ pub(crate) const NOTHING: &[Nothing] = &[
     never(&[On::TookTooLong], "states without patience", |sip, jsep| begun(sip, jsep) && patience(sip, jsep).is_none(),
         "what this state waits for has its own limit"),
     ignored(&[
-        On::AcceptFailed, On::Answer, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::AnswerUnfit, On::Answered,
+        On::AcceptFailed, On::Answer, On::AnswerEarly, On::AnswerEarlyOfferless, On::AnswerOfferless, On::AnswerApplied, On::AnswerMade, On::AnswerUnfit, On::Answered,
         On::AnsweredElsewhere, On::AnsweredFork, On::AnsweredSame, On::ForkFailed, On::CandidatesUntold, On::CommandFailed, On::Confirmed, On::ConfirmedWithAnswer, On::Dial,
         On::EarlyAnswer, On::Hangup, On::ChangeWanted, On::Invited, On::InvitedOfferless, On::MediaError, On::MediaLost, On::OfferFailed,
         On::OfferMade, On::OfferUnfit, On::OfferWithdrawn, On::Offered, On::OfferedOfferless, On::PathBroken, On::ReAnswered, On::ReConfirmed,
@@ -111,10 +121,21 @@ pub(crate) const NOTHING: &[Nothing] = &[
         "the dialog manager's word comes after our patience was over"),
 
     // What the application asks at the wrong time: it gets an error, and the call goes on.
-    ignored(&[On::Answer, On::AnswerOfferless], "all but Incoming, Stable",
-        |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Incoming, Stable),
+    ignored(&[On::Answer], "all but Incoming, Stable; Progressing, MakingAnswer; Progressed; ProgressedOffered",
+        |sip, jsep| begun(sip, jsep) && !matches!((sip, jsep), (Sip::Incoming, Stable) | (Sip::Progressing, MakingAnswer)) && !progressed(sip),
         "only a call that rings here, and only once, can be answered: the application gets an error"),
-    ignored(&[On::Refuse], "all but Incoming", |sip, jsep| begun(sip, jsep) && sip != Sip::Incoming,
+    never(&[On::Answer], "all of Progressed and ProgressedOffered but Progressed, Stable",
+        |sip, jsep| progressed(sip) && (sip, jsep) != (Sip::Progressed, Stable),
+        "it is kept until the negotiation that runs is over"),
+    ignored(&[On::AnswerOfferless], "all but Incoming, Stable; Progressing, MakingOffer; Progressed; ProgressedOffered",
+        |sip, jsep| begun(sip, jsep) && !matches!((sip, jsep), (Sip::Incoming, Stable) | (Sip::Progressing, MakingOffer)) && !progressed(sip),
+        "only a call that rings here, and only once, can be answered: the application gets an error"),
+    never(&[On::AnswerOfferless], "Progressed; ProgressedOffered", |sip, _| progressed(sip),
+        "the offer that the INVITE had not was in our 183: the answer is kept until the PRACK's is applied"),
+    ignored(&[On::AnswerEarly, On::AnswerEarlyOfferless], "all but Incoming, Stable",
+        |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Incoming, Stable),
+        "media begins once, in a call that rings here: the application gets an error"),
+    ignored(&[On::Refuse], "all but Incoming and those with media before the answer", |sip, jsep| begun(sip, jsep) && !rings_here(sip),
         "only a call that rings here can be refused: the application gets an error"),
 
     // Steps.
@@ -154,29 +175,32 @@ pub(crate) const NOTHING: &[Nothing] = &[
         "an ACK's SDP is heard only where it owes an answer"),
 
     // re-INVITEs of the peer.
-    never(&[On::Offered], "before there is an answer", |sip, jsep| begun(sip, jsep) && !talking(sip) && !early(sip, jsep),
+    never(&[On::Offered], "before there is an answer", |sip, jsep| begun(sip, jsep) && !talking(sip) && !early(sip, jsep) && !progressed(sip),
         "the dialog manager answers an offer itself, with 491 or 500, until the first one is answered"),
     never(&[On::OfferedOfferless], "before the dialog is confirmed", |sip, jsep| begun(sip, jsep) && !talking(sip),
         "the dialog manager answers a re-INVITE itself, with 491 or 500, until the ACK of the first INVITE"),
-    never(&[On::Offered], "EarlyOffered; ReOffered", |sip, _| matches!(sip, Sip::EarlyOffered | Sip::ReOffered),
+    never(&[On::Offered], "EarlyOffered; ProgressedOffered; ReOffered",
+        |sip, _| matches!(sip, Sip::EarlyOffered | Sip::ProgressedOffered | Sip::ReOffered),
         "the dialog manager answers a second offer itself, with 500 or 491, until the one before is done with"),
     never(&[On::OfferedOfferless], "ReOffered", |sip, _| sip == Sip::ReOffered,
         "the dialog manager answers a second re-INVITE itself, with 500 or 491, until the ACK of the one before"),
     never(&[On::OfferWithdrawn, On::AcceptFailed], "before there is an answer",
-        |sip, jsep| begun(sip, jsep) && !talking(sip) && !early(sip, jsep),
+        |sip, jsep| begun(sip, jsep) && !talking(sip) && !early(sip, jsep) && !progressed(sip),
         "there is no offer of the peer's before the first one is answered"),
-    ignored(&[On::OfferWithdrawn], "all but EarlyOffered and ReOffered before our answer",
-        |sip, jsep| early(sip, jsep) && sip != Sip::EarlyOffered || talking(sip) && !(sip == Sip::ReOffered && jsep != HaveLocalOffer),
+    ignored(&[On::OfferWithdrawn], "all but EarlyOffered, ProgressedOffered and ReOffered before our answer",
+        |sip, jsep| early(sip, jsep) && sip != Sip::EarlyOffered || sip == Sip::Progressed
+            || talking(sip) && !(sip == Sip::ReOffered && jsep != HaveLocalOffer),
         "it crossed with our answer or our refusal: AcceptFailed follows if it was an answer"),
-    ignored(&[On::AcceptFailed], "all but Confirmed, Stable; Early, Stable; ReOffered, HaveLocalOffer",
-        |sip, jsep| (talking(sip) || early(sip, jsep))
-            && !matches!((sip, jsep), (Sip::Confirmed | Sip::Early, Stable) | (Sip::ReOffered, HaveLocalOffer)),
+    ignored(&[On::AcceptFailed], "all but Stable in Confirmed, Early and Progressed; ReOffered, HaveLocalOffer",
+        |sip, jsep| (talking(sip) || early(sip, jsep) || progressed(sip))
+            && !matches!((sip, jsep), (Sip::Confirmed | Sip::Early | Sip::Progressed, Stable) | (Sip::ReOffered, HaveLocalOffer)),
         "the next negotiation runs already and brings both ends together"),
-    never(&[On::ReConfirmed], "all but Confirmed, Stable; the early ones; ReOffered, HaveLocalOffer",
-        |sip, jsep| begun(sip, jsep) && !early(sip, jsep)
+    never(&[On::ReConfirmed], "all but Confirmed, Stable; the early ones; Progressed; ProgressedOffered; ReOffered, HaveLocalOffer",
+        |sip, jsep| begun(sip, jsep) && !early(sip, jsep) && !progressed(sip)
             && !matches!((sip, jsep), (Sip::Confirmed, Stable) | (Sip::ReOffered, HaveLocalOffer)),
         "no 200 of ours to a re-INVITE is without its ACK"),
-    ignored(&[On::ReConfirmed], "the early ones but Early, Stable", |sip, jsep| early(sip, jsep) && (sip, jsep) != (Sip::Early, Stable),
+    ignored(&[On::ReConfirmed], "the early ones, Progressed and ProgressedOffered, but Stable",
+        |sip, jsep| (early(sip, jsep) || progressed(sip)) && jsep != Stable,
         "the answer to an UPDATE is out, and the next negotiation runs already"),
     never(&[On::ReConfirmedWithAnswer], "all but ReOffered, HaveLocalOffer",
         |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::ReOffered, HaveLocalOffer),
@@ -189,8 +213,8 @@ pub(crate) const NOTHING: &[Nothing] = &[
     never(&[On::CandidatesUntold], "all but Confirmed, Stable",
         |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::Confirmed, Stable),
         "it is kept until the negotiation that runs is over"),
-    never(&[On::ChangeWanted], "all but Confirmed, Stable and Early, Stable",
-        |sip, jsep| begun(sip, jsep) && !matches!((sip, jsep), (Sip::Confirmed | Sip::Early, Stable)),
+    never(&[On::ChangeWanted], "all but Stable in Confirmed, Early and Progressed",
+        |sip, jsep| begun(sip, jsep) && !matches!((sip, jsep), (Sip::Confirmed | Sip::Early | Sip::Progressed, Stable)),
         "it is kept until the negotiation that runs is over"),
 
     never(&[On::RefreshDue], "before the dialog is confirmed", |sip, jsep| begun(sip, jsep) && !talking(sip),
@@ -199,9 +223,9 @@ pub(crate) const NOTHING: &[Nothing] = &[
         "the negotiation that runs is a refresh; should it fail, the dialog manager says it again"),
 
     // re-INVITEs of ours.
-    never(&[On::ReAnswered], "all but HaveLocalOffer in ReInviting and EarlyOffering",
-        |sip, jsep| begun(sip, jsep) && !matches!((sip, jsep), (Sip::ReInviting | Sip::EarlyOffering, HaveLocalOffer)),
-        "no re-INVITE or UPDATE of ours is out"),
+    never(&[On::ReAnswered], "all but HaveLocalOffer in ReInviting, EarlyOffering and Progressed",
+        |sip, jsep| begun(sip, jsep) && !matches!((sip, jsep), (Sip::ReInviting | Sip::EarlyOffering | Sip::Progressed, HaveLocalOffer)),
+        "no re-INVITE or UPDATE of ours is out, and no offer in a 183"),
     never(&[On::ReRefused], "all but ReInviting, HaveLocalOffer",
         |sip, jsep| begun(sip, jsep) && (sip, jsep) != (Sip::ReInviting, HaveLocalOffer),
         "no re-INVITE of ours is out"),
@@ -212,9 +236,9 @@ pub(crate) const NOTHING: &[Nothing] = &[
         "a late word about a re-INVITE that came to nothing already"),
     never(&[On::OfferFailed], "nothing offered anew",
         |sip, jsep| begun(sip, jsep) && !matches!((sip, jsep),
-            (Sip::Confirmed | Sip::ReOffered | Sip::Early, MakingAnswer | MakingOffer)
-                | (Sip::EarlyOffered, MakingAnswer)
-                | (Sip::ReInviting | Sip::EarlyOffering, HaveLocalOffer)),
+            (Sip::Confirmed | Sip::ReOffered | Sip::Early | Sip::Progressed, MakingAnswer | MakingOffer)
+                | (Sip::EarlyOffered | Sip::ProgressedOffered, MakingAnswer)
+                | (Sip::ReInviting | Sip::EarlyOffering | Sip::Progressed, HaveLocalOffer)),
         "only an offer within a call that has a session can fail without harm"),
 ];
 

@@ -183,14 +183,25 @@ fn a_message_goes_out_only_where_its_dialog_wants_it() {
         for (on, _) in transitions(state) {
             for action in lookup(state.0, state.1, on).unwrap().1 {
                 let fits = match action {
-                    Do::Accept | Do::RefuseMedia | Do::RefuseWithStatus => state.0 == Sip::Incoming,
+                    // The 200 that follows a 183 goes out while nothing else is negotiated.
+                    Do::Accept => {
+                        matches!(state, (Sip::Incoming, _) | (Sip::Progressed, Jsep::Stable))
+                    }
+                    Do::RefuseMedia | Do::RefuseWithStatus => matches!(
+                        state.0,
+                        Sip::Incoming | Sip::Progressed | Sip::ProgressedOffered | Sip::Progressing
+                    ),
                     Do::AcceptOffer | Do::RefuseOffer => {
-                        matches!(state.0, Sip::EarlyOffered | Sip::ReOffered)
+                        matches!(
+                            state.0,
+                            Sip::EarlyOffered | Sip::ProgressedOffered | Sip::ReOffered
+                        )
                     }
                     Do::HangUp => !matches!(state.0, Sip::Ending | Sip::Ended | Sip::Idle),
                     Do::Invite => state.0 == Sip::Idle && on == On::OfferMade,
                     Do::RefusePending => matches!(on, On::Offered | On::OfferedOfferless),
                     Do::ReInvite => matches!(on, On::OfferMade | On::AcceptFailed),
+                    Do::Progress => state.0 == Sip::Progressing,
                     Do::Ring => matches!(state.0, Sip::Idle | Sip::Incoming),
                     _ => true,
                 };
@@ -234,6 +245,30 @@ fn no_state_waits_for_the_result_of_a_step_that_was_dropped() {
         }
     }
     assert!(entered > 10);
+}
+
+/// An offer of a call that is not answered is the first one, in a 183, or one of two that have agreed already.
+#[test]
+fn the_first_answer_of_a_callee_is_said_once() {
+    let says = |state: State, on: On| {
+        let (_, actions) = lookup(state.0, state.1, on).unwrap();
+        actions
+            .iter()
+            .filter(|action| matches!(action, Do::Progress))
+            .count()
+    };
+    let mut said: BTreeSet<(State, usize)> = BTreeSet::from([((Sip::Idle, Jsep::Stable), 0)]);
+    let mut todo: Vec<(State, usize)> = said.iter().copied().collect();
+    while let Some((state, count)) = todo.pop() {
+        for (on, next) in transitions(state) {
+            let count = count + says(state, on);
+            assert!(count <= 1, "a second 183 in {state:?} on {on:?}");
+            if said.insert((next, count)) {
+                todo.push((next, count));
+            }
+        }
+    }
+    assert!(said.contains(&((Sip::Confirmed, Jsep::Stable), 1)));
 }
 
 /// A call's state with what it has said and done so far.

@@ -8,18 +8,21 @@ use std::fmt::Write;
 /// The columns: a call begins at the left, as caller or as callee, and ends at the right.
 fn column(sip: Sip) -> usize {
     match sip {
-        Sip::Incoming => 0,
-        Sip::Accepting => 1,
-        Sip::Idle => 2,
-        Sip::Inviting => 3,
-        Sip::Early => 4,
-        Sip::EarlyOffering => 5,
-        Sip::EarlyOffered => 6,
-        Sip::Confirmed => 7,
-        Sip::ReInviting => 8,
-        Sip::ReOffered => 9,
-        Sip::Ending => 10,
-        Sip::Ended => 11,
+        Sip::ProgressedOffered => 0,
+        Sip::Progressed => 1,
+        Sip::Progressing => 2,
+        Sip::Incoming => 3,
+        Sip::Accepting => 4,
+        Sip::Idle => 5,
+        Sip::Inviting => 6,
+        Sip::Early => 7,
+        Sip::EarlyOffering => 8,
+        Sip::EarlyOffered => 9,
+        Sip::Confirmed => 10,
+        Sip::ReInviting => 11,
+        Sip::ReOffered => 12,
+        Sip::Ending => 13,
+        Sip::Ended => 14,
     }
 }
 

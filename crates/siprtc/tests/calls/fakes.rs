@@ -89,6 +89,47 @@ async fn a_program_that_is_called_refuses_forwards_answers_and_speaks() {
         }
         assert_eq!(fake.deed().await, refused);
     }
+    // Who is heard first is answered later, refused, or gives up.
+    fake.ring(from).unwrap();
+    let hello = MediaPlan {
+        source: Source::Tone {
+            hz: 440.0,
+            level_dbfs: -12.0,
+        },
+        ..MediaPlan::default()
+    };
+    let early = endpoint
+        .incoming()
+        .await
+        .unwrap()
+        .early_media(hello)
+        .await
+        .unwrap();
+    assert_eq!(fake.deed().await, Deed::AnsweredEarly);
+    assert!(matches!(fake.plan().unwrap().source, Source::Tone { .. }));
+    let call = early.answer().await.unwrap();
+    assert_eq!(fake.deed().await, Deed::Answered);
+    assert!(
+        matches!(fake.plan().unwrap().source, Source::Tone { .. }),
+        "the same goes on"
+    );
+    fake.hang_up();
+    assert_eq!(call.finished().await.unwrap().ending.cause, Cause::Bye);
+    fake.ring(from).unwrap();
+    let ringing = endpoint.incoming().await.unwrap();
+    let early = ringing.early_media(MediaPlan::default()).await.unwrap();
+    early.refuse(603).await.unwrap();
+    assert_eq!(
+        [fake.deed().await, fake.deed().await],
+        [Deed::AnsweredEarly, Deed::Refused(603)]
+    );
+    fake.ring(from).unwrap();
+    let ringing = endpoint.incoming().await.unwrap();
+    let mut early = ringing.early_media(MediaPlan::default()).await.unwrap();
+    fake.hang_up();
+    assert!(early.given_up().await.is_some());
+    assert_eq!(early.answer().await.err().unwrap().fault(), Fault::ApiMisuse);
+    assert_eq!(fake.deed().await, Deed::AnsweredEarly);
     // Whoever gave up before it was taken is not offered.
     fake.ring(from).unwrap();
     fake.hang_up();

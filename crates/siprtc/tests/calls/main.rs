@@ -20,6 +20,7 @@ mod forks;
 mod hold;
 mod house;
 mod left;
+mod progress;
 mod secure;
 mod silence;
 mod subscriptions;

@@ -166,6 +166,7 @@ impl<O: std::fmt::Debug> World<O> {
             }
             Output::MakeAnswer { epoch, offer } => self.begin(side, call, epoch, Work::Answer(offer)),
             Output::MakeOffer { epoch } => self.begin(side, call, epoch, Work::Offer),
+            Output::Progress(_) => panic!("nobody answers early here"),
             Output::ReInvite { offer, early } => {
                 self.obey(
                     side,
