@@ -8,8 +8,8 @@ use siprtc_core::sip::{
     Transport, TxOwner, Uri,
 };
 use siprtc_dialog_manager::{
-    Accept, Account, DialogConfig, DialogEvent, DialogEventKind, DialogManager, FromStack, Hangup, Invite,
-    Reinvite,
+    Accept, AcceptOffer, Account, DialogConfig, DialogEvent, DialogEventKind, DialogManager, DialogTag,
+    FromStack, Hangup, Invite, Reinvite, Ring,
 };
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -19,13 +19,17 @@ use tokio::sync::mpsc;
 const SDP: &str = "v=0\r\no=siprtc 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
                    m=audio 9 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n";
 
-/// What is done with a call of ours that is answered.
-#[derive(Clone, Copy, Debug)]
+/// What is done with calls.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Manners {
-    /// It is hung up after this long,
+    /// One of ours that is answered is hung up after this long,
     pub hold: Duration,
     /// and offered anew before.
     pub reoffers: bool,
+    /// One of ours is offered anew as soon as that may be, before it is answered.
+    pub reoffers_early: bool,
+    /// One that comes is answered in a 183, and with a 200 after this long.
+    pub rings: Option<Duration>,
 }
 
 /// Takes every call, hangs up every call of its own once it is answered, and tells how each ended.
@@ -44,7 +48,7 @@ impl Dialogs {
             transport,
             Manners {
                 hold,
-                reoffers: false,
+                ..Manners::default()
             },
             |config| config,
         )
@@ -136,6 +140,28 @@ struct User {
 }
 
 impl User {
+    /// Answers an INVITE, or speaks first.
+    fn incoming(&self, ctx: &mut Context<Self>, call: CallId) -> bool {
+        let accept = Accept {
+            call,
+            sdp: SDP.to_owned(),
+        };
+        let Some(rings) = self.manners.rings else {
+            return self.manager.try_send(accept).is_ok();
+        };
+        ctx.run_later(rings, move |user, _| {
+            // It may be over already.
+            drop(user.manager.try_send(accept));
+        });
+        let answer = Some(SDP.to_owned());
+        self.manager.try_send(Ring { call, answer }).is_ok()
+    }
+
+    fn offers(&self, call: CallId, early: Option<DialogTag>) -> bool {
+        let offer = SDP.to_owned();
+        self.manager.try_send(Reinvite { call, offer, early }).is_ok()
+    }
+
     fn hang_up_later(&self, ctx: &mut Context<Self>, call: CallId) {
         ctx.run_later(self.manners.hold, move |user, _| {
             // It may be over already.
@@ -158,20 +184,17 @@ impl Handler<DialogEvent> for User {
     fn handle(&mut self, event: DialogEvent, ctx: &mut Self::Context) {
         let call = event.call;
         let taken = match event.kind {
-            DialogEventKind::Incoming { .. } => {
+            DialogEventKind::Incoming { .. } => self.incoming(ctx, call),
+            DialogEventKind::Offered { .. } => {
                 let sdp = SDP.to_owned();
-                self.manager.try_send(Accept { call, sdp }).is_ok()
+                self.manager.try_send(AcceptOffer { call, sdp }).is_ok()
             }
-            DialogEventKind::Answered { .. } if self.manners.reoffers => {
-                let offer = SDP.to_owned();
-                self.manager
-                    .try_send(Reinvite {
-                        call,
-                        offer,
-                        early: None,
-                    })
-                    .is_ok()
-            }
+            DialogEventKind::Ringing {
+                dialog,
+                takes_offers: true,
+                ..
+            } if self.manners.reoffers_early => self.offers(call, Some(dialog)),
+            DialogEventKind::Answered { .. } if self.manners.reoffers => self.offers(call, None),
             DialogEventKind::Answered { .. }
             | DialogEventKind::OfferAnswered { .. }
             | DialogEventKind::OfferRejected { .. } => {

@@ -5,7 +5,7 @@
 use actix::System;
 use siprtc_core::Cause;
 use siprtc_core::sip::{SipUri, Transport};
-use siprtc_dialog_manager::{DialogConfig, DialogEventKind, Reliability, SessionTimer};
+use siprtc_dialog_manager::{DialogConfig, DialogEventKind, Reliability, Reoffer, SessionTimer};
 use siprtc_integration_tests::dialogs::{Dialogs, Manners};
 use siprtc_integration_tests::folder::Folder;
 use siprtc_integration_tests::sipp::{self, is_taken};
@@ -26,8 +26,12 @@ enum Step {
     HearInvite,
     /// May come.
     MayHear(&'static str),
-    /// What begins a call: method, branch, CSeq, more header fields.
+    /// A request of the caller's: method, branch, CSeq, more header fields. An INVITE has an offer.
     Ask(&'static str, &'static str, u32, &'static str),
+    /// Another one with an offer.
+    Offer(&'static str, &'static str, u32, &'static str),
+    /// A request with an offer, of who is called, in the dialog of the tag `a`: method, CSeq.
+    OfferAsCallee(&'static str, u32),
     /// An answer to what came last: status line, To-tag, more header fields, body.
     Say(&'static str, &'static str, &'static str, &'static str),
     /// An answer to the INVITE, after something else came.
@@ -55,6 +59,18 @@ fn sent(text: &str, body: &str) -> String {
     format!("<send><![CDATA[\n{text}{kind}Content-Length: [len]\n\n{body}]]></send>\n")
 }
 
+/// A request of the caller's.
+fn asked(method: &str, to_tag: &str, (branch, cseq, more): (&str, u32, &str), body: &str) -> String {
+    let head = format!(
+        "{method} sip:siprtc@[remote_ip]:[remote_port] SIP/2.0\n\
+         Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK{branch}\n\
+         From: <sip:sipp@[local_ip]:[local_port]>;tag=s\nTo: <sip:siprtc@[remote_ip]:[remote_port]>{to_tag}\n\
+         Call-ID: [call_id]\nCSeq: {cseq} {method}\nMax-Forwards: 70\n\
+         Contact: <sip:sipp@[local_ip]:[local_port]>\n{more}"
+    );
+    sent(&head, body)
+}
+
 fn written(step: &Step) -> String {
     let of = |what: &str| match what.parse::<u16>() {
         Ok(status) => format!("response=\"{status}\""),
@@ -68,20 +84,17 @@ fn written(step: &Step) -> String {
             of(what)
         ),
         MayHear(what) => format!("<recv {} optional=\"true\" />\n", of(what)),
-        Ask(method, branch, cseq, more) => sent(
+        Ask("INVITE", branch, cseq, more) => asked("INVITE", "", (branch, *cseq, more), SDP),
+        Ask(method, branch, cseq, more) => asked(method, "[peer_tag_param]", (branch, *cseq, more), ""),
+        Offer(method, branch, cseq, more) => asked(method, "[peer_tag_param]", (branch, *cseq, more), SDP),
+        OfferAsCallee(method, cseq) => sent(
             &format!(
-                "{method} sip:siprtc@[remote_ip]:[remote_port] SIP/2.0\n\
-                 Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK{branch}\n\
-                 From: <sip:sipp@[local_ip]:[local_port]>;tag=s\nTo: <sip:siprtc@[remote_ip]:[remote_port]>{}\n\
-                 Call-ID: [call_id]\nCSeq: {cseq} {method}\nMax-Forwards: 70\n\
-                 Contact: <sip:sipp@[local_ip]:[local_port]>\n{more}",
-                if *method == "INVITE" {
-                    ""
-                } else {
-                    "[peer_tag_param]"
-                },
+                "{method} [$4] SIP/2.0\n\
+                 Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\n\
+                 From: <sip:sipp@[local_ip]:[local_port]>;tag=a\nTo:[$3]\n[last_Call-ID:]\nCSeq: {cseq} {method}\n\
+                 Max-Forwards: 70\nContact: <sip:sipp@[local_ip]:[local_port]>\n"
             ),
-            if *method == "INVITE" { SDP } else { "" },
+            SDP,
         ),
         Say(status, tag, more, body) => sent(
             &format!(
@@ -92,7 +105,9 @@ fn written(step: &Step) -> String {
         ),
         HearInvite => concat!(
             "<recv request=\"INVITE\" timeout=\"60000\"><action><ereg regexp=\".*\" search_in=\"hdr\" header=\"Via:\" ",
-            "check_it=\"true\" assign_to=\"2\"/></action></recv>\n<Reference variables=\"2\"/>\n"
+            "check_it=\"true\" assign_to=\"2\"/><ereg regexp=\".*\" search_in=\"hdr\" header=\"From:\" ",
+            "check_it=\"true\" assign_to=\"3\"/><ereg regexp=\"sip:[^>;]*\" search_in=\"hdr\" header=\"Contact:\" ",
+            "check_it=\"true\" assign_to=\"4\"/></action></recv>\n<Reference variables=\"2,3,4\"/>\n"
         )
         .to_owned(),
         SayLate(status, tag, body) => sent(
@@ -113,12 +128,17 @@ fn written(step: &Step) -> String {
 
 /// What we are, beside the defaults.
 struct Ours {
-    reoffers: bool,
+    manners: Manners,
     adjust: fn(DialogConfig) -> DialogConfig,
 }
 
 const USUAL: Ours = Ours {
-    reoffers: false,
+    manners: Manners {
+        hold: Duration::from_millis(300),
+        reoffers: false,
+        reoffers_early: false,
+        rings: None,
+    },
     adjust: |config| config,
 };
 
@@ -128,11 +148,7 @@ fn play(name: &str, callee: bool, ours: &Ours, steps: &[Step], expected: Option<
     let file = folder.join("scenario.xml");
     std::fs::write(&file, scenario(steps)).unwrap();
     System::new().block_on(async move {
-        let manners = Manners {
-            hold: Duration::from_millis(300),
-            reoffers: ours.reoffers,
-        };
-        let mut dialogs = Dialogs::with("native", Transport::Udp, manners, ours.adjust).await;
+        let mut dialogs = Dialogs::with("native", Transport::Udp, ours.manners, ours.adjust).await;
         let address = dialogs.address().to_string();
         // A port that is free now.
         let free = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
@@ -243,7 +259,10 @@ fn a_prack_that_nobody_answers_leaves_a_call_that_is_cancelled_when_nobody_answe
 #[test]
 fn a_491_to_our_offer_is_followed_by_the_same_offer_and_a_488_leaves_the_call() {
     let ours = Ours {
-        reoffers: true,
+        manners: Manners {
+            reoffers: true,
+            ..USUAL.manners
+        },
         ..USUAL
     };
     let begin = || {
@@ -320,4 +339,97 @@ fn an_invite_that_comes_again_over_another_way_is_answered_482() {
         Say("200 OK", "", "", ""),
     ];
     play("merged", false, &USUAL, &steps, Some(Cause::TimedOut));
+}
+
+/// Acknowledged provisional answers, and offers by UPDATE.
+fn early() -> Ours {
+    Ours {
+        adjust: |mut config| {
+            config.control.reliability = Reliability::Supported;
+            config.control.reoffer = Reoffer::Update;
+            config
+        },
+        ..USUAL
+    }
+}
+
+#[test]
+fn a_caller_offers_anew_in_its_prack_and_in_an_update_before_we_answer() {
+    let ours = Ours {
+        manners: Manners {
+            rings: Some(Duration::from_secs(2)),
+            ..USUAL.manners
+        },
+        ..early()
+    };
+    let steps = [
+        Ask(
+            "INVITE",
+            "i",
+            1,
+            "Require: 100rel\nAllow: INVITE, ACK, BYE, CANCEL, PRACK, UPDATE\n",
+        ),
+        MayHear("100"),
+        Hear("183", "RSeq: 1.*m=audio"),
+        Offer("PRACK", "p", 2, "RAck: 1 1 INVITE\n"),
+        Hear("200", "2 PRACK.*m=audio"),
+        Offer("UPDATE", "u", 3, ""),
+        Hear("200", "3 UPDATE.*m=audio"),
+        Hear("200", "1 INVITE"),
+        Ask("ACK", "a", 1, ""),
+        Ask("BYE", "b", 4, ""),
+        Hear("200", ""),
+    ];
+    play("early-caller", false, &ours, &steps, Some(Cause::Bye));
+}
+
+#[test]
+fn a_callee_offers_anew_before_it_answers() {
+    let steps = [
+        HearInvite,
+        Say(
+            "183 Session Progress",
+            ";tag=a",
+            "Require: 100rel\nRSeq: 9\nAllow: INVITE, ACK, BYE, CANCEL, PRACK, UPDATE\n",
+            SDP,
+        ),
+        Hear("PRACK", "RAck: 9 1 INVITE"),
+        Say("200 OK", "", "", ""),
+        OfferAsCallee("UPDATE", 1),
+        Hear("200", "1 UPDATE.*m=audio"),
+        SayLate("200 OK", ";tag=a", ""),
+        Hear("ACK", ""),
+        Hear("BYE", ""),
+        Say("200 OK", "", "", ""),
+    ];
+    play("early-callee", true, &early(), &steps, Some(Cause::Bye));
+}
+
+#[test]
+fn we_offer_anew_before_the_callee_answers() {
+    let ours = Ours {
+        manners: Manners {
+            reoffers_early: true,
+            ..USUAL.manners
+        },
+        ..early()
+    };
+    let steps = [
+        HearInvite,
+        Say(
+            "183 Session Progress",
+            ";tag=a",
+            "Require: 100rel\nRSeq: 9\nAllow: INVITE, ACK, BYE, CANCEL, PRACK, UPDATE\n",
+            SDP,
+        ),
+        Hear("PRACK", "RAck: 9 1 INVITE"),
+        Say("200 OK", "", "", ""),
+        Hear("UPDATE", "m=audio"),
+        Say("200 OK", "", "", SDP),
+        SayLate("200 OK", ";tag=a", ""),
+        Hear("ACK", ""),
+        Hear("BYE", ""),
+        Say("200 OK", "", "", ""),
+    ];
+    play("early-ours", true, &ours, &steps, Some(Cause::Bye));
 }

@@ -8,7 +8,7 @@ use super::prack::Owed;
 use super::requests::Wanted;
 use super::session::{Session, Unacked};
 use super::timers::Timer;
-use super::words::{ALLOW, Description, SDP, misuse, push_all};
+use super::words::{Description, SDP, misuse, push_all};
 use crate::event::{DialogEventKind, Head};
 use crate::message::Occasion;
 use bytes::Bytes;
@@ -128,7 +128,7 @@ impl Call {
         let is_reliable = self.is_acknowledged(with_sdp);
         if is_reliable && with_sdp {
             // RFC 3311 section 5.1: the caller may offer anew from now on.
-            response.headers.push("Allow", ALLOW);
+            response.headers.push("Allow", scope.abilities().allow());
         }
         let Phase::Inviting(inviting) = &mut self.phase else {
             return Ok(());

@@ -77,7 +77,7 @@ impl Abilities {
     }
 
     /// The methods.
-    fn allow(self) -> &'static str {
+    pub(super) fn allow(self) -> &'static str {
         if self.notifies { ALLOW_AND_NOTIFY } else { ALLOW }
     }
 
