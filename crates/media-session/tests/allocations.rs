@@ -9,96 +9,18 @@
 mod common;
 
 use actix::Actor;
-use async_trait::async_trait;
 use bytes::Bytes;
 use common::audio;
-use parking_lot::Mutex;
-use siprtc_core::ice::{CandidatePair, IceConfig};
-use siprtc_core::media::{
-    Codec, Direction, IceMode, MediaEngine, MediaPeer, PacketSink, PeerConfig, RtpPacket, SdpKind,
-    TransportStats,
-};
-use siprtc_core::{CallId, Result};
+use siprtc_core::CallId;
+use siprtc_core::ice::IceConfig;
+use siprtc_core::media::{Codec, Direction, RtpPacket};
 use siprtc_media_session::{
     AnswerOffer, Begin, Bridge, BridgeConfig, Carriage, Join, MediaSession, SessionConfig, SessionEvent,
     Sink, Source,
 };
+use siprtc_testkit::media::{LoneEngine, LonePeer};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-/// Counts what it is given, and gives out where packets come in.
-#[derive(Default)]
-struct Counting {
-    sent: AtomicU64,
-    packets: Mutex<Option<Arc<dyn PacketSink>>>,
-}
-
-struct Peer(Arc<Counting>);
-
-struct Engine(Arc<Counting>);
-
-#[async_trait]
-impl MediaEngine for Engine {
-    fn name(&self) -> &'static str {
-        "counting"
-    }
-
-    fn ice(&self) -> IceMode {
-        IceMode::BuiltIn
-    }
-
-    async fn create_peer(&self, config: PeerConfig) -> Result<Arc<dyn MediaPeer>> {
-        *self.0.packets.lock() = Some(config.packets);
-        Ok(Arc::new(Peer(Arc::clone(&self.0))))
-    }
-}
-
-#[async_trait]
-impl MediaPeer for Peer {
-    async fn create_offer(&self) -> Result<String> {
-        Ok(String::new())
-    }
-
-    async fn create_answer(&self) -> Result<String> {
-        Ok(String::new())
-    }
-
-    async fn set_local(&self, _: SdpKind, sdp: &str) -> Result<String> {
-        Ok(sdp.to_owned())
-    }
-
-    async fn set_remote(&self, _: SdpKind, _: &str) -> Result<()> {
-        Ok(())
-    }
-
-    async fn set_direction(&self, _: Direction) -> Result<()> {
-        Ok(())
-    }
-
-    async fn send(&self, packet: RtpPacket) -> Result<()> {
-        self.send_now(packet)
-    }
-
-    fn sends_now(&self) -> bool {
-        true
-    }
-
-    fn send_now(&self, _: RtpPacket) -> Result<()> {
-        self.0.sent.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    async fn stats(&self) -> TransportStats {
-        TransportStats::default()
-    }
-
-    async fn selected_pair(&self) -> Option<CandidatePair> {
-        None
-    }
-
-    async fn close(&self) {}
-}
 
 struct Nobody;
 
@@ -114,13 +36,14 @@ impl actix::Handler<SessionEvent> for Nobody {
 
 #[actix_rt::test]
 async fn a_packet_that_passes_through_costs_no_allocation() {
-    let engines = [Arc::new(Counting::default()), Arc::new(Counting::default())];
+    let peers = [LonePeer::counting(), LonePeer::counting()].map(Arc::new);
+    let engines = [LoneEngine::of(&peers[0]), LoneEngine::of(&peers[1])];
     let agreed = audio(Codec::Pcmu);
     let mut sessions = Vec::new();
     for engine in &engines {
         let config = SessionConfig {
             call: CallId::fresh(),
-            engine: Arc::new(Engine(Arc::clone(engine))),
+            engine: engine.clone(),
             runtime: tokio::runtime::Handle::current(),
             ice: IceConfig::default(),
             codecs: vec![Codec::Pcmu],
@@ -150,7 +73,7 @@ async fn a_packet_that_passes_through_costs_no_allocation() {
     while bridge.carriage() != Some([Carriage::PassThrough; 2]) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let sink = engines[0].packets.lock().clone().unwrap();
+    let sink = engines[0].packets().unwrap();
     // Payloads as engines make them: of a vector of their own.
     let mut packets: Vec<RtpPacket> = (0..2_000u16)
         .map(|number| RtpPacket {
@@ -164,8 +87,8 @@ async fn a_packet_that_passes_through_costs_no_allocation() {
         .collect();
     // Until the queue for the session's own numbers has its size.
     packets.drain(..500).for_each(|packet| sink.push(packet));
-    let before = engines[1].sent.load(Ordering::Relaxed);
+    let before = peers[1].count();
     let counted = allocation_counter::measure(|| packets.drain(..).for_each(|packet| sink.push(packet)));
-    assert_eq!(engines[1].sent.load(Ordering::Relaxed) - before, 1_500);
+    assert_eq!(peers[1].count() - before, 1_500);
     assert_eq!(counted.count_total, 0, "{counted:?}");
 }

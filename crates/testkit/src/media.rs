@@ -10,10 +10,12 @@
 //! # drop((alice, bob));
 //! ```
 
+mod lone;
 mod wire;
 mod words;
 
 use async_trait::async_trait;
+pub use lone::{LoneEngine, LonePeer};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

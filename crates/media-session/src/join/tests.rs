@@ -1,80 +1,10 @@
 use super::way::WAITING;
 use super::*;
-use async_trait::async_trait;
 use bytes::Bytes;
 use proptest::prelude::*;
-use siprtc_core::ice::CandidatePair;
-use siprtc_core::media::{Codec, Direction, MediaPeer, RtpPacket, SdpKind, TransportStats};
-use std::sync::atomic::{AtomicBool, Ordering};
+use siprtc_core::media::{Codec, Direction, MediaPeer, RtpPacket};
+use siprtc_testkit::media::LonePeer;
 use tokio::time::Instant;
-
-/// Keeps what it is given.
-#[derive(Default)]
-struct Peer {
-    sent: Mutex<Vec<RtpPacket>>,
-    /// Must be waited for.
-    waits: bool,
-    is_down: AtomicBool,
-}
-
-impl Peer {
-    fn sent(&self) -> Vec<RtpPacket> {
-        self.sent.lock().clone()
-    }
-}
-
-#[async_trait]
-impl MediaPeer for Peer {
-    async fn create_offer(&self) -> Result<String> {
-        unreachable!("nothing is negotiated here")
-    }
-
-    async fn create_answer(&self) -> Result<String> {
-        unreachable!("nothing is negotiated here")
-    }
-
-    async fn set_local(&self, _: SdpKind, _: &str) -> Result<String> {
-        unreachable!("nothing is negotiated here")
-    }
-
-    async fn set_remote(&self, _: SdpKind, _: &str) -> Result<()> {
-        unreachable!("nothing is negotiated here")
-    }
-
-    async fn set_direction(&self, _: Direction) -> Result<()> {
-        unreachable!("nothing is negotiated here")
-    }
-
-    async fn send(&self, packet: RtpPacket) -> Result<()> {
-        if self.is_down.load(Ordering::Relaxed) {
-            return Err(Error::new(Fault::Backend, "send RTP", "the path is not up"));
-        }
-        self.sent.lock().push(packet);
-        Ok(())
-    }
-
-    fn sends_now(&self) -> bool {
-        !self.waits
-    }
-
-    fn send_now(&self, packet: RtpPacket) -> Result<()> {
-        if self.is_down.load(Ordering::Relaxed) {
-            return Err(Error::new(Fault::Backend, "send RTP", "the path is not up"));
-        }
-        self.sent.lock().push(packet);
-        Ok(())
-    }
-
-    async fn stats(&self) -> TransportStats {
-        TransportStats::default()
-    }
-
-    async fn selected_pair(&self) -> Option<CandidatePair> {
-        None
-    }
-
-    async fn close(&self) {}
-}
 
 fn of(codec: Codec) -> NegotiatedAudio {
     NegotiatedAudio {
@@ -98,7 +28,7 @@ fn packet(codec: Codec, number: u16) -> RtpPacket {
     }
 }
 
-fn outlet(peer: &Arc<Peer>, sequence: u16, timestamp: u32) -> Outlet {
+fn outlet(peer: &Arc<LonePeer>, sequence: u16, timestamp: u32) -> Outlet {
     Outlet {
         peer: Arc::clone(peer) as Arc<dyn MediaPeer>,
         events: Arc::new(Events::nowhere()),
@@ -110,7 +40,7 @@ fn outlet(peer: &Arc<Peer>, sequence: u16, timestamp: u32) -> Outlet {
 }
 
 /// A bridge that stands, its second side's peer being `peer`.
-fn standing(audio: [NegotiatedAudio; 2], peer: &Arc<Peer>) -> (Bridge, [BridgeEnd; 2]) {
+fn standing(audio: [NegotiatedAudio; 2], peer: &Arc<LonePeer>) -> (Bridge, [BridgeEnd; 2]) {
     let (bridge, ends) = Bridge::between([CallId::fresh(), CallId::fresh()], BridgeConfig::default());
     for (end, audio) in ends.iter().zip(audio) {
         end.bond().enter(audio, Arc::new(Events::nowhere())).unwrap();
@@ -122,7 +52,7 @@ fn standing(audio: [NegotiatedAudio; 2], peer: &Arc<Peer>) -> (Bridge, [BridgeEn
 
 #[tokio::test]
 async fn packets_pass_at_once_with_the_streams_numbers_and_their_own_payload() {
-    let peer = Arc::new(Peer::default());
+    let peer = Arc::new(LonePeer::default());
     let (bridge, ends) = standing([of(Codec::Pcmu), of(Codec::Pcmu)], &peer);
     assert_eq!(bridge.carriage(), Some([Carriage::PassThrough; 2]));
     let way = ends[0].bond().way();
@@ -168,9 +98,10 @@ async fn what_must_be_waited_for_waits_in_a_bounded_queue_that_drops_its_oldest(
         ([Codec::Pcmu, Codec::Pcmu], true),
         ([Codec::Pcmu, Codec::Pcma], false),
     ] {
-        let peer = Arc::new(Peer {
-            waits,
-            ..Peer::default()
+        let peer = Arc::new(if waits {
+            LonePeer::waiting()
+        } else {
+            LonePeer::default()
         });
         let (bridge, ends) = standing(codecs.map(of), &peer);
         let way = ends[0].bond().way();
@@ -203,11 +134,11 @@ async fn what_must_be_waited_for_waits_in_a_bounded_queue_that_drops_its_oldest(
 
 #[tokio::test]
 async fn a_peer_whose_path_is_down_is_counted_and_nothing_ends() {
-    let peer = Arc::new(Peer::default());
+    let peer = Arc::new(LonePeer::default());
     let (bridge, ends) = standing([of(Codec::Pcma), of(Codec::Pcma)], &peer);
     let way = ends[0].bond().way();
     for number in 0..6 {
-        peer.is_down.store(number < 3, Ordering::Relaxed);
+        peer.set_up(number >= 3);
         way.forward(Instant::now(), packet(Codec::Pcma, number), true);
     }
     assert_eq!((bridge.stats()[0].refused, peer.sent().len()), (3, 3));
@@ -215,7 +146,7 @@ async fn a_peer_whose_path_is_down_is_counted_and_nothing_ends() {
 
 #[tokio::test]
 async fn an_end_that_is_dropped_parts_the_bridge_for_good() {
-    let peer = Arc::new(Peer::default());
+    let peer = Arc::new(LonePeer::default());
     let (bridge, [one, other]) = standing([of(Codec::Pcmu), of(Codec::Pcmu)], &peer);
     drop(one);
     assert!(other.bond().is_over() && !other.bond().is_together());
@@ -266,7 +197,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let outcome = runtime.block_on(async {
-            let peer = Arc::new(Peer::default());
+            let peer = Arc::new(LonePeer::default());
             let mut audio = [of(Codec::Pcmu), of(Codec::Pcmu)];
             let (_bridge, ends) = standing(audio, &peer);
             let (mut lent, mut number) = (true, 0u16);
@@ -286,7 +217,7 @@ proptest! {
                         if let Some(mut own) = ends[1].bond().take_back() {
                             // The source sends one itself.
                             let sequence = own.sequence;
-                            peer.sent.lock().push(RtpPacket { sequence, ..packet(Codec::Pcmu, 0) });
+                            peer.send_now(RtpPacket { sequence, ..packet(Codec::Pcmu, 0) }).unwrap();
                             own.sequence = sequence.wrapping_add(1);
                             ends[1].bond().lend(own);
                         } else {
@@ -314,7 +245,7 @@ proptest! {
 
 #[tokio::test]
 async fn an_end_that_is_passed_on_keeps_both_streams_apart_and_parts_nobody() {
-    let (at_last, at_next) = (Arc::new(Peer::default()), Arc::new(Peer::default()));
+    let (at_last, at_next) = (Arc::new(LonePeer::default()), Arc::new(LonePeer::default()));
     let (bridge, [first, last]) = standing([of(Codec::Pcmu), of(Codec::Pcmu)], &at_last);
     let way = first.bond().way();
     way.forward(Instant::now(), packet(Codec::Pcmu, 1), false);

@@ -1,68 +1,14 @@
 use super::*;
-use async_trait::async_trait;
 use bytes::Bytes;
-use siprtc_core::ice::CandidatePair;
-use siprtc_core::media::{Direction, FeedbackKinds, SdpKind, TransportStats, VideoCodec};
-use siprtc_core::{Error, Fault, Result};
+use siprtc_core::media::{Direction, FeedbackKinds, VideoCodec};
+use siprtc_testkit::media::LonePeer;
 use std::time::Duration;
 
-/// A peer that remembers what it was given.
-#[derive(Default)]
-struct Fake {
-    sent: Mutex<Vec<RtpPacket>>,
-    told: Mutex<Vec<Feedback>>,
-}
-
-fn no<T>() -> Result<T> {
-    Err(Error::new(
-        Fault::Unsupported,
-        "test",
-        "nothing is negotiated here",
-    ))
-}
-
-#[async_trait]
-impl MediaPeer for Fake {
-    async fn create_offer(&self) -> Result<String> {
-        no()
-    }
-    async fn create_answer(&self) -> Result<String> {
-        no()
-    }
-    async fn set_local(&self, _: SdpKind, _: &str) -> Result<String> {
-        no()
-    }
-    async fn set_remote(&self, _: SdpKind, _: &str) -> Result<()> {
-        no()
-    }
-    async fn set_direction(&self, _: Direction) -> Result<()> {
-        no()
-    }
-    async fn send(&self, _: RtpPacket) -> Result<()> {
-        no()
-    }
-    fn send_video(&self, packet: RtpPacket) -> Result<()> {
-        self.sent.lock().push(packet);
-        Ok(())
-    }
-    fn send_feedback(&self, feedback: Feedback) -> Result<()> {
-        self.told.lock().push(feedback);
-        Ok(())
-    }
-    async fn stats(&self) -> TransportStats {
-        TransportStats::default()
-    }
-    async fn selected_pair(&self) -> Option<CandidatePair> {
-        None
-    }
-    async fn close(&self) {}
-}
-
-fn side(payload_type: u8, sequence: u16) -> (Arc<Fake>, Outlook) {
-    let fake = Arc::new(Fake::default());
+fn side(payload_type: u8, sequence: u16) -> (Arc<LonePeer>, Outlook) {
+    let peer = Arc::new(LonePeer::default());
     let outlook = Outlook {
         events: Arc::new(Events::nowhere()),
-        peer: fake.clone(),
+        peer: peer.clone(),
         video: NegotiatedVideo {
             codec: VideoCodec::Vp8,
             payload_type,
@@ -72,7 +18,7 @@ fn side(payload_type: u8, sequence: u16) -> (Arc<Fake>, Outlook) {
         },
         numbers: Arc::new(VideoNumbers::starting_at(sequence, 70_000)),
     };
-    (fake, outlook)
+    (peer, outlook)
 }
 
 fn packet(ssrc: u32, sequence: u16, timestamp: u32) -> RtpPacket {
@@ -86,9 +32,11 @@ fn packet(ssrc: u32, sequence: u16, timestamp: u32) -> RtpPacket {
     }
 }
 
-fn numbers(fake: &Fake) -> Vec<(u16, u32)> {
-    let sent = std::mem::take(&mut *fake.sent.lock());
-    sent.iter()
+/// Of what it was given since.
+fn numbers(viewer: &LonePeer) -> Vec<(u16, u32)> {
+    let shown = viewer.take_shown();
+    assert!(shown.iter().all(|packet| packet.payload_type == 120));
+    (shown.iter())
         .map(|packet| (packet.sequence, packet.timestamp))
         .collect()
 }
@@ -102,7 +50,7 @@ fn packets_go_on_in_the_stream_of_the_other_side_whatever_their_source() {
     way.forward(packet(1, 500, 9_000));
     assert!(numbers(&viewer).is_empty(), "the way is closed");
     way.open(from, to);
-    assert_eq!(*sender.told.lock(), [Feedback::KeyFrame]);
+    assert_eq!(sender.take_told(), [Feedback::KeyFrame]);
     assert!(stream.is_lent());
     // One is lost before the bridge, and comes late; another source follows, and jumps.
     for packet in [
@@ -118,7 +66,6 @@ fn packets_go_on_in_the_stream_of_the_other_side_whatever_their_source() {
         payload_type: 97,
         ..packet(2, 20_008, 90)
     });
-    assert!(viewer.sent.lock().iter().all(|packet| packet.payload_type == 120));
     let first = 70_000 + STEP;
     assert_eq!(
         numbers(&viewer),
@@ -146,7 +93,7 @@ fn what_is_missed_comes_from_here_or_from_the_sender() {
     let way = VideoWay::default();
     assert_eq!(way.feedback(now, Feedback::KeyFrame), Err(Feedback::KeyFrame));
     way.open(from, to);
-    sender.told.lock().clear();
+    sender.take_told();
     for sequence in [500, 501, 503] {
         way.forward(packet(1, sequence, 9_000));
     }
@@ -154,7 +101,7 @@ fn what_is_missed_comes_from_here_or_from_the_sender() {
     way.feedback(now, Feedback::Lost(vec![1_001, 1_002])).unwrap();
     assert_eq!(numbers(&viewer), [(1_001, 73_000)], "sent again from here");
     assert_eq!(
-        *sender.told.lock(),
+        sender.take_told(),
         [Feedback::Lost(vec![502])],
         "in the sender's own numbers"
     );
@@ -162,10 +109,7 @@ fn what_is_missed_comes_from_here_or_from_the_sender() {
         .unwrap();
     way.feedback(now + Duration::from_secs(1), Feedback::KeyFrame)
         .unwrap();
-    assert_eq!(
-        sender.told.lock()[1..],
-        [Feedback::Bitrate(7), Feedback::KeyFrame]
-    );
+    assert_eq!(sender.take_told(), [Feedback::Bitrate(7), Feedback::KeyFrame]);
 }
 
 #[test]
