@@ -105,6 +105,15 @@ impl Entry {
 }
 
 impl Entry {
+    /// The media of a call that takes this one's place, or that its peer asks for: as it is now, unrecorded.
+    pub(crate) fn media_for_another(&self) -> MediaPlan {
+        let mut media = self.media.clone();
+        if let Some(video) = self.change.as_ref().and_then(|change| change.video.clone()) {
+            media.video = video.map(|plan| (*plan).clone());
+        }
+        media.unrecorded()
+    }
+
     /// Which way audio shall flow, from our side: who holds a call hears nothing (RFC 3264 section 8.4).
     pub(crate) fn direction(&self) -> Direction {
         let wanted = self.media.direction;

@@ -9,7 +9,7 @@ use actix::prelude::*;
 use siprtc_core::sip::SipUri;
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::{self as dialog, ReferTo, Referral};
-use siprtc_media_session::{self as media, Sink};
+use siprtc_media_session::{self as media, Sink, VideoSink};
 
 /// What the gateway does beside calls, and what it takes from peers.
 #[derive(Clone, Debug, Default)]
@@ -153,7 +153,7 @@ impl Gateway {
         let (new, media) = entry
             .successor
             .take()
-            .unwrap_or_else(|| (CallId::fresh(), entry.media.clone().unrecorded()));
+            .unwrap_or_else(|| (CallId::fresh(), entry.media_for_another()));
         if let Err(error) = self.has_room("take a transfer", new) {
             tracing::warn!(call_id = %id, %error, "the peer's transfer finds no room");
             return self.report_referral(ctx, id, 486);
@@ -205,13 +205,18 @@ impl Gateway {
     /// end, and given when the new one has its media peer for good.
     fn hand_over(&mut self, ctx: &mut Context<Self>, from: CallId, to: CallId) {
         const OPERATION: &str = "take a call's place";
-        let plan = self.calls.get(&to).map(|entry| &entry.media.sink);
-        let with_sink = matches!(plan, Some(Sink::Null));
+        let Some(plan) = self.calls.get(&to).map(|entry| &entry.media) else {
+            return;
+        };
+        let wanted = media::HandOver {
+            with_sink: matches!(plan.sink, Sink::Null),
+            with_video_sink: (plan.video.as_ref()).is_some_and(|video| matches!(video.sink, VideoSink::Null)),
+        };
         let Ok(session) = self.session(OPERATION, from) else {
             return;
         };
         // `send` takes its place in the mailbox here and now: before the session is closed.
-        let taken = session.send(media::HandOver { with_sink });
+        let taken = session.send(wanted);
         let estate = async move {
             taken.await.unwrap_or_else(|error| {
                 Err(Error::new(Fault::Backend, OPERATION, "its media is gone").caused_by(error))
@@ -247,13 +252,13 @@ impl Gateway {
     pub(crate) fn take_place(&mut self, ctx: &mut Context<Self>, id: CallId) {
         let replaced = self.calls.get(&id).and_then(|entry| entry.replaces);
         let Some(replaced) = replaced else { return };
-        let media = self.calls.get(&replaced).map(|entry| entry.media.clone());
+        let media = self.calls.get(&replaced).map(Entry::media_for_another);
         let (Some(media), Some(entry)) = (media, self.calls.get_mut(&id)) else {
             // RFC 3891 section 3: the call is over already.
             self.input(ctx, id, Input::Refuse { status: 603 });
             return;
         };
-        entry.media = media.unrecorded();
+        entry.media = media;
         self.input(ctx, id, Input::Answer);
     }
 }

@@ -339,7 +339,7 @@ impl Handler<HandOver> for MediaSession {
 
     fn handle(&mut self, message: HandOver, ctx: &mut Self::Context) -> Self::Result {
         self.ask(ctx, Request::Connect, move |work| {
-            Box::pin(async move { Ok(work.hand_over(message.with_sink).await) })
+            Box::pin(async move { Ok(work.hand_over(message).await) })
         })
     }
 }

@@ -235,15 +235,18 @@ pub struct StopRecording;
 
 /// Takes from a session what another one in its place goes on with ([`Inherit`]): its end of a bridge, its seat in a conference, what
 /// [`Record`] began. It goes on with its own source and sink; the other leg of its bridge is sent its own source meanwhile.
-#[derive(Debug, Message)]
+#[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<Estate>")]
 pub struct HandOver {
     /// Also the recording of a [`Sink::File`](crate::Sink::File).
     pub with_sink: bool,
+    /// Also that of a [`VideoSink::File`](crate::VideoSink::File).
+    pub with_video_sink: bool,
 }
 
 /// Goes on with what [`HandOver`] took from another session, in the same files, seat and bridge, whose other leg hears
-/// [`SessionEventKind::Bridged`] anew. What this session has of the kind already it keeps, and a sink of its own as well.
+/// [`SessionEventKind::Bridged`] anew. What this session has of the kind already it keeps, and sinks of its own as well. Video that is
+/// recorded goes on with a key frame of the new peer's, which is asked for; in another codec than before the file has ended.
 ///
 /// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) when it is joined to another session, or confers: then the bridge parts.
 #[derive(Debug, Message)]

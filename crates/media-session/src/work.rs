@@ -12,7 +12,7 @@ use crate::receive::Received;
 use crate::recorder::Recorder;
 use crate::recording::Recording;
 use crate::source::Feed;
-use crate::video::{VideoPumps, VideoQueue};
+use crate::video::{VideoPumps, VideoQueue, VideoRecorder};
 use crate::{BridgeEnd, Processing, Seat, SessionStats, Source};
 pub use estate::Estate;
 use forks::Branches;
@@ -72,6 +72,8 @@ pub(crate) struct Work {
     recording: Option<Recording>,
     /// Another session's sink, which goes on here as soon as audio begins. In a mutex because it is not `Sync`.
     inherited: Mutex<Option<Box<Recorder>>>,
+    /// The same of video.
+    inherited_video: Option<VideoRecorder>,
     /// Until audio begins. In a mutex because a stage need not be `Sync`.
     processing: Mutex<Processing>,
     closed: bool,
@@ -102,6 +104,7 @@ impl Work {
             seat: None,
             recording: None,
             inherited: Mutex::default(),
+            inherited_video: None,
             processing: Mutex::default(),
             closed: false,
         }

@@ -5,11 +5,13 @@ mod payload;
 mod pump;
 mod queue;
 mod receive;
+mod recorder;
 mod send;
 mod source;
 
 pub(crate) use pump::{VideoEnds, VideoPumps};
 pub(crate) use queue::{Relays, VideoQueue};
+pub(crate) use recorder::VideoRecorder;
 pub(crate) use send::History;
 
 use bytes::Bytes;

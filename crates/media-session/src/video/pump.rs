@@ -1,11 +1,11 @@
 //! The two tasks of a call's video: one sends frames and what was lost of them, one makes frames of what comes.
 
-use super::file::Writer;
 use super::queue::VideoQueue;
 use super::receive::{Output, Receiver};
+use super::recorder::VideoRecorder;
 use super::send::Sender;
 use super::source::Feed;
-use super::{VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats};
+use super::{FrameSink, VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats};
 use crate::SessionEventKind;
 use crate::events::Events;
 use crate::join::VideoNumbers;
@@ -14,8 +14,8 @@ use siprtc_core::media::{Feedback, MediaPeer, NegotiatedVideo, VideoCodec};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Packets that go out at once; then a pause, so that a key frame does not flood the queues on its way.
@@ -25,8 +25,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 const PATH_INTERVAL: Duration = Duration::from_millis(20);
 /// The peer is not heard more often.
 const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
-/// Frames that wait to be written. When there are more, nothing is written until the next key frame.
-const UNWRITTEN: usize = 128;
+/// Orders to the receiver that wait; whoever gives another one waits, too.
+const MOST_ORDERS: usize = 4;
 /// How long a recording may take to be finished on a slow disk.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -35,14 +35,25 @@ pub(crate) struct VideoPumps {
     agreed: watch::Sender<Option<NegotiatedVideo>>,
     stats: Arc<Mutex<VideoStats>>,
     queue: Arc<VideoQueue>,
+    orders: mpsc::Sender<Order>,
     sender: JoinHandle<()>,
     receiver: JoinHandle<()>,
+}
+
+/// A change of who looks while video runs.
+enum Order {
+    /// The recording goes on elsewhere; nobody looks here any more.
+    GiveUp(oneshot::Sender<Option<VideoRecorder>>),
+    /// A recording that was begun elsewhere goes on here.
+    Take(VideoRecorder),
 }
 
 /// What the pumps work between.
 pub(crate) struct VideoEnds {
     pub(crate) peer: Arc<dyn MediaPeer>,
     pub(crate) plan: VideoPlan,
+    /// Begun elsewhere; it looks where the plan has nobody who does.
+    pub(crate) recorder: Option<VideoRecorder>,
     pub(crate) queue: Arc<VideoQueue>,
     pub(crate) numbers: Arc<VideoNumbers>,
     pub(crate) events: Arc<Events>,
@@ -54,10 +65,12 @@ impl VideoPumps {
         let VideoEnds {
             peer,
             plan,
+            recorder,
             queue,
             numbers,
             events,
         } = ends;
+        let (orders, ordered) = mpsc::channel(MOST_ORDERS);
         let (agreed, for_sender) = watch::channel(Some(video));
         let for_receiver = agreed.subscribe();
         let stats = Arc::new(Mutex::new(VideoStats::default()));
@@ -73,16 +86,19 @@ impl VideoPumps {
             peer,
             queue: Arc::clone(&queue),
             stats: Arc::clone(&stats),
+            viewer: match recorder {
+                Some(recorder) => Viewer::going_on(recorder, &events),
+                None => Viewer::new(plan.sink, &events),
+            },
             events,
-            sink: plan.sink,
-            file: None,
         };
         VideoPumps {
             agreed,
             stats,
             queue,
+            orders,
             sender: tokio::spawn(sending.run(plan.source, video, for_sender)),
-            receiver: tokio::spawn(receiving.run(video, for_receiver)),
+            receiver: tokio::spawn(receiving.run(video, for_receiver, ordered)),
         }
     }
 
@@ -98,6 +114,19 @@ impl VideoPumps {
             queue_dropped: self.queue.dropped(),
             ..*self.stats.lock()
         }
+    }
+
+    /// The recording goes on elsewhere, if the sink is one.
+    pub(crate) async fn give_recorder(&self) -> Option<VideoRecorder> {
+        let (given, recorder) = oneshot::channel();
+        self.orders.send(Order::GiveUp(given)).await.ok()?;
+        recorder.await.ok().flatten()
+    }
+
+    /// A recording that was begun elsewhere goes on here.
+    pub(crate) async fn take_recorder(&self, recorder: VideoRecorder) {
+        // It is gone only with its task, which was stopped.
+        let _ = self.orders.send(Order::Take(recorder)).await;
     }
 
     /// Stops both tasks; the recording is complete afterwards.
@@ -252,12 +281,38 @@ struct Receiving {
     queue: Arc<VideoQueue>,
     stats: Arc<Mutex<VideoStats>>,
     events: Arc<Events>,
-    sink: VideoSink,
-    file: Option<Recorder>,
+    viewer: Viewer,
+}
+
+/// What becomes of the frames that come.
+enum Viewer {
+    Frames(Arc<dyn FrameSink>),
+    Nobody,
+    Recorder(VideoRecorder),
+}
+
+impl Viewer {
+    fn new(sink: VideoSink, events: &Arc<Events>) -> Self {
+        match sink {
+            VideoSink::File { path } => Viewer::Recorder(VideoRecorder::new(path, Arc::clone(events))),
+            VideoSink::Frames(sink) => Viewer::Frames(sink),
+            VideoSink::Null => Viewer::Nobody,
+        }
+    }
+
+    fn going_on(mut recorder: VideoRecorder, events: &Arc<Events>) -> Self {
+        recorder.belongs_to(Arc::clone(events));
+        Viewer::Recorder(recorder)
+    }
 }
 
 impl Receiving {
-    async fn run(mut self, mut video: NegotiatedVideo, mut agreed: watch::Receiver<Option<NegotiatedVideo>>) {
+    async fn run(
+        mut self,
+        mut video: NegotiatedVideo,
+        mut agreed: watch::Receiver<Option<NegotiatedVideo>>,
+        mut orders: mpsc::Receiver<Order>,
+    ) {
         let mut receiver = Receiver::new(video);
         let mut batch = VecDeque::new();
         loop {
@@ -278,6 +333,7 @@ impl Receiving {
                         video = new;
                     }
                 }
+                Some(order) = orders.recv() => self.obey(order, &mut receiver),
                 () = self.queue.came.notified() => {
                     self.queue.drain(&mut batch);
                     for (at, packet) in batch.drain(..) {
@@ -288,20 +344,50 @@ impl Receiving {
             }
             while let Some(output) = receiver.poll() {
                 match output {
+                    Output::Began => self.begin_anew(),
                     Output::Frame(frame) => self.show(video.codec, frame),
                     Output::Tell(feedback) => self.tell(feedback),
                 }
             }
             self.count(&receiver);
         }
-        if let Some(file) = self.file.take() {
-            file.finish().await;
+        if let Viewer::Recorder(recorder) = self.viewer {
+            recorder.finish().await;
+        }
+    }
+
+    fn obey(&mut self, order: Order, receiver: &mut Receiver) {
+        match order {
+            Order::Take(recorder) => {
+                self.viewer = Viewer::going_on(recorder, &self.events);
+                // What came until now was nobody's, so that what follows cannot be begun with.
+                receiver.want_key(Instant::now().into_std());
+            }
+            Order::GiveUp(whom) => {
+                let given = match std::mem::replace(&mut self.viewer, Viewer::Nobody) {
+                    Viewer::Recorder(recorder) => Some(recorder),
+                    other => {
+                        self.viewer = other;
+                        None
+                    }
+                };
+                if let Err(Some(unwanted)) = whom.send(given) {
+                    self.viewer = Viewer::Recorder(unwanted);
+                }
+            }
+        }
+    }
+
+    /// Another stream comes, whose timestamps have a beginning of their own.
+    fn begin_anew(&mut self) {
+        if let Viewer::Recorder(recorder) = &mut self.viewer {
+            recorder.begin_anew();
         }
     }
 
     /// Where nobody looks nothing is missed; a bridge hears of it from the other side.
     fn tell(&self, feedback: Feedback) {
-        if !matches!(self.sink, VideoSink::Null)
+        if !matches!(self.viewer, Viewer::Nobody)
             && let Err(error) = self.peer.send_feedback(feedback)
         {
             tracing::trace!(call_id = %self.events.call, %error, "feedback is not sent");
@@ -312,17 +398,16 @@ impl Receiving {
         if self.stats.lock().frames_received == 0 {
             self.events.emit(SessionEventKind::FirstFrameReceived);
         }
-        match &self.sink {
-            VideoSink::Null => {}
-            VideoSink::Frames(sink) => sink.write(codec, frame),
-            VideoSink::File { path } => {
-                let file = self
-                    .file
-                    .get_or_insert_with(|| Recorder::start(path.clone(), codec, Arc::clone(&self.events)));
-                if !file.write(codec, frame) {
-                    self.tell(Feedback::KeyFrame);
-                }
+        let is_shown = match &mut self.viewer {
+            Viewer::Nobody => true,
+            Viewer::Frames(sink) => {
+                sink.write(codec, frame);
+                true
             }
+            Viewer::Recorder(recorder) => recorder.write(Instant::now(), codec, frame),
+        };
+        if !is_shown {
+            self.tell(Feedback::KeyFrame);
         }
     }
 
@@ -335,55 +420,6 @@ impl Receiving {
         stats.packets_recovered = counts.recovered;
         stats.frames_dropped = counts.dropped;
         stats.key_frames_asked = counts.asked;
-    }
-}
-
-/// The thread that writes a file.
-struct Recorder {
-    frames: mpsc::Sender<VideoFrame>,
-    thread: JoinHandle<()>,
-    codec: VideoCodec,
-    needs_key: bool,
-}
-
-impl Recorder {
-    fn start(path: std::path::PathBuf, codec: VideoCodec, events: Arc<Events>) -> Self {
-        let (frames, mut waiting) = mpsc::channel::<VideoFrame>(UNWRITTEN);
-        let thread = spawn_blocking(move || {
-            let write = || {
-                let mut writer = Writer::create(&path, codec)?;
-                while let Some(frame) = waiting.blocking_recv() {
-                    writer.write(&frame)?;
-                }
-                Ok(())
-            };
-            let mut write = write;
-            if let Err(error) = write() {
-                events.emit(SessionEventKind::SinkFailed {
-                    error: Arc::new(error),
-                });
-            }
-        });
-        Recorder {
-            frames,
-            thread,
-            codec,
-            needs_key: false,
-        }
-    }
-
-    /// `false`: it could not take this one, and needs a key frame.
-    fn write(&mut self, codec: VideoCodec, frame: VideoFrame) -> bool {
-        if codec != self.codec || (self.needs_key && !frame.is_key) {
-            return true;
-        }
-        self.needs_key = self.frames.try_send(frame).is_err();
-        !self.needs_key || self.frames.is_closed()
-    }
-
-    async fn finish(self) {
-        drop(self.frames);
-        let _ = self.thread.await;
     }
 }
 

@@ -1,63 +1,12 @@
 use super::*;
 use crate::video::FrameSource;
+use crate::video::file::Reader;
 use async_trait::async_trait;
 use bytes::Bytes;
-use siprtc_core::ice::CandidatePair;
-use siprtc_core::media::{Direction, FeedbackKinds, RtpPacket, SdpKind, TransportStats};
-use siprtc_core::{Error, Fault, Result};
+use siprtc_core::media::{Direction, FeedbackKinds, VideoPort};
+use siprtc_testkit::Folder;
+use siprtc_testkit::media::LonePeer;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-
-/// Its path is up when it is told so.
-#[derive(Default)]
-struct Peer {
-    is_up: AtomicBool,
-    sent: Mutex<Vec<RtpPacket>>,
-}
-
-#[async_trait]
-impl MediaPeer for Peer {
-    async fn create_offer(&self) -> Result<String> {
-        Ok(String::new())
-    }
-
-    async fn create_answer(&self) -> Result<String> {
-        Ok(String::new())
-    }
-
-    async fn set_local(&self, _: SdpKind, sdp: &str) -> Result<String> {
-        Ok(sdp.to_owned())
-    }
-
-    async fn set_remote(&self, _: SdpKind, _: &str) -> Result<()> {
-        Ok(())
-    }
-
-    async fn set_direction(&self, _: Direction) -> Result<()> {
-        Ok(())
-    }
-
-    async fn send(&self, _: RtpPacket) -> Result<()> {
-        Ok(())
-    }
-
-    fn send_video(&self, packet: RtpPacket) -> Result<()> {
-        if !self.is_up.load(Ordering::Relaxed) {
-            return Err(Error::new(Fault::Backend, "send", "there is no path yet"));
-        }
-        self.sent.lock().push(packet);
-        Ok(())
-    }
-
-    async fn stats(&self) -> TransportStats {
-        TransportStats::default()
-    }
-
-    async fn selected_pair(&self) -> Option<CandidatePair> {
-        None
-    }
-
-    async fn close(&self) {}
-}
 
 /// Thirty pictures a second; the first is a key frame, and each that is asked for.
 #[derive(Default)]
@@ -98,12 +47,14 @@ fn agreed(payload_type: u8) -> NegotiatedVideo {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_agreed_anew_before_the_path_is_up_is_what_goes_out() {
-    let peer = Arc::new(Peer::default());
+    let peer = Arc::new(LonePeer::default());
+    peer.set_up(false);
     let source = VideoSource::Frames(Arc::new(Camera::default()));
     let pumps = VideoPumps::start(
         VideoEnds {
             peer: peer.clone(),
             plan: VideoPlan::new(source, VideoSink::Null),
+            recorder: None,
             queue: Arc::new(VideoQueue::default()),
             numbers: Arc::new(VideoNumbers::starting_at(7, 0)),
             events: Arc::new(Events::nowhere()),
@@ -115,11 +66,11 @@ async fn what_is_agreed_anew_before_the_path_is_up_is_what_goes_out() {
     sleep(Duration::from_millis(200)).await;
     pumps.change(Some(agreed(97)));
     sleep(Duration::from_millis(200)).await;
-    peer.is_up.store(true, Ordering::Relaxed);
+    peer.set_up(true);
     sleep(Duration::from_secs(1)).await;
     let stats = pumps.stats();
     pumps.stop().await;
-    let sent = peer.sent.lock();
+    let sent = peer.take_shown();
     assert!(sent.iter().all(|packet| packet.payload_type == 97));
     // VP8's own first octet is the second of the payload (RFC 7741 section 4.2): its lowest bit is not set in a key frame.
     let first = sent.first().expect("something goes out");
@@ -135,4 +86,140 @@ async fn what_is_agreed_anew_before_the_path_is_up_is_what_goes_out() {
     );
     assert!((20..40).contains(&sent.len()), "{}", sent.len());
     assert!(stats.frames_sent >= 20, "{stats:?}");
+}
+
+/// A session's video, in which nobody is shown anything.
+struct Watching {
+    peer: Arc<LonePeer>,
+    queue: Arc<VideoQueue>,
+    pumps: VideoPumps,
+    sender: Sender,
+    numbers: VideoNumbers,
+    frames: u32,
+}
+
+impl Watching {
+    fn new(codec: VideoCodec, sink: VideoSink, first: u32) -> Self {
+        let (peer, queue) = (Arc::new(LonePeer::default()), Arc::new(VideoQueue::default()));
+        let video = NegotiatedVideo {
+            codec,
+            feedback: FeedbackKinds::OURS,
+            fragments: true,
+            ..agreed(96)
+        };
+        let ends = VideoEnds {
+            peer: peer.clone(),
+            plan: VideoPlan::new(VideoSource::None, sink),
+            recorder: None,
+            queue: Arc::clone(&queue),
+            numbers: Arc::new(VideoNumbers::starting_at(7, 0)),
+            events: Arc::new(Events::nowhere()),
+        };
+        Watching {
+            peer,
+            queue,
+            pumps: VideoPumps::start(ends, video),
+            sender: Sender::new(video),
+            numbers: VideoNumbers::starting_at(first as u16, first),
+            frames: 0,
+        }
+    }
+
+    /// The peer shows so many frames, a key frame first if it is `asked`; what they are.
+    async fn sees(&mut self, count: u32, asked: bool) -> Vec<Bytes> {
+        let mut shown = Vec::new();
+        for number in 0..count {
+            let frame = picture(
+                self.pumps.stats().codec.unwrap(),
+                asked && number == 0,
+                self.frames,
+            );
+            shown.push(frame.data.clone());
+            for packet in self.sender.packets(&frame, &self.numbers).unwrap() {
+                VideoPort::push(&*self.queue, packet);
+            }
+            self.frames += 1;
+            sleep(Duration::from_millis(33)).await;
+        }
+        shown
+    }
+}
+
+/// Frame `number`, which no other is like.
+fn picture(codec: VideoCodec, is_key: bool, number: u32) -> VideoFrame {
+    let mut data = match (codec, is_key) {
+        (VideoCodec::H264, true) => vec![
+            0, 0, 0, 1, 0x67, 1, 2, 0, 0, 0, 1, 0x68, 3, 0, 0, 0, 1, 0x65, 0x88,
+        ],
+        (VideoCodec::H264, false) => vec![0, 0, 0, 1, 0x41, 0x88],
+        (_, is_key) => vec![u8::from(!is_key), 0, 0, 0x9d, 1, 0x2a, 0x40, 1, 0xf0, 0],
+    };
+    data.extend(rand::random::<[u8; 16]>().map(|octet| octet | 4));
+    VideoFrame {
+        data: data.into(),
+        is_key,
+        timestamp: number * 3_000,
+    }
+}
+
+#[tokio::test]
+async fn a_recording_goes_on_in_another_session_with_a_key_frame_that_is_asked_for() {
+    let folder = Folder::new("video-estate");
+    for codec in [VideoCodec::Vp8, VideoCodec::H264] {
+        let path = folder.file(codec.as_str());
+        let mut first = Watching::new(codec, VideoSink::File { path: path.clone() }, 5);
+        let mut second = Watching::new(codec, VideoSink::Null, 4_000_000_000);
+        let mut shown = first.sees(5, true).await;
+        second.sees(3, true).await;
+        assert!(second.peer.take_told().is_empty(), "nobody looks there yet");
+        let recorder = first.pumps.give_recorder().await.expect("it records");
+        assert!(first.pumps.give_recorder().await.is_none());
+        first.sees(3, true).await;
+        sleep(Duration::from_millis(300)).await;
+        second.pumps.take_recorder(recorder).await;
+        // What depends on frames that are not in the file is not written.
+        second.sees(3, false).await;
+        assert_eq!(second.peer.take_told()[0], Feedback::KeyFrame);
+        sleep(KEY_FRAME_INTERVAL).await;
+        let again = second.peer.take_told();
+        assert!(!again.is_empty(), "it is asked for until it comes");
+        assert!(again.iter().all(|told| *told == Feedback::KeyFrame), "{again:?}");
+        shown.extend(second.sees(4, true).await);
+        assert!(second.peer.take_told().is_empty());
+        first.pumps.stop().await;
+        second.pumps.stop().await;
+        let (mut reader, found) = Reader::open(&path).unwrap();
+        assert_eq!(found, codec);
+        let frames: Vec<VideoFrame> = std::iter::from_fn(|| reader.next(codec).unwrap()).collect();
+        let written: Vec<Bytes> = frames.iter().map(|frame| frame.data.clone()).collect();
+        assert_eq!(written, shown, "{codec}");
+        assert!(frames[0].is_key && frames[5].is_key);
+        if codec == VideoCodec::Vp8 {
+            // A second and more after the last one, and thirty pictures a second.
+            let gap = frames[5].timestamp - frames[4].timestamp;
+            assert!((90_000..900_000).contains(&gap), "{gap}");
+            assert_eq!(frames[8].timestamp - frames[5].timestamp, 9_000);
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_stream_of_the_same_call_follows_in_the_file_by_the_time_that_has_passed() {
+    let folder = Folder::new("video-streams");
+    let path = folder.file("two.ivf");
+    let mut watching = Watching::new(VideoCodec::Vp8, VideoSink::File { path: path.clone() }, 5);
+    watching.sees(2, true).await;
+    // As far from the numbers before as another sender's are.
+    watching.numbers = VideoNumbers::starting_at(30_000, 3_000_000_000);
+    watching.sender = Sender::new(NegotiatedVideo {
+        fragments: true,
+        ..agreed(96)
+    });
+    watching.sees(2, true).await;
+    watching.pumps.stop().await;
+    let (mut reader, codec) = Reader::open(&path).unwrap();
+    let frames: Vec<VideoFrame> = std::iter::from_fn(|| reader.next(codec).unwrap()).collect();
+    let gap = frames[2].timestamp - frames[1].timestamp;
+    assert_eq!(frames.len(), 4);
+    assert!((2_900..90_000).contains(&gap), "{gap}");
 }

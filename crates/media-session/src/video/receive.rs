@@ -27,6 +27,8 @@ const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
 /// What is to be done.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Output {
+    /// The frames that follow are another stream's, the first or one that takes the place of the one before.
+    Began,
     Frame(VideoFrame),
     Tell(Feedback),
 }
@@ -138,6 +140,13 @@ impl Receiver {
         self.highest = self.next;
         self.needs_key = true;
         self.asked_key = None;
+        self.outputs.push_back(Output::Began);
+    }
+
+    /// Whoever looks from now on has seen nothing yet: what comes is dropped until the key frame that is asked for.
+    pub(crate) fn want_key(&mut self, now: Instant) {
+        (self.needs_key, self.asked_key) = (true, None);
+        self.ask_key(now);
     }
 
     pub(crate) fn poll(&mut self) -> Option<Output> {

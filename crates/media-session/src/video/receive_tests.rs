@@ -63,6 +63,7 @@ impl Bench {
     fn drain(&mut self) {
         while let Some(output) = self.receiver.poll() {
             match output {
+                Output::Began => {}
                 Output::Frame(frame) => self.shown.push(frame.timestamp / 3_000),
                 Output::Tell(feedback) => self.told.push(feedback),
             }

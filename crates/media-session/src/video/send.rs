@@ -161,7 +161,7 @@ mod tests {
             }
             let got = std::iter::from_fn(|| receiver.poll()).find_map(|output| match output {
                 Output::Frame(frame) => Some(frame),
-                Output::Tell(_) => None,
+                Output::Began | Output::Tell(_) => None,
             });
             let expected = VideoFrame {
                 timestamp: sent.timestamp + 3_007,

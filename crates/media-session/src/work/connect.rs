@@ -155,6 +155,9 @@ impl Work {
             let error = Arc::new(error);
             self.events.emit(SessionEventKind::SinkFailed { error });
         }
+        if let Some(recorder) = self.inherited_video.take() {
+            recorder.finish().await;
+        }
         if let Some(recording) = self.recording.take() {
             let recorded = recording.finish().await;
             tracing::debug!(call_id = %self.events.call, session = %self.events.session, ?recorded, "recorded");

@@ -4,7 +4,8 @@ use super::Work;
 use crate::receive::Listener;
 use crate::recorder::Recorder;
 use crate::recording::Recording;
-use crate::{BridgeEnd, Seat, SessionEventKind, Sink};
+use crate::video::VideoRecorder;
+use crate::{BridgeEnd, HandOver, Seat, SessionEventKind, Sink, VideoSink};
 use siprtc_core::Result;
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub struct Estate {
     seat: Option<Arc<Seat>>,
     recording: Option<Recording>,
     recorder: Option<Box<Recorder>>,
+    video: Option<VideoRecorder>,
 }
 
 impl fmt::Debug for Estate {
@@ -26,13 +28,14 @@ impl fmt::Debug for Estate {
             .field("seat", &self.seat)
             .field("recording", &self.recording.is_some())
             .field("recorder", &self.recorder.is_some())
+            .field("video", &self.video.is_some())
             .finish()
     }
 }
 
 impl Work {
-    /// Everything that another session can go on with; of the sink only a file's recording, and only `with_sink`.
-    pub(crate) async fn hand_over(&mut self, with_sink: bool) -> Estate {
+    /// Everything that another session can go on with; of the sinks only files' recordings, as far as they are asked for.
+    pub(crate) async fn hand_over(&mut self, wanted: HandOver) -> Estate {
         let is_joined = self.is_joined();
         let joined = self.joined.take().filter(|_| is_joined);
         if joined.is_some() {
@@ -43,8 +46,14 @@ impl Work {
             seat: self.seat.take(),
             recording: self.recording.take(),
             recorder: match &self.pumps {
-                Some(pumps) if with_sink => pumps.give_recorder().await,
-                _ => None,
+                _ if !wanted.with_sink => None,
+                Some(pumps) => pumps.give_recorder().await,
+                None => self.inherited.get_mut().take(),
+            },
+            video: match &self.video_pumps {
+                _ if !wanted.with_video_sink => None,
+                Some(pumps) => pumps.give_recorder().await,
+                None => self.inherited_video.take(),
             },
         };
         self.connect();
@@ -58,6 +67,7 @@ impl Work {
             seat,
             recording,
             recorder,
+            video,
         } = estate;
         match recording {
             Some(recording) if self.recording.is_none() => {
@@ -69,6 +79,9 @@ impl Work {
         }
         if let Some(recorder) = recorder {
             self.go_on_recording(recorder).await;
+        }
+        if let Some(recorder) = video {
+            self.go_on_recording_video(recorder).await;
         }
         let joined = end.map_or(Ok(()), |end| self.join(end));
         let seated = seat.map_or(Ok(()), |seat| self.confer(Some(seat)));
@@ -88,6 +101,21 @@ impl Work {
             Some(pumps) => pumps.take_recorder(recorder).await,
             None => *self.inherited.get_mut() = Some(recorder),
         }
+    }
+
+    /// Before video begins the recording waits for it.
+    async fn go_on_recording_video(&mut self, recorder: VideoRecorder) {
+        match &self.video_pumps {
+            _ if self.looks() => recorder.finish().await,
+            Some(pumps) => pumps.take_recorder(recorder).await,
+            None => self.inherited_video = Some(recorder),
+        }
+    }
+
+    /// Whether the plan of this session has somebody who looks.
+    fn looks(&self) -> bool {
+        self.video_plan()
+            .is_some_and(|plan| !matches!(plan.sink, VideoSink::Null))
     }
 
     /// Who hears the peer from the beginning of its audio.

@@ -69,10 +69,15 @@ impl Work {
         Ok(())
     }
 
+    /// The plan that was said last.
+    pub(super) fn video_plan(&self) -> Option<Arc<VideoPlan>> {
+        self.terms.video.as_ref().map(|(plan, _)| Arc::clone(plan))
+    }
+
     /// Video as it was negotiated: with pumps of the plan that was offered or answered with.
     pub(super) async fn begin_video(&mut self, video: Option<NegotiatedVideo>) -> Result<()> {
         self.video = video;
-        let plan = self.terms.video.as_ref().map(|(plan, _)| Arc::clone(plan));
+        let plan = self.video_plan();
         let is_same = match (&self.terms.running, &plan) {
             (Some(running), Some(plan)) => Arc::ptr_eq(running, plan),
             (Some(_), None) => false,
@@ -87,6 +92,7 @@ impl Work {
         } else if let (Some(video), Some(plan)) = (video, plan) {
             let ends = VideoEnds {
                 peer: self.existing_peer()?,
+                recorder: self.inherited_video.take(),
                 plan: (*plan).clone(),
                 queue: Arc::clone(&self.video_queue),
                 numbers: Arc::clone(&self.video_numbers),

@@ -40,17 +40,42 @@ pub(super) fn film(path: &Path, seed: u8) {
     std::fs::write(path, ivf).unwrap();
 }
 
-/// The frames of a recording.
+/// The frames of a recording, which is whole: its header says how many there are, and time goes forward.
 fn frames(path: &Path) -> Vec<Vec<u8>> {
     let ivf = std::fs::read(path).unwrap();
     let mut rest = &ivf[32..];
     let mut frames = Vec::new();
+    let mut last = None;
     while let Some((head, behind)) = rest.split_at_checked(12) {
         let length = u32::from_le_bytes(head[..4].try_into().unwrap()) as usize;
+        let time = u64::from_le_bytes(head[4..].try_into().unwrap());
+        assert!(last < Some(time), "{last:?}, then {time}");
+        last = Some(time);
         frames.push(behind[..length].to_vec());
         rest = &behind[length..];
     }
+    assert!(rest.is_empty(), "{} octets too many", rest.len());
+    let said = u32::from_le_bytes(ivf[24..28].try_into().unwrap()) as usize;
+    assert_eq!(said, frames.len());
     frames
+}
+
+/// Whose frames were seen, by their films' seeds, and which: each run of one film begins with a key frame.
+pub(super) fn seen_of(path: &Path, seeds: [u8; 2]) -> Vec<(u8, usize)> {
+    let known = |seen: &Vec<u8>| {
+        let films = seeds
+            .iter()
+            .flat_map(|seed| (0..FRAMES).map(|number| (*seed, number)));
+        let mut films = films;
+        films
+            .find(|(seed, number)| frame(*seed, *number) == *seen)
+            .expect("a frame of one of the films")
+    };
+    let seen: Vec<(u8, usize)> = frames(path).iter().map(known).collect();
+    for run in seen.chunk_by(|one, next| one.0 == next.0) {
+        assert!(run[0].1.is_multiple_of(KEYS), "{seen:?}");
+    }
+    seen
 }
 
 /// How many of the film's frames were seen: from a key frame on, each whole, none twice unless the peer asked for a key frame.
