@@ -21,7 +21,6 @@ impl Peer {
         let video = config
             .video
             .and_then(|port| state.video.as_ref()?.fork(port, &config.events));
-        // An answer without video has closed its ports: then no other fork has any.
         let video_paths = match (&video, self.video()) {
             (Some(_), Some(shared)) => Some(paths(&shared)?),
             _ => None,

@@ -275,7 +275,8 @@ impl MediaPeer for Peer {
             Ok(agreement) => agree(&shared, OPERATION, identity.as_deref(), &agreement),
             Err(error) => {
                 tracing::debug!(%error, "the peer takes no video");
-                if is_final {
+                // Another fork may take it: then its ports are the ones that our offer named.
+                if is_final && !machine.may_fork() {
                     self.close_video();
                 }
                 Ok(())

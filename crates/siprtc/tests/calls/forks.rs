@@ -1,10 +1,13 @@
 //! An INVITE that forks: two telephones with sound before anybody answers, and one that answers.
 
+mod video;
+
 use crate::house::{SOON, event};
 use bytes::Bytes;
 use siprtc::core::ice::IceConfig;
 use siprtc::core::media::{
-    Codec, MediaEngine, MediaEvent, MediaPeer, PacketSink, PeerConfig, RtpPacket, SdpKind,
+    Codec, Direction, MediaEngine, MediaEvent, MediaPeer, PacketSink, PeerConfig, RtpPacket, SdpKind,
+    VideoCodec, VideoPort, VideoWish,
 };
 use siprtc::core::sip::{
     ListenerConfig, Method, NameAddr, SipRequest, SipStack, SipUri, StackConfig, StackEvent, Transport, TxId,
@@ -17,6 +20,7 @@ use siprtc_testkit::sip::{RecordingSink, answer};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use video::Screen;
 
 /// Hears whether the voltage is up or down, and nothing else.
 struct Voltmeter(watch::Sender<i64>);
@@ -54,7 +58,13 @@ impl Drop for Telephone {
 }
 
 impl Telephone {
-    async fn answering(engine: &Arc<dyn MediaEngine>, offer: &str, voltage: u8) -> Self {
+    /// With a `screen` it shows itself and looks, too.
+    async fn answering(
+        engine: &Arc<dyn MediaEngine>,
+        offer: &str,
+        voltage: u8,
+        screen: Option<Arc<Screen>>,
+    ) -> Self {
         let nat = NatConfig {
             agent: registry::ice_agents().pop(),
             interfaces: InterfaceFilter {
@@ -75,7 +85,7 @@ impl Telephone {
             remote_offer: Some(offer.to_owned()),
             heard: None,
             packets: Arc::new(Deaf),
-            video: None,
+            video: screen.clone().map(|screen| screen as Arc<dyn VideoPort>),
             events: Arc::new(move |event| {
                 if matches!(event, MediaEvent::Connected) {
                     is_up.send_replace(true);
@@ -83,10 +93,18 @@ impl Telephone {
             }),
         };
         let peer = engine.create_peer(config).await.unwrap();
+        let wish = screen.as_ref().map(|_| VideoWish {
+            direction: Direction::SendRecv,
+            codecs: vec![VideoCodec::Vp8],
+        });
+        peer.set_video(wish).await.unwrap();
         peer.set_remote(SdpKind::Offer, offer).await.unwrap();
         let answer = peer.create_answer().await.unwrap();
         let answer = peer.set_local(SdpKind::Answer, &answer).await.unwrap();
         let speaking = peer.clone();
+        if let Some(screen) = &screen {
+            screen.reads(&answer);
+        }
         let speaker = tokio::spawn(async move {
             let _ = up.wait_for(|up| *up).await;
             let mut clock = tokio::time::interval(Duration::from_millis(20));
@@ -101,6 +119,9 @@ impl Telephone {
                     payload: Bytes::from(vec![voltage; 160]),
                 };
                 let _ = speaking.send(packet).await;
+                if let Some(screen) = &screen {
+                    screen.show(&*speaking, number, voltage);
+                }
             }
         });
         Telephone {
@@ -126,6 +147,26 @@ impl Telephone {
     }
 }
 
+/// What the two telephones are, and what Alice shows them.
+struct Telephones {
+    engine: Arc<dyn MediaEngine>,
+    screens: [Option<Arc<Screen>>; 2],
+    video: Option<VideoPlan>,
+    /// What they make of her offer.
+    reads: fn(&str) -> String,
+}
+
+impl Telephones {
+    fn of(engine: Arc<dyn MediaEngine>) -> Self {
+        Telephones {
+            engine,
+            screens: [None, None],
+            video: None,
+            reads: str::to_owned,
+        }
+    }
+}
+
 /// Both telephones behind the one address that Alice calls, and Alice.
 struct Scene {
     stack: Arc<dyn SipStack>,
@@ -142,6 +183,12 @@ struct Scene {
 impl Scene {
     /// It rings.
     async fn new(engine: &str, policy: &str, media: &str) -> Self {
+        // They answer in the words of the wire, whoever made the offer.
+        let mut telephones = Telephones::of(registry::media_engine("rtp").unwrap());
+        Scene::with(engine, policy, media, &mut telephones).await
+    }
+
+    async fn with(engine: &str, policy: &str, media: &str, telephones: &mut Telephones) -> Self {
         let sink = RecordingSink::with_patience(SOON);
         let config = StackConfig {
             listeners: vec![ListenerConfig {
@@ -171,15 +218,16 @@ impl Scene {
                 level_dbfs: -12.0,
             },
             sink: Sink::Samples(Arc::new(Voltmeter(told))),
+            video: telephones.video.take(),
             ..MediaPlan::default()
         };
         let call = alice.dial(&target.to_string(), plan).await.unwrap();
         let (tx, invite, _) = sink.expect_request(Method::Invite).await;
         let offer = String::from_utf8(invite.body.to_vec()).unwrap();
-        // It answers in the words of the wire, whoever made the offer.
-        let engine = registry::media_engine("rtp").unwrap();
-        let up = Telephone::answering(&engine, &offer, UP).await;
-        let down = Telephone::answering(&engine, &offer, DOWN).await;
+        let offer = (telephones.reads)(&offer);
+        let [screen, other] = telephones.screens.clone();
+        let up = Telephone::answering(&telephones.engine, &offer, UP, screen).await;
+        let down = Telephone::answering(&telephones.engine, &offer, DOWN, other).await;
         Scene {
             stack,
             sink,

@@ -10,6 +10,11 @@ impl Machine {
         self.offered = Some(lines);
     }
 
+    /// Whether others may answer our offer, too.
+    pub(crate) fn may_fork(&self) -> bool {
+        self.forkable.is_some()
+    }
+
     /// What another answer to our first offer is for: all that the offer says, and nothing that an answer said. `None` once there
     /// was another description of ours.
     pub(crate) fn fork(&self) -> Option<Machine> {
