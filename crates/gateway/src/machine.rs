@@ -202,10 +202,9 @@ impl Call {
         if self.is_ending() {
             return;
         }
-        let new = self.trickle.new_candidates();
-        if !new.is_empty() {
-            self.outputs.push_back(Output::AddCandidates(new));
-        }
+        let new = self.trickle.new_candidates().into_iter();
+        self.outputs
+            .extend(new.map(|(fork, candidates)| Output::AddCandidates { fork, candidates }));
         if let Some(fragment) = self.trickle.news() {
             self.outputs.push_back(Output::SendCandidates(fragment));
         }
@@ -385,6 +384,7 @@ impl Call {
                 self.has_agreed = false;
                 self.forks.clear();
                 self.trickle.restart();
+                self.trickle.unsettle();
                 Output::ReplaceMedia
             }
             Do::RestartIce => {

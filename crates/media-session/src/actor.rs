@@ -274,8 +274,9 @@ impl Handler<AddCandidates> for MediaSession {
     type Result = ResponseFuture<Result<()>>;
 
     fn handle(&mut self, message: AddCandidates, ctx: &mut Self::Context) -> Self::Result {
+        let AddCandidates { fork, candidates } = message;
         self.ask(ctx, Request::AddCandidates, move |work| {
-            Box::pin(async move { work.add_candidates(&message.candidates).await })
+            Box::pin(async move { work.add_candidates(fork, &candidates).await })
         })
     }
 }

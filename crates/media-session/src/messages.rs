@@ -177,10 +177,13 @@ pub struct RestartIce;
 
 /// Candidates of the peer's that came after its description (RFC 8838). To be sent once that description is set.
 ///
-/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) before the first negotiation, and whatever the engine says.
+/// Errors: [`Fault::ApiMisuse`](siprtc_core::Fault) before the first negotiation and for a fork without a media peer, and whatever the
+/// engine says.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<()>")]
 pub struct AddCandidates {
+    /// Whose, while several forks have a media peer; where there is one only, that is meant.
+    pub fork: Fork,
     /// Those that are new.
     pub candidates: Vec<Candidate>,
 }

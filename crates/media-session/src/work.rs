@@ -13,7 +13,7 @@ use crate::recorder::Recorder;
 use crate::recording::Recording;
 use crate::source::Feed;
 use crate::video::{VideoPumps, VideoQueue, VideoRecorder};
-use crate::{BridgeEnd, Processing, Seat, SessionStats, Source};
+use crate::{BridgeEnd, Fork, Processing, Seat, SessionStats, Source};
 pub use estate::Estate;
 use forks::Branches;
 use parking_lot::Mutex;
@@ -167,8 +167,8 @@ impl Work {
     }
 
     /// One that the engine refuses does not keep the others out.
-    pub(crate) async fn add_candidates(&mut self, candidates: &[Candidate]) -> Result<()> {
-        let peer = self.existing_peer()?;
+    pub(crate) async fn add_candidates(&mut self, fork: Fork, candidates: &[Candidate]) -> Result<()> {
+        let peer = self.peer_of(fork)?;
         let mut result = Ok(());
         for candidate in candidates {
             result = result.and(step("add candidate", peer.add_candidate(candidate)).await);

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use siprtc_core::Fault;
 use siprtc_core::media::{Codec, MediaEvent, SdpKind};
 use siprtc_media_session::{
-    AcceptAnswer, AcceptFork, AnswerOffer, AudioSink, Begin, Close, CreateOffer, Fork, SessionEventKind,
-    Sink, Snapshot, Source, TakeFork,
+    AcceptAnswer, AcceptFork, AddCandidates, AnswerOffer, AudioSink, Begin, Close, CreateOffer, Fork,
+    SessionEventKind, Sink, Snapshot, Source, TakeFork,
 };
 use siprtc_testkit::media::{FakeNetwork, Impairment};
 use std::sync::Arc;
@@ -66,10 +66,18 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Scene::needing(None).await
+    }
+
+    /// Alice's media peers connect only with a candidate of this port.
+    async fn needing(port: Option<u16>) -> Self {
         pause();
         let network = FakeNetwork::new(Impairment::default());
         let engine = network.engine();
         engine.let_fork();
+        if let Some(port) = port {
+            engine.need_candidate(port);
+        }
         let pitch = Arc::new(Pitch::default());
         let codecs = [Codec::Pcmu];
         let alice = End::over(
@@ -102,10 +110,8 @@ impl Scene {
     /// Bob's answer came first, and Carol's early one next.
     async fn forked(begins: Option<Begin>) -> Self {
         let scene = Scene::new().await;
-        let (sdp, kind) = (scene.bob.1.clone(), SdpKind::Answer);
+        scene.accept_bob().await;
         let alice = &scene.alice.session;
-        alice.send(AcceptAnswer { sdp, kind }).await.unwrap().unwrap();
-        alice.send(begin()).await.unwrap().unwrap();
         let (fork, sdp) = (Fork(1), scene.carol.1.clone());
         let begin = begins;
         alice
@@ -114,6 +120,13 @@ impl Scene {
             .unwrap()
             .unwrap();
         scene
+    }
+
+    async fn accept_bob(&self) {
+        let (sdp, kind) = (self.bob.1.clone(), SdpKind::Answer);
+        let alice = &self.alice.session;
+        alice.send(AcceptAnswer { sdp, kind }).await.unwrap().unwrap();
+        alice.send(begin()).await.unwrap().unwrap();
     }
 
     async fn take(&self, fork: Fork, end: &(End, String)) {
@@ -243,4 +256,60 @@ async fn that_a_fork_is_connected_is_told_when_it_is_heard() {
     scene.take(Fork(1), &scene.carol).await;
     sleep(Duration::from_millis(10)).await;
     assert_eq!(connected(), 2);
+}
+
+#[actix_rt::test]
+async fn a_fork_is_connected_by_candidates_that_come_after_its_answer() {
+    let scene = Scene::needing(Some(7)).await;
+    scene.accept_bob().await;
+    let late = |fork, port: u16| AddCandidates {
+        fork,
+        candidates: vec![format!("1 1 UDP 1 192.0.2.1 {port} typ host").parse().unwrap()],
+    };
+    let alice = &scene.alice.session;
+    let (fork, sdp) = (Fork(1), scene.carol.1.clone());
+    let begin = None;
+    alice
+        .send(AcceptFork { fork, sdp, begin })
+        .await
+        .unwrap()
+        .unwrap();
+    alice.send(late(Fork::FIRST, 7)).await.unwrap().unwrap();
+    scene.hears(400).await;
+    let unknown = alice.send(late(Fork(2), 7)).await.unwrap();
+    assert_eq!(unknown.unwrap_err().fault(), Fault::ApiMisuse);
+    scene.take(Fork(1), &scene.carol).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(received(&scene.carol.0).await, 0, "there is no path yet");
+    // There is one media peer only: whoever is named, it is meant.
+    alice.send(late(Fork(1), 7)).await.unwrap().unwrap();
+    scene.hears(1_000).await;
+}
+
+#[actix_rt::test]
+async fn candidates_of_a_fork_aside_connect_it_before_it_is_heard() {
+    let scene = Scene::needing(Some(7)).await;
+    scene.accept_bob().await;
+    let alice = &scene.alice.session;
+    let (fork, sdp) = (Fork(1), scene.carol.1.clone());
+    let begin = None;
+    alice
+        .send(AcceptFork { fork, sdp, begin })
+        .await
+        .unwrap()
+        .unwrap();
+    let candidates = vec!["1 1 UDP 1 192.0.2.1 7 typ host".parse().unwrap()];
+    alice
+        .send(AddCandidates { fork, candidates })
+        .await
+        .unwrap()
+        .unwrap();
+    let connected =
+        || (scene.alice).count(|kind| matches!(kind, SessionEventKind::Media(MediaEvent::Connected)));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(connected(), 0, "the first one is heard, and has no path");
+    scene.take(Fork(1), &scene.carol).await;
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(connected(), 1);
+    scene.hears(1_000).await;
 }

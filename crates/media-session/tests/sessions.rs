@@ -13,7 +13,7 @@ use common::{End, audio, connect, correlation, folder, read_wav, speech, write_w
 use siprtc_core::Fault;
 use siprtc_core::media::{Codec, Direction, NegotiatedAudio};
 use siprtc_media_session::{
-    AddCandidates, AnswerOffer, AudioSink, Begin, Close, CreateOffer, SendDtmf, SessionEventKind, Sink,
+    AddCandidates, AnswerOffer, AudioSink, Begin, Close, CreateOffer, Fork, SendDtmf, SessionEventKind, Sink,
     Snapshot, Source,
 };
 use siprtc_testkit::media::{FakeNetwork, Impairment};
@@ -576,7 +576,10 @@ async fn the_first_packet_goes_out_in_the_moment_in_which_the_path_comes_up() {
     let candidates = vec!["1 1 UDP 1 192.0.2.1 7 typ host".parse().unwrap()];
     alice
         .session
-        .send(AddCandidates { candidates })
+        .send(AddCandidates {
+            fork: Fork::FIRST,
+            candidates,
+        })
         .await
         .unwrap()
         .unwrap();

@@ -332,6 +332,7 @@ impl FakePeer {
                 version: state.version,
                 pending: Some(SdpKind::Offer),
                 local_set: true,
+                needs: state.needs,
                 ..State::default()
             }
         };

@@ -69,9 +69,9 @@ impl Gateway {
             Output::AcceptOffer(sdp) => {
                 self.command(ctx, id, C::AcceptOffer, dialog::AcceptOffer { call: id, sdp });
             }
-            Output::AddCandidates(candidates) => {
+            Output::AddCandidates { fork, candidates } => {
                 if let Some((_, session)) = self.calls.get(&id).and_then(|entry| entry.session.clone()) {
-                    let added = session.send(media::AddCandidates { candidates });
+                    let added = session.send(media::AddCandidates { fork, candidates });
                     actix::spawn(async move {
                         if let Ok(Err(error)) = added.await {
                             tracing::warn!(call_id = %id, %error, "candidates of the peer's are not used");

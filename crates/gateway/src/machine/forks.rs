@@ -148,12 +148,16 @@ impl Call {
     /// A fork's media peer is there, or cannot be.
     pub(super) fn fork_opened(&mut self, fork: Fork, is_open: bool) {
         let opening = |known: &&mut Known| known.fork == fork && known.standing == Standing::Opening;
-        if let Some(known) = self.forks.known.iter_mut().find(opening) {
-            known.standing = if is_open {
-                Standing::Open
-            } else {
-                Standing::Refused
-            };
+        let Some(known) = self.forks.known.iter_mut().find(opening) else {
+            return;
+        };
+        known.standing = match is_open {
+            true => Standing::Open,
+            false => Standing::Refused,
+        };
+        if is_open && self.sip == Sip::Early {
+            // What it has trickled meanwhile, and what it trickles before it answers for good, is its media peer's.
+            self.trickle.settle_beside(fork, &known.answer);
         }
     }
 

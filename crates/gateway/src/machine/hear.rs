@@ -213,8 +213,8 @@ impl Call {
         match step {
             Step::AnswerApplied => {
                 self.has_agreed = true;
-                self.taken = None;
                 self.settle();
+                self.taken = None;
                 On::AnswerApplied
             }
             Step::AnswerMade(sdp) => {
@@ -253,7 +253,7 @@ impl Call {
 
     fn settle(&mut self) {
         if let Some(theirs) = &self.theirs {
-            self.trickle.settle(theirs);
+            self.trickle.settle(self.taken.unwrap_or(Fork::FIRST), theirs);
             self.hold.settle(theirs);
         }
     }

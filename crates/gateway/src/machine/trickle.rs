@@ -5,6 +5,7 @@
 
 use siprtc_core::ice::Candidate;
 use siprtc_dialog_manager::DialogTag;
+use siprtc_media_session::Fork;
 use siprtc_sdp_translator::{SdpFrag, says_trickle};
 
 /// Most candidates of ours that come late. **Policy when full**: later ones are not told.
@@ -24,6 +25,42 @@ struct Peer {
     heard: Option<SdpFrag>,
 }
 
+/// A description of a peer's that a media peer has, and all of that peer's candidates that it knows.
+#[derive(Debug)]
+struct Applied {
+    fork: Fork,
+    theirs: String,
+    known: SdpFrag,
+}
+
+impl Applied {
+    /// `None`: it says nothing of ICE.
+    fn of(fork: Fork, theirs: &str) -> Option<Self> {
+        Some(Applied {
+            fork,
+            theirs: theirs.to_owned(),
+            known: SdpFrag::of(theirs).ok()?,
+        })
+    }
+
+    /// What peers have said that belongs to this description and is new.
+    fn hear(&mut self, peers: &mut [Peer]) -> Vec<Candidate> {
+        let mut new = Vec::new();
+        for peer in peers {
+            // What belongs to none of the descriptions that are set comes too early, or too late.
+            let Some(frag) = peer.heard.take_if(|frag| frag.belongs_to(&self.theirs)) else {
+                continue;
+            };
+            let beyond = frag.beyond(&self.known);
+            let lines = beyond.media().iter().flat_map(|media| media.candidates());
+            let found: Vec<Candidate> = lines.filter_map(|line| line.parse().ok()).collect();
+            self.known = self.known.with(&found, false);
+            new.extend(found);
+        }
+        new
+    }
+}
+
 /// The candidates of one call.
 #[derive(Debug, Default)]
 pub(super) struct Trickle {
@@ -41,8 +78,10 @@ pub(super) struct Trickle {
     /// How many of `late` a new offer was made for already.
     offered_for: usize,
     peers: Vec<Peer>,
-    /// What the media peer knows of the peer; `None` until the peer's description is set.
-    applied: Option<(SdpFrag, String)>,
+    /// The peer's descriptions that are set: one for each media peer.
+    applied: Vec<Applied>,
+    /// None of them is about to give way to another one.
+    is_settled: bool,
     is_up: bool,
 }
 
@@ -71,15 +110,28 @@ impl Trickle {
         self.told = self.ours.clone();
     }
 
-    /// Both descriptions are set in the media peer.
-    pub(super) fn settle(&mut self, theirs: &str) {
+    /// Both descriptions are set in the media peer of this fork, which is the only one from now on.
+    pub(super) fn settle(&mut self, fork: Fork, theirs: &str) {
         self.settled = self.ours.clone().map(|ours| (ours, self.is_offered));
-        self.applied = SdpFrag::of(theirs).ok().map(|frag| (frag, theirs.to_owned()));
+        // A fork that is taken knows what came before it answered for good.
+        let known =
+            (self.applied.iter()).position(|applied| applied.theirs == theirs && applied.fork == fork);
+        let applied = match known {
+            Some(at) => Some(self.applied.swap_remove(at)),
+            None => Applied::of(fork, theirs),
+        };
+        self.applied = applied.into_iter().collect();
+        self.is_settled = true;
+    }
+
+    /// A fork has a media peer beside the others, in which its answer is set.
+    pub(super) fn settle_beside(&mut self, fork: Fork, theirs: &str) {
+        self.applied.extend(Applied::of(fork, theirs));
     }
 
     /// Another description of the peer's is about to be set: what the peer trickles from now on may belong to it.
     pub(super) fn unsettle(&mut self) {
-        self.applied = None;
+        self.is_settled = false;
     }
 
     /// Our description is taken back.
@@ -143,23 +195,13 @@ impl Trickle {
         }
     }
 
-    /// The peer's candidates that the media peer does not know yet.
-    pub(super) fn new_candidates(&mut self) -> Vec<Candidate> {
-        let Some((known, theirs)) = &mut self.applied else {
-            return Vec::new();
-        };
+    /// The peers' candidates that their media peers do not know yet.
+    pub(super) fn new_candidates(&mut self) -> Vec<(Fork, Vec<Candidate>)> {
         let mut new = Vec::new();
-        for peer in &mut self.peers {
-            // What belongs to another description than the one that is set comes too early, or too late.
-            let Some(frag) = peer.heard.take_if(|frag| frag.belongs_to(theirs)) else {
-                continue;
-            };
-            let beyond = frag.beyond(known);
-            let lines = beyond.media().iter().flat_map(|media| media.candidates());
-            let found: Vec<Candidate> = lines.filter_map(|line| line.parse().ok()).collect();
+        for applied in self.applied.iter_mut().filter(|_| self.is_settled) {
+            let found = applied.hear(&mut self.peers);
             if !found.is_empty() {
-                *known = known.with(&found, false);
-                new.extend(found);
+                new.push((applied.fork, found));
             }
         }
         new

@@ -130,8 +130,13 @@ pub enum Output {
     },
     /// 200 to the peer's re-INVITE.
     AcceptOffer(String),
-    /// Candidates of the peer's that the media peer does not know yet.
-    AddCandidates(Vec<Candidate>),
+    /// Candidates of a peer's that its media peer does not know yet.
+    AddCandidates {
+        /// Whose, while several early dialogs have a media peer each.
+        fork: Fork,
+        /// Those that are new.
+        candidates: Vec<Candidate>,
+    },
     /// Translate and set the peer's answer to our offer; then [`Step::AnswerApplied`].
     ApplyAnswer {
         /// For the result.

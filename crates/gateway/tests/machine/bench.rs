@@ -8,6 +8,7 @@ use siprtc_dialog_manager::{DialogEventKind as K, DialogTag, Head, Side};
 use siprtc_gateway::Ending;
 use siprtc_gateway::machine::{Call, Command, Epoch, Input, Output, Step, Told};
 use siprtc_gateway::table::{Jsep, Sip};
+use siprtc_media_session::Fork;
 use siprtc_sdp_translator::SdpFrag;
 use std::time::{Duration, Instant};
 
@@ -83,9 +84,12 @@ impl Bench {
 
     fn short(&mut self, output: Output) -> String {
         match output {
-            Output::AddCandidates(candidates) => {
+            Output::AddCandidates { fork, candidates } => {
                 let told: Vec<String> = candidates.iter().map(|one| one.port.to_string()).collect();
-                format!("add {}", told.join(" "))
+                match fork {
+                    Fork::FIRST => format!("add {}", told.join(" ")),
+                    Fork(number) => format!("add {} to {number}", told.join(" ")),
+                }
             }
             Output::Accept(sdp) => format!("200 {sdp}"),
             Output::AcceptOffer(sdp) => format!("200 re {sdp}"),

@@ -1,10 +1,12 @@
 //! Candidates that come after their description.
 
 use crate::bench::*;
+use siprtc_core::CallId;
 use siprtc_core::ice::Candidate;
 use siprtc_dialog_manager::{DialogEventKind as K, DialogTag};
-use siprtc_gateway::machine::{Command, Input, Step};
+use siprtc_gateway::machine::{Call, Command, Input, Step};
 use siprtc_gateway::table::{Jsep, Sip};
+use siprtc_media_session::Fork;
 use std::fmt::Write as _;
 
 const ALL: bool = true;
@@ -253,4 +255,56 @@ fn no_more_candidates_are_kept_than_anybody_needs() {
         .map(|port| bench.on(candidate(port)).len())
         .sum::<usize>();
     assert_eq!(told, 64);
+}
+
+#[test]
+fn what_a_fork_trickles_goes_to_its_own_media_peer_before_and_after_it_answers() {
+    for (who, fork, taken) in [("a", Fork::FIRST, "va"), ("b", Fork(1), "vb")] {
+        let mut bench = Bench::new();
+        bench.call = Call::new(CallId::fresh()).forking(true, false, true);
+        bench.on(Input::Dial { target: target() });
+        bench.step(Step::OfferMade(sdp("u", &[1], ALL)));
+        bench.on(supports("a", true));
+        bench.on(supports("b", true));
+        bench.ringing("a", 183, Some(&sdp("va", &[10], MORE)));
+        // Too early, for either: it waits for the media peer.
+        assert_eq!(bench.on(info("a", "va", &[10, 11])), NOBODY);
+        bench.ringing("b", 183, Some(&sdp("vb", &[20], MORE)));
+        assert_eq!(bench.on(info("b", "vb", &[20, 21])), NOBODY);
+        assert_eq!(bench.step(Step::AnswerApplied)[1..], ["add 11"]);
+        assert_eq!(bench.on(Input::Forked(Fork(1), Ok(()))), ["add 21 to 1"]);
+        assert_eq!(bench.on(info("a", "va", &[10, 11, 12])), ["add 12"]);
+        assert_eq!(bench.on(info("b", "vb", &[20, 21, 22])), ["add 22 to 1"]);
+        // Of nobody's description.
+        assert_eq!(bench.on(info("b", "vx", &[30])), NOBODY);
+        assert_eq!(bench.answered(who, None).len(), 2);
+        assert_eq!(bench.on(info(who, taken, &[11, 12, 21, 22, 40])), NOBODY);
+        let known = if fork == Fork::FIRST {
+            "21 22 40"
+        } else {
+            "11 12 40 to 1"
+        };
+        assert_eq!(
+            bench.step(Step::AnswerApplied),
+            ["Confirmed".to_owned(), format!("add {known}")]
+        );
+        // The other one's media peer is closed.
+        let (other, ufrag) = if who == "a" { ("b", "vb") } else { ("a", "va") };
+        assert_eq!(bench.on(info(other, ufrag, &[50])), NOBODY);
+    }
+}
+
+#[test]
+fn a_fork_without_a_media_peer_has_its_candidates_when_it_answers() {
+    let mut bench = Bench::new();
+    bench.call = Call::new(CallId::fresh()).forking(true, false, false);
+    bench.on(Input::Dial { target: target() });
+    bench.step(Step::OfferMade(sdp("u", &[1], ALL)));
+    bench.on(supports("a", true));
+    bench.on(supports("b", true));
+    bench.ringing("a", 183, Some(&sdp("va", &[10], MORE)));
+    bench.step(Step::AnswerApplied);
+    assert_eq!(bench.on(info("b", "vb", &[21])), NOBODY);
+    assert_eq!(bench.answered("b", Some(&sdp("vb", &[20], MORE))).len(), 2);
+    assert_eq!(bench.step(Step::AnswerApplied), ["Confirmed", "add 21 to 8"]);
 }

@@ -119,6 +119,20 @@ impl Work {
         self.start(begin.audio, begin.video).await
     }
 
+    /// The media peer that answers of this fork are set in; the only one, where there is one only.
+    pub(super) fn peer_of(&mut self, fork: Fork) -> Result<Arc<dyn MediaPeer>> {
+        match &mut self.branches {
+            Some(branches) if branches.branches.len() > 1 => {
+                let branch = branches.of(fork);
+                branch.map(|branch| Arc::clone(&branch.peer)).ok_or_else(|| {
+                    Error::new(Fault::ApiMisuse, "use media peer", "this fork has none")
+                        .advice("accept its answer first")
+                })
+            }
+            _ => self.existing_peer(),
+        }
+    }
+
     /// Closes the media peers that nobody took.
     pub(super) async fn close_forks(&mut self) {
         let Some(branches) = self.branches.take() else {

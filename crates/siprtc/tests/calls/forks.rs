@@ -1,5 +1,6 @@
 //! An INVITE that forks: two telephones with sound before anybody answers, and one that answers.
 
+mod trickle;
 mod video;
 
 use crate::house::{SOON, event};

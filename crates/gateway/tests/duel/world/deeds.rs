@@ -143,7 +143,7 @@ impl<O: std::fmt::Debug> World<O> {
                     D::AcceptOffer(dialog::AcceptOffer { call, sdp }),
                 );
             }
-            Output::AddCandidates(_) | Output::SendCandidates(_) => panic!("nobody trickles here"),
+            Output::AddCandidates { .. } | Output::SendCandidates(_) => panic!("nobody trickles here"),
             Output::AcceptFork { .. } | Output::TakeFork { .. } => panic!("nobody forks here"),
             Output::ApplyAnswer { epoch, answer, .. } => self.begin(side, call, epoch, Work::Apply(answer)),
             Output::CloseMedia => {
