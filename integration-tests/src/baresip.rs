@@ -43,6 +43,23 @@ impl Baresip {
         play: &Path,
         dial: Option<&str>,
     ) -> Self {
+        Baresip::with_contacts(lab, user, address, (mode, play, dial), "")
+    }
+
+    /// Starts one that watches whether `friend` is there (RFC 3856).
+    pub fn watching(lab: &Lab, user: &str, address: Ipv4Addr, friend: &str) -> Self {
+        let contacts = format!("\"Friend\" <sip:{friend}@{REALM}>;presence=p2p\n");
+        let media = (Mode::Plain, Path::new("/dev/null"), None);
+        Baresip::with_contacts(lab, user, address, media, &contacts)
+    }
+
+    fn with_contacts(
+        lab: &Lab,
+        user: &str,
+        address: Ipv4Addr,
+        (mode, play, dial): (Mode, &Path, Option<&str>),
+        contacts: &str,
+    ) -> Self {
         let folder = lab.folder.join(format!("baresip-{user}"));
         std::fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let write = |name: &str, text: String| {
@@ -75,7 +92,7 @@ impl Baresip {
                 lab.server
             ),
         );
-        write("contacts", String::new());
+        write("contacts", contacts.to_owned());
         let mut command = lab.place.command("baresip");
         // -t: an end of its own, should everything else fail.
         command.arg("-f").arg(&folder).args(["-t", "60", "-v"]);
@@ -97,20 +114,30 @@ impl Baresip {
 
     /// Gives it a command of its menu, as `hold` or `resume`.
     pub fn command(&self, lab: &Lab, command: &str) {
+        // It hears the command before it hears the end.
+        let text = self.asked(lab, command, "head -c 20");
+        assert!(
+            text.contains("response"),
+            "baresip does not obey {command}: {text}"
+        );
+    }
+
+    /// What it says to a command, within two seconds.
+    pub fn says_to(&self, lab: &Lab, command: &str) -> String {
+        self.asked(lab, command, "cat")
+    }
+
+    fn asked(&self, lab: &Lab, command: &str, read: &str) -> String {
         let json = format!("{{\"command\":\"{command}\"}}");
-        // Its ctrl_tcp module reads netstrings. It hears the command before it hears the end.
+        // Its ctrl_tcp module reads netstrings.
         let script = format!(
-            "exec 3<>/dev/tcp/{}/4444 && printf '%s' '{}:{json},' >&3 && timeout 2 head -c 20 <&3",
+            "exec 3<>/dev/tcp/{}/4444 && printf '%s' '{}:{json},' >&3 && timeout 2 {read} <&3",
             self.address,
             json.len()
         );
         let output = lab.place.command("bash").args(["-c", &script]).output();
         let output = output.unwrap_or_else(|error| panic!("bash does not start: {error}"));
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            text.contains("response"),
-            "baresip does not obey {command}: {text}"
-        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// What it heard, once its process is over.

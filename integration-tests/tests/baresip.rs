@@ -286,3 +286,31 @@ fn baresip_hangs_up_and_siprtc_is_done() {
     alice.exits_with(0);
     assert_eq!(alice.report()["ending"]["by"], "remote", "{:#}", alice.report());
 }
+
+const HERE: &str = "<?xml version=\"1.0\"?>\n<presence xmlns=\"urn:ietf:params:xml:ns:pidf\" entity=\"sip:alice@siprtc.test\">\
+                    <tuple id=\"t\"><status><basic>open</basic></status></tuple></presence>\n";
+
+#[test]
+fn baresip_sees_that_we_are_there_and_that_we_are_gone() {
+    let world = World::new("baresip-presence");
+    let lab = &world.lab;
+    std::fs::write(lab.folder.join("here.xml"), HERE).unwrap_or_else(|error| panic!("{error}"));
+    let phone = Phone::of("alice")
+        .at(OURS)
+        .set("call.notifies", "presence")
+        .set("call.trusted", SERVER);
+    let tell = format!("presence={}", lab.file("here.xml"));
+    let siprtc = lab.answering(&phone, &["--tell", &tell]);
+    let mut baresip = Baresip::watching(lab, "bob", THEIRS, "alice");
+    // The challenge, the subscription, and the state that baresip has taken from the NOTIFY.
+    lab.registrar().says("REPLY 200 OK to NOTIFY", 1, SOON);
+    let contacts = baresip.says_to(lab, "contacts");
+    println!("{contacts}");
+    assert!(contacts.contains("Online"), "{contacts}");
+    let before = lab.registrar().said("REPLY 200 OK to NOTIFY");
+    siprtc.interrupt();
+    siprtc.finish(SOON).exits_with(0);
+    // It is told that this one is over, and takes it.
+    lab.registrar().says("REPLY 200 OK to NOTIFY", before + 1, SOON);
+    baresip.process.stop();
+}

@@ -211,6 +211,10 @@ pub(crate) struct AnswerArgs {
     /// Refuse every call with this status (486 is busy here)
     #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(400..700))]
     pub(crate) refuse: Option<u16>,
+    /// What those are told who watch this endpoint: presence=here.xml (RFC 3863), message-summary=box.txt (RFC 3842); several may be given.
+    /// call.notifies names what may be watched, call.watchers by whom
+    #[arg(long, value_name = "EVENT=FILE", value_parser = told)]
+    pub(crate) tell: Vec<(String, PathBuf)>,
     /// Send every caller elsewhere (302)
     #[arg(long, value_name = "URI", conflicts_with = "refuse")]
     pub(crate) forward: Option<String>,
@@ -221,6 +225,12 @@ pub(crate) struct AnswerArgs {
     /// Write the last call's ladder as SVG
     #[arg(long, value_name = "SVG")]
     pub(crate) ladder: Option<PathBuf>,
+}
+
+fn told(word: &str) -> Result<(String, PathBuf), String> {
+    let pair = word.split_once('=').filter(|(_, file)| !file.is_empty());
+    pair.map(|(event, file)| (event.to_owned(), file.into()))
+        .ok_or_else(|| "write an event package and a file, such as presence=here.xml".to_owned())
 }
 
 #[derive(ClapArgs, Debug)]

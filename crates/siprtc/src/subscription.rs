@@ -21,15 +21,10 @@ impl Endpoint {
     ///
     /// Errors: [`Fault::ApiMisuse`] for a package whose bodies are not known here; see [`Endpoint::subscribe_to`].
     pub async fn subscribe(&self, target: &str, event: &str) -> Result<Subscription> {
-        let accept = match event {
-            "dialog" => "application/dialog-info+xml",
-            "message-summary" => "application/simple-message-summary",
-            "presence" => "application/pidf+xml",
-            _ => {
-                let what = format!("what {event:?} has in its bodies is not known here");
-                return Err(Error::new(Fault::ApiMisuse, "subscribe", what)
-                    .advice("call subscribe_to with the media types that you understand"));
-            }
+        let Some(accept) = media_type(event) else {
+            let what = format!("what {event:?} has in its bodies is not known here");
+            return Err(Error::new(Fault::ApiMisuse, "subscribe", what)
+                .advice("call subscribe_to with the media types that you understand"));
         };
         self.subscribe_to(target, event, accept).await
     }
@@ -59,21 +54,31 @@ impl Endpoint {
     /// ```
     /// # async fn shown(endpoint: &siprtc::Endpoint) -> siprtc::core::Result<()> {
     /// let summary = "Messages-Waiting: yes\r\nVoice-Message: 2/8\r\n";
-    /// endpoint.notify("message-summary", "application/simple-message-summary", summary).await?;
+    /// endpoint.notify("message-summary", summary).await?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// Errors: [`Fault::ApiMisuse`] for a package that `call.notifies` does not name, for `dialog`, and for a body of more than
     /// 65,536 octets.
-    pub async fn notify(&self, event: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Result<()> {
+    pub async fn notify(&self, event: &str, body: impl Into<Vec<u8>>) -> Result<()> {
         let notify = Notify {
             event: event.to_owned(),
-            content_type: content_type.to_owned(),
+            content_type: media_type(event).unwrap_or("application/octet-stream").to_owned(),
             body: body.into(),
         };
         ask(&self.house().hub, notify).await
     }
+}
+
+/// What the bodies of a package are (RFC 4235, RFC 3842, RFC 3863).
+fn media_type(event: &str) -> Option<&'static str> {
+    Some(match event {
+        "dialog" => "application/dialog-info+xml",
+        "message-summary" => "application/simple-message-summary",
+        "presence" => "application/pidf+xml",
+        _ => return None,
+    })
 }
 
 impl Subscription {

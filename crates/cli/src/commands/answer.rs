@@ -8,8 +8,8 @@ use crate::interrupt::Interrupts;
 use crate::output::Output;
 use serde_json::json;
 use siprtc::{CallReport, Config, Endpoint, IncomingCall};
-use siprtc_core::Result;
 use siprtc_core::sip::NameAddr;
+use siprtc_core::{Error, Fault, Result};
 use std::time::Duration;
 
 /// The status for a call that cannot be heard: the sound card does not open.
@@ -39,6 +39,18 @@ async fn serve(endpoint: &mut Endpoint, config: &Config, args: &AnswerArgs, outp
                 &error,
             ));
         }
+    }
+    for (event, file) in &args.tell {
+        let body = std::fs::read(file).map_err(|error| {
+            Error::new(
+                Fault::ConfigInvalid,
+                "tell",
+                format!("{} is not readable", file.display()),
+            )
+            .advice("name a file with what there is to tell: --tell presence=here.xml")
+            .caused_by(error)
+        })?;
+        endpoint.notify(event, body).await?;
     }
     let contact = endpoint.contact().uri.to_string();
     output.emit(json!({ "event": "ready", "contact": contact }));

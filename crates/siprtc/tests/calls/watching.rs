@@ -8,8 +8,6 @@ use siprtc_core::sip::{Limits, Method, SipMessage, SipRequest};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-const PIDF: &str = "application/pidf+xml";
-
 /// The next body that tells of `word`; what came before it is passed over.
 async fn told(subscription: &mut Subscription, word: &str) -> String {
     let mut seen = Vec::new();
@@ -95,14 +93,10 @@ async fn presence_is_what_the_application_says() {
     let watched = "[call]\nnotifies = [\"presence\"]\nwatchers = \"all\"";
     let bob = endpoint_with(&home, "bob", watched).await;
     let alice = endpoint(&home, "alice").await;
-    bob.notify("presence", PIDF, "<presence>away</presence>")
-        .await
-        .unwrap();
+    bob.notify("presence", "<presence>away</presence>").await.unwrap();
     let mut watching = alice.subscribe("bob", "presence").await.unwrap();
     told(&mut watching, "away").await;
-    bob.notify("presence", PIDF, "<presence>here</presence>")
-        .await
-        .unwrap();
+    bob.notify("presence", "<presence>here</presence>").await.unwrap();
     told(&mut watching, "here").await;
     watching.end().await.unwrap();
     ended(&mut watching).await;
@@ -110,7 +104,7 @@ async fn presence_is_what_the_application_says() {
     let mut other = alice.subscribe("bob", "dialog").await.unwrap();
     assert_eq!(ended(&mut other).await.0, Some(489));
     for event in ["dialog", "message-summary"] {
-        let refused = bob.notify(event, "text/plain", "x").await.unwrap_err();
+        let refused = bob.notify(event, "x").await.unwrap_err();
         assert_eq!(refused.fault(), Fault::ApiMisuse);
     }
     for endpoint in [alice, bob] {
