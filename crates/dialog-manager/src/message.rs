@@ -134,6 +134,9 @@ pub enum Occasion {
     Answers,
     /// Our BYE.
     Bye,
+    /// Every other request of ours within the call from now on: re-INVITE, UPDATE, INFO, MESSAGE, REFER, NOTIFY, PRACK. What such a
+    /// request has already stays.
+    Requests,
 }
 
 /// Sends the caller elsewhere: 302 with these addresses (RFC 3261 section 21.3); [`Ended`](crate::DialogEventKind::Ended) follows.
@@ -229,6 +232,8 @@ pub struct SendMessage {
     pub content_type: String,
     /// The body.
     pub body: String,
+    /// More header fields; those that the manager writes itself are refused.
+    pub headers: Headers,
 }
 
 /// Subscribes to an event package of somebody's (RFC 6665): [`Subscribed`](crate::DialogEventKind::Subscribed), then what there is
@@ -247,6 +252,8 @@ pub struct Subscribe {
     pub accept: String,
     /// Seconds that are asked for at a time: 10 to 86,400.
     pub expires: u32,
+    /// More header fields for each SUBSCRIBE; those that the manager writes itself are refused.
+    pub headers: Headers,
 }
 
 /// Ends a subscription; [`SubscriptionEnded`](crate::DialogEventKind::SubscriptionEnded) follows, after 64*T1 at the latest.

@@ -4,7 +4,7 @@ use crate::actor::Gateway;
 use crate::calls::ask;
 use crate::messages::SendDtmf;
 use actix::prelude::*;
-use siprtc_core::sip::Uri;
+use siprtc_core::sip::{Headers, Uri};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::{self as dialog, Carrier};
 use siprtc_media_session as media;
@@ -46,6 +46,8 @@ pub struct SendMessage {
     pub content_type: String,
     /// The body.
     pub body: String,
+    /// More header fields, outside of a call; within it those of [`Occasion::Requests`](crate::Occasion) go along.
+    pub headers: Headers,
 }
 
 /// To whom a message goes.
@@ -94,6 +96,7 @@ impl Handler<SendMessage> for Gateway {
             to,
             content_type,
             body,
+            headers,
         } = message;
         let prepared = self.house(ctx).and_then(|house| Ok((house, self.errand()?)));
         Box::pin(async move {
@@ -115,6 +118,7 @@ impl Handler<SendMessage> for Gateway {
                         target,
                         content_type,
                         body,
+                        headers,
                     };
                     ask(&house.dialogs, message).await?;
                 }

@@ -249,7 +249,7 @@ pub struct Redirect {
 pub struct Attach {
     /// Which.
     pub call: CallId,
-    /// To our answers, or to our BYE.
+    /// To our answers, to our BYE, or to our other requests.
     pub to: Occasion,
     /// The header fields.
     pub headers: Headers,

@@ -109,6 +109,14 @@ impl Call {
         ask(self.gateway(), NameDialog { call: self.id() }).await
     }
 
+    /// Header fields of one's own for every request of ours within the call from now on but BYE: re-INVITE, UPDATE, INFO, MESSAGE, REFER,
+    /// NOTIFY, PRACK. They take the place of earlier ones.
+    ///
+    /// Errors: [`Fault::ApiMisuse`] for those that SIP needs itself (From, CSeq, Contact ...), and when the call is over.
+    pub async fn attach(&self, headers: Headers) -> Result<()> {
+        attach(self, Occasion::Requests, headers).await
+    }
+
     /// As [`Call::hangup`], with header fields of one's own in the BYE of a call that was answered.
     pub async fn hangup_with(&self, headers: Headers) -> Result<()> {
         attach(self, Occasion::Bye, headers).await?;

@@ -1,6 +1,7 @@
 //! Messages (RFC 3428), within calls and beside them.
 
 use crate::endpoint::{Call, Endpoint, ask, read_target};
+use siprtc_core::sip::Headers;
 use siprtc_core::{Error, Fault, Result};
 use siprtc_gateway::{MessageTo, SendMessage};
 
@@ -20,9 +21,17 @@ impl Endpoint {
     ///
     /// Errors: [`Fault::PeerIncompatible`] when it is refused, [`Fault::TimedOut`] without an answer.
     pub async fn send_message(&self, target: &str, text: &str) -> Result<()> {
-        let target = read_target(&self.house().aor, target)?;
-        let sent = ask(&self.house().hub, message(MessageTo::Uri(target), text)).await?;
-        taken(sent)
+        self.send_message_with(target, text, Headers::new()).await
+    }
+
+    /// As [`Endpoint::send_message`], with header fields of one's own, such as Subject.
+    pub async fn send_message_with(&self, target: &str, text: &str, headers: Headers) -> Result<()> {
+        let to = MessageTo::Uri(read_target(&self.house().aor, target)?);
+        let message = SendMessage {
+            headers,
+            ..message(to, text)
+        };
+        taken(ask(&self.house().hub, message).await?)
     }
 }
 
@@ -31,6 +40,7 @@ fn message(to: MessageTo, text: &str) -> SendMessage {
         to,
         content_type: "text/plain".to_owned(),
         body: text.to_owned(),
+        headers: Headers::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::desk::Notices;
 use crate::endpoint::{Endpoint, House, ask, read_target};
+use siprtc_core::sip::Headers;
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::{Notify, Subscribe, SubscriptionEvent, Unsubscribe};
 
@@ -31,6 +32,17 @@ impl Endpoint {
 
     /// As [`Endpoint::subscribe`], to any package, with the media types of bodies that are understood.
     pub async fn subscribe_to(&self, target: &str, event: &str, accept: &str) -> Result<Subscription> {
+        self.subscribe_with(target, event, accept, Headers::new()).await
+    }
+
+    /// As [`Endpoint::subscribe_to`], with header fields of one's own in each SUBSCRIBE.
+    pub async fn subscribe_with(
+        &self,
+        target: &str,
+        event: &str,
+        accept: &str,
+        headers: Headers,
+    ) -> Result<Subscription> {
         let house = self.house();
         let target = read_target(&house.aor, target)?;
         let id = CallId::fresh();
@@ -41,6 +53,7 @@ impl Endpoint {
             event: event.to_owned(),
             accept: accept.to_owned(),
             expires: EXPIRES,
+            headers,
         };
         ask(&house.hub, subscribe).await?;
         Ok(Subscription { id, house, notices })

@@ -14,7 +14,7 @@ use super::timers::Timer;
 use super::transfer::Transfers;
 use super::uac::{Calling, check_headers};
 use super::uas::Inviting;
-use super::words::{is_one_line, misuse, push_all};
+use super::words::{is_one_line, misuse, push_all, push_missing};
 use super::{Output, Scope};
 use crate::event::{DialogEvent, DialogEventKind, Side};
 use crate::message::Occasion;
@@ -45,7 +45,7 @@ pub(crate) struct Call {
     /// The value of a Reason header field for our CANCEL or BYE.
     pub(super) hangup_reason: Option<String>,
     /// The application's own, for our answers and for our BYE.
-    pub(super) attached: [Headers; 2],
+    pub(super) attached: [Headers; 3],
     pub(super) errands: Errands,
     pub(super) infos: Infos,
     pub(super) offers: Offers,
@@ -97,7 +97,7 @@ impl Call {
             begun_by: None,
             ending: None,
             hangup_reason: None,
-            attached: [Headers::new(), Headers::new()],
+            attached: [Headers::new(), Headers::new(), Headers::new()],
             errands: Errands::default(),
             infos: Infos::default(),
             offers: Offers::default(),
@@ -253,19 +253,21 @@ impl Call {
 
     pub(super) fn attach(&mut self, to: Occasion, headers: Headers) -> Result<()> {
         check_headers("attach", &headers)?;
-        let [answers, bye] = &mut self.attached;
+        let [answers, bye, requests] = &mut self.attached;
         match to {
             Occasion::Answers => *answers = headers,
             Occasion::Bye => *bye = headers,
+            Occasion::Requests => *requests = headers,
         }
         Ok(())
     }
 
     pub(super) fn attached(&self, to: Occasion) -> &Headers {
-        let [answers, bye] = &self.attached;
+        let [answers, bye, requests] = &self.attached;
         match to {
             Occasion::Answers => answers,
             Occasion::Bye => bye,
+            Occasion::Requests => requests,
         }
     }
 
@@ -300,11 +302,14 @@ impl Call {
     pub(super) fn send(&mut self, scope: &mut Scope, departure: Departure) -> TxId {
         let Departure {
             purpose,
-            request,
+            mut request,
             sequence,
             attempts,
             route,
         } = departure;
+        if !matches!(purpose, Purpose::Bye | Purpose::ForkBye | Purpose::Invite) {
+            push_missing(&mut request.headers, self.attached(Occasion::Requests));
+        }
         let tx = scope.tx_ids.mint();
         scope.owners.insert(tx, self.id);
         let client = Client {

@@ -3,8 +3,8 @@
 use super::auth::{Attempts, Authenticator};
 use super::call::is_challenge;
 use super::errand::{delivered, read_note, status_of};
-use super::uac::{ADDED, to_uri};
-use super::words::{is_one_line, misuse};
+use super::uac::{ADDED, check_headers, to_uri};
+use super::words::{is_one_line, misuse, push_missing};
 use super::{Machine, Output, Scope};
 use crate::event::{DialogEvent, DialogEventKind};
 use crate::message::SendMessage;
@@ -43,8 +43,10 @@ impl Machine {
             )
             .advice("wait for their Delivered, and take a fresh id for each"));
         }
+        check_headers(OPERATION, &message.headers)?;
         let scope = &mut self.scope;
-        let request = scope.request_outside(Method::Message, &message.target);
+        let mut request = scope.request_outside(Method::Message, &message.target);
+        push_missing(&mut request.headers, &message.headers);
         let request = request.with_body(&message.content_type, message.body);
         let octets = request.to_bytes().len() + ADDED;
         if octets > MAX_MESSAGE {

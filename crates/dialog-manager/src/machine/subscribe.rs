@@ -8,7 +8,8 @@ use super::call::is_challenge;
 use super::dialog::Dialog;
 use super::errand::status_of;
 use super::timers::Timer;
-use super::words::{is_one_line, is_token, misuse};
+use super::uac::check_headers;
+use super::words::{is_one_line, is_token, misuse, push_missing};
 use super::{Machine, Output, Scope};
 use crate::event::{DialogEvent, DialogEventKind};
 use crate::message::Subscribe;
@@ -35,6 +36,7 @@ pub(super) struct Subscriptions(BTreeMap<CallId, Subscription>);
 struct Subscription {
     event: String,
     accept: String,
+    headers: Headers,
     /// Seconds that we ask for; 0: we take our leave.
     expires: u32,
     raises: u8,
@@ -96,6 +98,7 @@ impl Machine {
                     .advice("give an event package, such as message-summary, and media types"),
             );
         }
+        check_headers(OPERATION, &message.headers)?;
         let scope = &mut self.scope;
         let mut request = scope.request_outside(Method::Subscribe, &message.target);
         let headers = &request.headers;
@@ -104,6 +107,7 @@ impl Machine {
         let subscription = Subscription {
             event: message.event,
             accept: message.accept,
+            headers: message.headers,
             expires: message.expires.clamp(*DURATIONS.start(), *DURATIONS.end()),
             raises: 0,
             sip_call_id,
@@ -407,6 +411,7 @@ impl Subscription {
         headers.push("Expires", self.expires);
         headers.push("Accept", &self.accept);
         scope.abilities().push_extensions(headers);
+        push_missing(headers, &self.headers);
     }
 
     /// Whether a NOTIFY is of this subscription and in order, or the status that refuses it. One that overtakes the 200 makes the

@@ -255,6 +255,17 @@ pub(super) fn push_all(headers: &mut Headers, more: &Headers) {
     }
 }
 
+/// Those of `more` whose names are not there yet.
+pub(super) fn push_missing(headers: &mut Headers, more: &Headers) {
+    let missing: Vec<_> = more
+        .iter()
+        .filter(|(name, _)| !headers.contains(name.as_str()))
+        .collect();
+    for (name, value) in missing {
+        headers.push(name.clone(), value);
+    }
+}
+
 /// RFC 3261 section 25.1.
 pub(super) fn is_token(text: &str) -> bool {
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte);

@@ -344,3 +344,12 @@ fn within(method: Method, sequence: u32, from: &NameAddr, to: &NameAddr, call_id
         .push("Contact", "<sip:bob@192.0.2.7:5080;transport=tcp>");
     request
 }
+
+/// Header fields of an application's own.
+pub fn fields(fields: &[(&'static str, &str)]) -> Headers {
+    let mut headers = Headers::new();
+    for (name, value) in fields {
+        headers.push(*name, value);
+    }
+    headers
+}

@@ -29,6 +29,7 @@ fn message(bench: &mut Bench, body: &str) -> Result<CallId, siprtc_core::Error> 
         target,
         content_type: "text/plain".to_owned(),
         body: body.to_owned(),
+        headers: fields(&[("Subject", "hello")]),
     };
     bench.give(Input::SendMessage(message)).map(|()| errand)
 }

@@ -7,14 +7,6 @@ use siprtc_dialog_manager::machine::Input;
 use siprtc_dialog_manager::*;
 use std::time::Duration;
 
-fn fields(fields: &[(&'static str, &str)]) -> Headers {
-    let mut headers = Headers::new();
-    for (name, value) in fields {
-        headers.push(*name, value);
-    }
-    headers
-}
-
 fn dial(bench: &mut Bench, headers: Headers) -> (CallId, TxId, SipRequest) {
     let call = CallId::fresh();
     let target = "sip:bob@example.com".parse().unwrap();
@@ -81,8 +73,36 @@ fn header_fields_of_the_applications_own_go_out_with_the_invite_the_answers_and_
     bench
         .give(attach(call, Occasion::Bye, fields(&[("X-Rating", "5")])))
         .unwrap();
+    bench
+        .give(attach(
+            call,
+            Occasion::Requests,
+            fields(&[("X-Ticket", "9"), ("Refer-To", "x")]),
+        ))
+        .unwrap();
+    let to = ReferTo::Uri("sip:carol@example.com".parse().unwrap());
+    bench.give(Input::Refer(Refer { call, to })).unwrap();
+    let (tx, refer) = bench.sent(Method::Refer);
+    assert_eq!(refer.headers.value("X-Ticket"), Some("9"));
+    let targets: Vec<_> = refer.headers.values("Refer-To").collect();
+    assert_eq!(
+        targets,
+        ["<sip:carol@example.com>"],
+        "what a request has already stays"
+    );
+    let mut challenge = response(&refer, 401, "bob");
+    challenge
+        .headers
+        .push("WWW-Authenticate", "Digest realm=\"r\", nonce=\"n\"");
+    bench.answer(tx, challenge);
+    let (_, again) = bench.sent(Method::Refer);
+    assert_eq!(again.headers.values("X-Ticket").count(), 1);
     bench.give(Input::Hangup(Hangup { call, reason: None })).unwrap();
-    assert_eq!(bench.sent(Method::Bye).1.headers.value("X-Rating"), Some("5"));
+    let bye = bench.sent(Method::Bye).1;
+    assert_eq!(
+        (bye.headers.value("X-Rating"), bye.headers.value("X-Ticket")),
+        (Some("5"), None)
+    );
 
     let mut bench = Bench::new();
     let (call, ..) = bench.incoming();

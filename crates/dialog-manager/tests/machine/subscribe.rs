@@ -18,9 +18,11 @@ fn subscribe(bench: &mut Bench) -> (CallId, TxId, SipRequest) {
             event: "message-summary".to_owned(),
             accept: "application/simple-message-summary".to_owned(),
             expires: 600,
+            headers: fields(&[("X-Box", "7")]),
         }))
         .unwrap();
     let (tx, request) = bench.sent(Method::Subscribe);
+    assert_eq!(request.headers.value("X-Box"), Some("7"));
     (subscription, tx, request)
 }
 
@@ -301,6 +303,7 @@ fn there_are_not_too_many_and_the_end_of_the_program_ends_all() {
         event: "dialog".to_owned(),
         accept: "application/dialog-info+xml".to_owned(),
         expires: 600,
+        headers: Headers::new(),
     };
     assert!(bench.give(Input::Subscribe(one_more)).is_err());
     bench.give(Input::Terminate).unwrap();

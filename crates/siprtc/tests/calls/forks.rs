@@ -269,7 +269,7 @@ impl Scene {
     }
 
     /// `down` answers for good; no other INVITE follows.
-    async fn is_answered_by_the_second(&mut self) {
+    async fn the_second_answers(&mut self) {
         let sdp = self.down.answer.clone();
         self.respond(200, "down", &sdp).await;
         self.sink.expect_ack().await;
@@ -316,7 +316,7 @@ async fn the_latest_fork_is_heard_before_and_after_its_200_without_a_second_offe
         scene.hears_only(-1).await;
         scene.down.is_spoken_to().await;
         let before = scene.up.heard().await;
-        scene.is_answered_by_the_second().await;
+        scene.the_second_answers().await;
         assert_eq!(scene.up.heard().await, before, "Alice speaks with one of them");
         scene.end().await;
     }
@@ -332,7 +332,7 @@ async fn the_first_fork_is_heard_until_the_second_answers_without_a_second_offer
         scene.hears_only(1).await;
         scene.up.is_spoken_to().await;
         assert_eq!(scene.down.heard().await, 0);
-        scene.is_answered_by_the_second().await;
+        scene.the_second_answers().await;
         scene.end().await;
     }
 }
@@ -344,7 +344,7 @@ async fn without_early_media_the_200_decides() {
         let (up, down) = (scene.up.answer.clone(), scene.down.answer.clone());
         scene.respond(183, "up", &up).await;
         scene.respond(183, "down", &down).await;
-        scene.is_answered_by_the_second().await;
+        scene.the_second_answers().await;
         assert_eq!(scene.up.heard().await, 0);
         scene.end().await;
     }

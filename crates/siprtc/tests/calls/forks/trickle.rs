@@ -128,6 +128,6 @@ async fn a_fork_is_heard_by_candidates_that_come_in_infos_before_it_answers() {
     while let Some(event) = scene.sink.try_next() {
         scene.answers_info(event).await;
     }
-    scene.is_answered_by_the_second().await;
+    scene.the_second_answers().await;
     scene.end().await;
 }

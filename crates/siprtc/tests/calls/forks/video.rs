@@ -63,7 +63,7 @@ impl Screen {
         };
         let is_shown = peer.send_video(packet).is_ok();
         self.has_shown.fetch_or(is_shown, Ordering::Relaxed);
-        if number % 10 == 0 && self.seen.load(Ordering::Relaxed) == 0 {
+        if number.is_multiple_of(10) && self.seen.load(Ordering::Relaxed) == 0 {
             let _ = peer.send_feedback(Feedback::KeyFrame);
         }
     }
@@ -166,8 +166,8 @@ impl Show {
     }
 
     /// `down` answers for good: it alone is heard and seen.
-    async fn is_answered_by_the_second(mut self) {
-        self.scene.is_answered_by_the_second().await;
+    async fn the_second_answers(mut self) {
+        self.scene.the_second_answers().await;
         self.sees(DOWN).await;
         self.is_seen_by(1).await;
         for _ in 0..20 {
@@ -189,7 +189,7 @@ async fn the_latest_fork_is_seen_and_sees_before_and_after_its_200() {
         show.scene.respond(183, "down", &down).await;
         show.sees(DOWN).await;
         show.is_seen_by(1).await;
-        show.is_answered_by_the_second().await;
+        show.the_second_answers().await;
     }
 }
 
@@ -202,7 +202,7 @@ async fn the_first_fork_is_seen_until_the_second_answers() {
         show.scene.respond(183, "down", &down).await;
         show.sees(UP).await;
         show.is_seen_by(0).await;
-        show.is_answered_by_the_second().await;
+        show.the_second_answers().await;
     }
 }
 
@@ -220,7 +220,7 @@ async fn video_that_one_fork_refuses_is_not_refused_for_the_others() {
             if policy == "latest" {
                 show.sees(DOWN).await;
             }
-            show.is_answered_by_the_second().await;
+            show.the_second_answers().await;
         }
     }
 }
@@ -233,7 +233,7 @@ async fn a_fork_without_video_that_answers_ends_what_was_seen_of_the_first() {
         show.scene.respond(183, "up", &up).await;
         show.sees(UP).await;
         show.is_seen_by(0).await;
-        show.scene.is_answered_by_the_second().await;
+        show.scene.the_second_answers().await;
         let seen = show.screens[0].as_ref().unwrap().seen.load(Ordering::Relaxed);
         show.eye.mark_unchanged();
         sleep(Duration::from_millis(300)).await;
