@@ -46,6 +46,9 @@ impl Call {
         };
         let tag = from.tag().unwrap_or_default();
         let Some(dialog) = self.dialog(tag) else {
+            if request.method == Method::Bye {
+                self.fork_hangs_up(scope, tag);
+            }
             return self.respond(scope, tx, request.response(481));
         };
         if !dialog.take_sequence(cseq.sequence) {
@@ -97,17 +100,11 @@ impl Call {
 
     fn peer_hangs_up(&mut self, scope: &mut Scope, tx: TxId, bye: &SipRequest) {
         self.respond(scope, tx, bye.response(200));
-        match &mut self.phase {
-            // Only that fork is gone; the INVITE still has its final answer to come.
-            Phase::Calling(calling) => {
-                let tag = bye
-                    .headers
-                    .from()
-                    .ok()
-                    .and_then(|from| from.tag().map(str::to_owned));
-                let tag = tag.unwrap_or_default();
-                calling.forget_dialog(&tag);
-                self.early_dialog_is_gone(scope, &tag);
+        match &self.phase {
+            Phase::Calling(_) => {
+                let from = bye.headers.from().ok();
+                let tag = from.as_ref().and_then(|from| from.tag()).unwrap_or_default();
+                self.fork_hangs_up(scope, tag);
             }
             // RFC 3261 section 15.1.2: whatever is pending is answered 487.
             Phase::Inviting(_) => {

@@ -57,6 +57,8 @@ pub(super) struct Calling {
     cancelled: bool,
     rang: bool,
     early: Vec<Dialog>,
+    /// Forks that have answered and hung up, by their tags: what they said before may still be on its way.
+    hung_up: Vec<String>,
     next_hop: String,
     /// Where it was sent elsewhere to (RFC 3261 section 8.1.3.4), and where it may still go.
     tried: Vec<Uri>,
@@ -84,8 +86,12 @@ impl Calling {
         self.early.iter().any(|dialog| dialog.remote_tag() == remote_tag)
     }
 
-    pub(super) fn forget_dialog(&mut self, remote_tag: &str) {
+    /// **Policy when full**: it is taken for one that has not.
+    fn hang_up(&mut self, remote_tag: &str) {
         self.early.retain(|dialog| dialog.remote_tag() != remote_tag);
+        if self.hung_up.len() < MAX_FORKS {
+            self.hung_up.push(remote_tag.to_owned());
+        }
     }
 }
 
@@ -114,12 +120,21 @@ impl Call {
             cancelled: false,
             rang: false,
             early: Vec::new(),
+            hung_up: Vec::new(),
             next_hop,
             tried: vec![message.target],
             left: VecDeque::new(),
         });
         call.tell(scope, DialogEventKind::Started { sip_call_id });
         Ok(call)
+    }
+
+    /// A BYE before anybody has answered, as far as we know: its 2xx is late, or lost. The INVITE still has its final answer to come.
+    pub(super) fn fork_hangs_up(&mut self, scope: &mut Scope, tag: &str) {
+        if let Phase::Calling(calling) = &mut self.phase {
+            calling.hang_up(tag);
+            self.early_dialog_is_gone(scope, tag);
+        }
     }
 
     /// Sends the CANCEL that is wished for, as soon as it may go.
@@ -196,7 +211,7 @@ impl Call {
             return None;
         };
         if calling.dialog(&tag).is_none() {
-            if calling.early.len() >= MAX_FORKS {
+            if calling.early.len() >= MAX_FORKS || calling.hung_up.contains(&tag) {
                 return None;
             }
             calling.early.push(fresh);
@@ -230,7 +245,13 @@ impl Call {
         client.acks.push((tag.clone(), request.clone()));
         client.finished = true;
         scope.push(Output::SendAck { call, request, route });
-        let first = matches!(&self.phase, Phase::Calling(calling) if calling.tx == tx);
+        let (first, is_over) = match &self.phase {
+            Phase::Calling(calling) if calling.tx == tx => (true, calling.hung_up.contains(&tag)),
+            _ => (false, false),
+        };
+        if is_over {
+            return self.ended_by_peer(scope, End::by_peer(Cause::Bye, None));
+        }
         // The CSeq goes on where the early dialog stood, after its INFOs.
         dialog.continue_after(
             self.infos
@@ -400,6 +421,7 @@ impl Call {
         calling.tx = tx;
         calling.provisional = false;
         calling.early.clear();
+        calling.hung_up.clear();
         self.infos.begin_anew();
         self.leave_all_forks(scope);
         scope.timers.cancel(self.id, Timer::NoAnswer);

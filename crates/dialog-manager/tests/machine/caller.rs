@@ -536,6 +536,30 @@ fn commands_to_unknown_calls_and_in_wrong_states_are_misuse() {
     assert_eq!(bench.give(late).unwrap_err().fault(), Fault::ApiMisuse);
 }
 
+/// Its 200 was lost again and again until it gave up; the last one came later than its BYE.
+#[test]
+fn a_200_that_comes_after_the_bye_of_its_fork_makes_no_call() {
+    for rings in [true, false] {
+        let mut bench = Bench::new();
+        let (_, tx, invite) = bench.call();
+        if rings {
+            bench.answer(tx, response(&invite, 180, "bob"));
+            bench.event();
+        }
+        bench.request(callee_request(&invite, "bob", Method::Bye, 1));
+        bench.responded(if rings { 200 } else { 481 });
+        bench.silent();
+        let ok = response(&invite, 200, "bob").with_body("application/sdp", ANSWER);
+        bench.answer(tx, ok.clone());
+        let ack = bench.acked();
+        let (cause, by, ..) = bench.ended();
+        assert_eq!((cause, by), (Cause::Bye, Side::Remote));
+        bench.answer(tx, ok);
+        assert_eq!(bench.acked(), ack);
+        bench.silent();
+    }
+}
+
 #[test]
 fn no_more_calls_than_configured() {
     let mut config = config();
