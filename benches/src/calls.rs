@@ -137,7 +137,7 @@ fn set_up() -> Result<Vec<Figure>> {
     let begun = process::processor_ms();
     while ended < 2 * CALLS {
         while dialled < CALLS && world.calls(Side::Alice).count() < LANES {
-            world.dial(Side::Alice, Side::Bob.uri(), false, None);
+            world.dial(Side::Alice, Side::Bob.uri(), Call::new);
             dialled += 1;
         }
         match world.step() {
@@ -175,7 +175,7 @@ fn set_up() -> Result<Vec<Figure>> {
 fn hold() -> Result<Vec<Figure>> {
     let mut world: World<Order> = World::new(2, WIRE);
     for _ in 0..HELD {
-        world.dial(Side::Alice, Side::Bob.uri(), false, None);
+        world.dial(Side::Alice, Side::Bob.uri(), Call::new);
     }
     let (mut turns, mut hour) = (0_u64, 0);
     let (mut marks, begun) = (Vec::new(), process::processor_ms());

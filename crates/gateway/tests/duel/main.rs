@@ -1,5 +1,5 @@
-//! Two tables against each other: calls, dialogs and transactions of two endpoints, a wire that loses, copies, delays and reorders,
-//! and two applications that do what comes to their minds.
+//! Tables against each other: calls, dialogs and transactions of three endpoints, a proxy that forks between them, a telephone that
+//! offers nothing, a wire that loses, copies, delays and reorders, and applications that do what comes to their minds.
 //!
 //! A seed that fails prints itself and the last messages; `SEED=17 cargo test -p siprtc-gateway --test duel` plays it again, and
 //! `SEEDS=100000` plays more of them.
@@ -63,6 +63,22 @@ fn over_a_fine_wire_every_order_comes_about_and_both_ends_agree() {
         tally.established > 300 && tally.held > 100 && tally.changed > 20 && tally.transferred > 20,
         "{tally:?}"
     );
+    assert!(
+        tally.forked > 20 && tally.early > 20 && tally.offerless > 10 && tally.replaced > 5,
+        "{tally:?}"
+    );
+    let seen = |state| assert!(tally.states.contains(&state), "{state:?} did not come about");
+    [
+        (Sip::Progressed, Jsep::Stable),
+        (Sip::Progressed, Jsep::HaveLocalOffer),
+        (Sip::Progressed, Jsep::ApplyingAnswer),
+        (Sip::ProgressedOffered, Jsep::MakingAnswer),
+        (Sip::EarlyOffered, Jsep::MakingAnswer),
+        (Sip::EarlyOffering, Jsep::HaveLocalOffer),
+        (Sip::ReOffered, Jsep::HaveLocalOffer),
+    ]
+    .into_iter()
+    .for_each(seen);
 }
 
 #[test]

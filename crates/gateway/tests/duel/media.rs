@@ -99,6 +99,8 @@ pub(crate) struct Peer {
     restarts: bool,
     pub(crate) held: bool,
     offer: Option<Words>,
+    /// The first offer: forks answer it, too.
+    first: Option<Words>,
     pub(crate) agreed: Option<Agreed>,
 }
 
@@ -110,8 +112,25 @@ impl Peer {
             restarts: false,
             held,
             offer: None,
+            first: None,
             agreed: None,
         }
+    }
+
+    /// Another media peer of the first offer, with this answer.
+    pub(crate) fn fork(&self, answer: Words) -> Self {
+        let mut fork = Peer {
+            offer: self.first.clone(),
+            held: self.held,
+            ..Peer::new(self.number, false)
+        };
+        fork.apply_answer(answer);
+        fork
+    }
+
+    /// Whether nothing is offered that has no answer.
+    pub(crate) fn has_answer(&self) -> bool {
+        self.offer.is_none()
     }
 
     pub(crate) fn restart_ice(&mut self) {
@@ -139,6 +158,7 @@ impl Peer {
             setup: Setup::Actpass,
             direction: if self.held { "sendonly" } else { "sendrecv" },
         };
+        self.first.get_or_insert_with(|| words.clone());
         self.offer = Some(words.clone());
         words
     }

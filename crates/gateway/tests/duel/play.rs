@@ -1,12 +1,13 @@
 //! The two applications, and what must hold when they have done all that they wanted.
 
-use crate::world::{Side, Weather, World};
+use crate::world::{Side, Weather, World, others};
 use rand::Rng;
 use siprtc_core::CallId;
 use siprtc_core::media::Codec;
+use siprtc_core::sip::Uri;
 use siprtc_dialog_manager::machine::Input as DialogInput;
 use siprtc_dialog_manager::{self as dialog, ReferTo};
-use siprtc_gateway::machine::{Input, Told};
+use siprtc_gateway::machine::{Call, Input, Told};
 use siprtc_gateway::table::{Jsep, Sip};
 use siprtc_media_session::MediaChange;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,11 +23,18 @@ const BUSY: u64 = 60_000;
 enum Order {
     AcceptTransfer(Side, CallId),
     Answer(Side, CallId),
+    AnswerEarly(Side, CallId),
+    /// Has the first call's peer talk to the second one's.
+    Attended(Side, CallId, CallId),
     Change(Side, CallId),
     Dial(Side),
     Hangup(Side, CallId),
     Hold(Side, CallId, bool),
     PathBroken(Side, CallId),
+    /// A telephone that offers nothing: calls, asks for an offer in its call, hangs up.
+    PhoneAsks(usize),
+    PhoneDials(Side),
+    PhoneEnds(usize),
     Quiet,
     Refuse(Side, CallId),
     RefuseTransfer(Side, CallId),
@@ -44,6 +52,10 @@ struct Known {
     /// We asked the peer to call somebody else, and heard no final word.
     transferring: bool,
     confirmed: bool,
+    /// The call whose place it takes.
+    replaces: Option<CallId>,
+    /// Another call has taken its place.
+    is_replaced: bool,
     ended: u32,
 }
 
@@ -55,6 +67,14 @@ pub(crate) struct Tally {
     pub(crate) changed: u32,
     pub(crate) held: u32,
     pub(crate) transferred: u32,
+    /// Calls that took another's place.
+    pub(crate) replaced: u32,
+    /// Calls that rang at several places, and were answered at one.
+    pub(crate) forked: u32,
+    /// Calls that stood with media before their answer.
+    pub(crate) early: u32,
+    /// Calls of the telephone's that stood at the end.
+    pub(crate) offerless: u32,
     pub(crate) states: BTreeSet<(Sip, Jsep)>,
 }
 
@@ -65,6 +85,10 @@ impl std::ops::AddAssign for Tally {
         self.changed += other.changed;
         self.held += other.held;
         self.transferred += other.transferred;
+        self.replaced += other.replaced;
+        self.forked += other.forked;
+        self.early += other.early;
+        self.offerless += other.offerless;
         self.states.extend(other.states);
     }
 }
@@ -73,6 +97,10 @@ pub(crate) struct Play {
     seed: u64,
     world: World<Order>,
     known: BTreeMap<(u8, CallId), Known>,
+    /// Calls of ours that ring at several places.
+    forking: BTreeSet<CallId>,
+    /// Calls that we answered early.
+    early: BTreeSet<CallId>,
     tally: Tally,
     quiet: bool,
 }
@@ -83,6 +111,8 @@ impl Play {
             seed,
             world: World::new(seed, weather).logging(),
             known: BTreeMap::new(),
+            forking: BTreeSet::new(),
+            early: BTreeSet::new(),
             tally: Tally::default(),
             quiet: false,
         }
@@ -104,10 +134,14 @@ impl Play {
     }
 
     fn run(&mut self) {
-        for _ in 0..self.chance(1..=3) {
-            let side = Side::BOTH[self.chance(0..=1) as usize];
+        for _ in 0..self.chance(1..=4) {
+            let side = Side::ALL[self.chance(0..=2) as usize];
             let wait = self.within(20_000);
-            self.world.later(wait, Order::Dial(side));
+            let order = match self.chance(0..=4) {
+                0 => Order::PhoneDials(side),
+                _ => Order::Dial(side),
+            };
+            self.world.later(wait, order);
         }
         self.world.later(QUIET, Order::Quiet);
         for _ in 0..200_000 {
@@ -148,6 +182,8 @@ impl Play {
         match order {
             Order::AcceptTransfer(side, id) => _ = self.world.tell(side, id, Input::AcceptTransfer),
             Order::Answer(side, id) => _ = self.world.tell(side, id, Input::Answer),
+            Order::AnswerEarly(side, id) => self.answer_early(side, id),
+            Order::Attended(side, id, other) => self.transfer(side, id, ReferTo::Call(other)),
             Order::Change(side, id) => {
                 let change = MediaChange {
                     codecs: Some(vec![Codec::Pcma]),
@@ -157,14 +193,7 @@ impl Play {
                     self.known(side, id).changing = true;
                 }
             }
-            Order::Dial(side) => {
-                let falls_back = self.chance(0..=1) == 1;
-                let id = self.world.dial(side, side.other().uri(), falls_back, None);
-                self.known(side, id);
-                if self.chance(0..=5) == 0 {
-                    self.later(8_000, Order::Hangup(side, id));
-                }
-            }
+            Order::Dial(side) => self.dial(side),
             Order::Hangup(side, id) => _ = self.world.tell(side, id, Input::Hangup),
             Order::Hold(side, id, held) => {
                 if self.world.tell(side, id, Input::Hold(held)) {
@@ -172,19 +201,81 @@ impl Play {
                 }
             }
             Order::PathBroken(side, id) => _ = self.world.tell(side, id, Input::PathBroken),
+            Order::PhoneAsks(line) => self.world.phone_asks(line),
+            Order::PhoneDials(side) => {
+                let line = self.world.phone_dials(side);
+                for _ in 0..self.chance(0..=3) {
+                    self.later(BUSY, Order::PhoneAsks(line));
+                }
+                if self.chance(0..=3) == 0 {
+                    let soon = if self.chance(0..=1) == 0 { 8_000 } else { BUSY };
+                    self.later(soon, Order::PhoneEnds(line));
+                }
+            }
+            Order::PhoneEnds(line) => self.world.phone_ends(line),
             Order::Quiet => self.quiet(),
             Order::Refuse(side, id) => _ = self.world.tell(side, id, Input::Refuse { status: 486 }),
             Order::RefuseTransfer(side, id) => {
                 self.world.tell(side, id, Input::RefuseTransfer { status: 603 });
             }
             Order::Transfer(side, id) => {
-                // Nobody else is there: the peer is asked to call whom it talks to.
-                let to = ReferTo::Uri(side.uri().as_sip().unwrap().clone());
-                let refer = DialogInput::Refer(dialog::Refer { call: id, to });
-                if self.world.command(side, refer).is_ok() {
-                    self.known(side, id).transferring = true;
-                }
+                // The peer is asked to call us, or anybody.
+                let to = Side::ALL[self.chance(0..=2) as usize].uri();
+                self.transfer(side, id, ReferTo::Uri(to.as_sip().unwrap().clone()));
             }
+        }
+    }
+
+    fn dial(&mut self, side: Side) {
+        let other = Side::ALL[(side as usize + self.chance(1..=2) as usize) % 3];
+        let (falls_back, kind) = (self.chance(0..=1) == 1, self.chance(0..=3));
+        let is_forked = self.chance(0..=2) == 0;
+        let target: Uri = if is_forked { others() } else { other.uri() };
+        let call = |id| {
+            let call = Call::new(id);
+            let call = if falls_back { call.falling_back() } else { call };
+            match kind {
+                0 => call,
+                1 => call.waiting_for_answer(),
+                kind => call.forking(true, true, kind == 2),
+            }
+        };
+        let id = self.world.dial(side, target, call);
+        self.known(side, id);
+        if is_forked {
+            self.forking.insert(id);
+        }
+        if self.chance(0..=5) == 0 {
+            self.later(8_000, Order::Hangup(side, id));
+        }
+    }
+
+    /// Media before the answer, which may never come; where there can be none, it is answered.
+    fn answer_early(&mut self, side: Side, id: CallId) {
+        if self.world.tell(side, id, Input::AnswerEarly) {
+            self.early.insert(id);
+            self.hold_soon(side, id);
+        }
+        match self.chance(0..=9) {
+            0 => {}
+            1 => self.later(6_000, Order::Refuse(side, id)),
+            _ => self.later(6_000, Order::Answer(side, id)),
+        }
+    }
+
+    /// Some hold a call before it is answered.
+    fn hold_soon(&mut self, side: Side, id: CallId) {
+        for held in [true, false] {
+            if self.chance(0..=2) == 0 {
+                self.later(6_000, Order::Hold(side, id, held));
+            }
+        }
+    }
+
+    fn transfer(&mut self, side: Side, id: CallId, to: ReferTo) {
+        let refer = DialogInput::Refer(dialog::Refer { call: id, to });
+        if self.world.command(side, refer).is_ok() {
+            self.known(side, id).transferring = true;
         }
     }
 
@@ -197,8 +288,16 @@ impl Play {
         match told {
             Told::Confirmed => {
                 assert!(!self.known(side, id).confirmed, "{id} is confirmed twice");
-                self.known(side, id).confirmed = true;
+                let known = self.known(side, id);
+                known.confirmed = true;
+                let replaces = known.replaces;
                 self.tally.established += 1;
+                if let Some(replaced) = replaces {
+                    self.tally.replaced += 1;
+                    self.known(side, replaced).is_replaced = true;
+                }
+                self.tally.forked += u32::from(self.forking.contains(&id));
+                self.tally.early += u32::from(self.early.contains(&id));
                 self.plan(side, id);
             }
             Told::Ended(_) => {
@@ -217,11 +316,17 @@ impl Play {
                 self.known(side, id).changing = false;
             }
             Told::MediaRefused => self.known(side, id).changing = false,
+            // Nobody is asked.
+            Told::Incoming { replaces, .. } if replaces.is_some() => self.known(side, id).replaces = replaces,
             Told::Incoming { .. } => match self.chance(0..=9) {
                 0 => self.later(6_000, Order::Refuse(side, id)),
                 1 => {}
+                2..=5 => self.later(6_000, Order::AnswerEarly(side, id)),
                 _ => self.later(6_000, Order::Answer(side, id)),
             },
+            Told::Progress {
+                early_media: true, ..
+            } => self.hold_soon(side, id),
             Told::Resumed(dialog::Side::Local) => self.known(side, id).held = false,
             Told::TransferRefused(_) => self.known(side, id).transferring = false,
             Told::Transferred => {
@@ -240,8 +345,12 @@ impl Play {
     /// A call stands: what shall be done with it?
     fn plan(&mut self, side: Side, id: CallId) {
         for _ in 0..self.chance(0..=4) {
-            let order = match self.chance(0..=9) {
+            let order = match self.chance(0..=11) {
                 0 => Order::PathBroken(side, id),
+                10 | 11 => match self.other_call(side, id) {
+                    Some(other) => Order::Attended(side, id, other),
+                    None => Order::Hold(side, id, false),
+                },
                 1 => Order::Transfer(side, id),
                 2 => Order::Change(side, id),
                 // Some at the same time as the peer's: glare.
@@ -255,13 +364,30 @@ impl Play {
         }
     }
 
+    /// Another call that stands, with somebody else.
+    fn other_call(&mut self, side: Side, id: CallId) -> Option<CallId> {
+        let peer = self.world.partner(side, id)?;
+        let calls: Vec<CallId> = self.world.calls(side).map(|(id, _)| id).collect();
+        let stands = |other: &CallId| {
+            self.known
+                .get(&(side as u8, *other))
+                .is_some_and(|known| known.confirmed)
+        };
+        let is_elsewhere = |other: &CallId| {
+            self.world
+                .partner(side, *other)
+                .is_some_and(|other| other != peer)
+        };
+        calls.into_iter().filter(stands).find(is_elsewhere)
+    }
+
     /// Nothing is on its way any more: what stands must stand on both sides, and every order is done.
     fn quiet(&mut self) {
         self.quiet = true;
         let mut agreed: BTreeMap<(u32, u32), u32> = BTreeMap::new();
         let mut alive = Vec::new();
         let mut is_ending = false;
-        for side in Side::BOTH {
+        for side in Side::ALL {
             for (id, life) in self.world.calls(side) {
                 // A session that could not be refreshed ends when its time is over, which may be now: then its other end may still stand.
                 if matches!(life.call.state().0, Sip::Ended | Sip::Ending) {
@@ -276,6 +402,10 @@ impl Play {
                     "{side:?} {id} has come to rest"
                 );
                 let known = known.expect("a call that stands was told");
+                assert!(
+                    !known.is_replaced,
+                    "{side:?} {id} stands, and another call has its place"
+                );
                 assert!(
                     !known.transferring,
                     "{side:?} {id}: nobody says what became of the transfer"
@@ -296,6 +426,10 @@ impl Play {
                 *agreed.entry(both.numbers()).or_default() += 1;
             }
         }
+        for (_, numbers) in self.world.phone_stands() {
+            self.tally.offerless += 1;
+            *agreed.entry(numbers).or_default() += 1;
+        }
         for (numbers, count) in agreed {
             assert!(
                 count == 2 || is_ending,
@@ -305,6 +439,9 @@ impl Play {
         for (side, id) in alive {
             let taken = self.world.tell(side, id, Input::Hangup);
             assert!(taken, "{side:?} {id} cannot be hung up");
+        }
+        for line in 0..self.world.phone_lines() {
+            self.world.phone_ends(line);
         }
     }
 

@@ -1,8 +1,7 @@
 //! What calls, dialogs and transactions want done.
 
 use super::super::media::{Peer, Words, failure};
-use super::{Event, Side, Wire, Work, World};
-use bytes::Bytes;
+use super::{Event, Life, Side, Wire, Work, World};
 use rand::Rng;
 use siprtc_core::sip::*;
 use siprtc_core::{CallId, Error};
@@ -15,7 +14,7 @@ use std::time::Duration;
 impl<O: std::fmt::Debug> World<O> {
     pub(super) fn stack_says(&mut self, side: Side, output: StackOutput<Wire>) {
         let event = match output {
-            StackOutput::Send { bytes, .. } => return self.carry(side.other(), bytes),
+            StackOutput::Send { bytes, .. } => return self.carry(bytes),
             StackOutput::Ack { request, .. } => StackEvent::Ack {
                 request,
                 flow: flow(),
@@ -35,35 +34,6 @@ impl<O: std::fmt::Debug> World<O> {
         };
         self.dialog(side, DialogInput::Stack(event))
             .expect("the stack cannot be wrong");
-    }
-
-    /// Over the wire.
-    fn carry(&mut self, to: Side, bytes: Bytes) {
-        let weather = self.weather;
-        let copies = 1 + usize::from(self.random.random_bool(weather.copies));
-        for _ in 0..copies {
-            let lost = self.random.random_bool(weather.loss);
-            self.say(|| {
-                let text = String::from_utf8_lossy(&bytes);
-                let cseq = text
-                    .lines()
-                    .find(|line| line.starts_with("CSeq"))
-                    .unwrap_or_default();
-                let says = text
-                    .lines()
-                    .find(|line| line.starts_with("s="))
-                    .unwrap_or_default();
-                let first = text.lines().next().unwrap_or_default();
-                format!(
-                    "to {to:?}: {first} | {cseq} | {says}{}",
-                    if lost { " LOST" } else { "" }
-                )
-            });
-            if !lost {
-                let delay = Duration::from_millis(self.random.random_range(1..=weather.delay));
-                self.at(self.now + delay, Event::Arrives(to, bytes.clone()));
-            }
-        }
     }
 
     fn via(&mut self, side: Side) -> String {
@@ -88,7 +58,7 @@ impl<O: std::fmt::Debug> World<O> {
             }
             DialogOutput::SendAck { mut request, .. } => {
                 request.headers.push_front("Via", self.via(side));
-                self.carry(side.other(), request.to_bytes());
+                self.carry(request.to_bytes());
             }
             DialogOutput::SendRequest { tx, mut request, .. } => {
                 request.headers.push_front("Via", self.via(side));
@@ -106,8 +76,12 @@ impl<O: std::fmt::Debug> World<O> {
     }
 
     fn dialog_event(&mut self, side: Side, id: CallId, kind: DialogEventKind) {
-        if let DialogEventKind::Incoming { .. } = kind {
-            self.admit(side, Call::new(id), id, None);
+        if let DialogEventKind::Incoming { replaces, .. } = kind {
+            let life = Life {
+                replaces,
+                ..self.life_of(Call::new(id))
+            };
+            self.party(side).calls.insert(id, life);
         }
         self.say(|| format!("{side:?} {id} hears {}", word(&kind)));
         let now = self.now;
@@ -144,10 +118,14 @@ impl<O: std::fmt::Debug> World<O> {
                 );
             }
             Output::AddCandidates { .. } | Output::SendCandidates(_) => panic!("nobody trickles here"),
-            Output::AcceptFork { .. } | Output::TakeFork { .. } => panic!("nobody forks here"),
+            Output::AcceptFork { fork, answer, .. } => self.begin_fork(side, call, fork, answer),
+            Output::TakeFork {
+                epoch, fork, answer, ..
+            } => self.begin(side, call, epoch, Work::Take(fork, answer)),
             Output::ApplyAnswer { epoch, answer, .. } => self.begin(side, call, epoch, Work::Apply(answer)),
             Output::CloseMedia => {
                 self.peer(side, call, |peer| *peer = None);
+                self.close_forks(side, call);
                 let wait = self.time_of_step();
                 self.at(self.now + wait, Event::Closed(side, call));
             }
@@ -156,17 +134,17 @@ impl<O: std::fmt::Debug> World<O> {
                 self.obey(side, call, C::HangUp, D::Hangup(dialog::Hangup { call, reason }));
             }
             Output::Invite { target, offer } => {
+                let headers = self.life(side, call).map(|life| life.headers.clone());
                 let invite = dialog::Invite {
                     call,
                     target,
                     offer,
-                    headers: Headers::new(),
+                    headers: headers.unwrap_or_default(),
                 };
                 self.obey(side, call, C::Invite, D::Invite(invite));
             }
             Output::MakeAnswer { epoch, offer } => self.begin(side, call, epoch, Work::Answer(offer)),
             Output::MakeOffer { epoch } => self.begin(side, call, epoch, Work::Offer),
-            Output::Progress(_) => panic!("nobody answers early here"),
             Output::ReInvite { offer, early } => {
                 self.obey(
                     side,
@@ -189,20 +167,33 @@ impl<O: std::fmt::Debug> World<O> {
             Output::ReplaceMedia | Output::UseClassic { .. } => self.replace_media(side, call),
             Output::ReportReferral(status) => self.report(side, call, status),
             Output::RestartIce => self.peer(side, call, |peer| in_use(peer).restart_ice()),
-            Output::Ring => self.obey(side, call, C::Ring, D::Ring(dialog::Ring { call, answer: None })),
+            Output::Progress(sdp) => self.ring(side, call, Some(sdp)),
+            Output::Ring => self.ring(side, call, None),
             Output::Screen { epoch, .. } => self.begin(side, call, epoch, Work::Screen),
             Output::SetMedia(terms) => self.peer(side, call, |peer| in_use(peer).held = terms.held),
             Output::TakeReferral(referral) => {
                 self.report(side, call, 100);
-                self.dial(side, referral.target, false, Some(call));
+                self.dial_for(side, referral.target, Call::new, Some(call), referral.headers);
             }
             Output::Tell(told) => self.hear(side, call, told),
             Output::UndoOffer => self.peer(side, call, |peer| in_use(peer).roll_back()),
         }
     }
 
+    fn ring(&mut self, side: Side, call: CallId, answer: Option<String>) {
+        let ring = DialogInput::Ring(dialog::Ring { call, answer });
+        self.obey(side, call, Command::Ring, ring);
+    }
+
+    fn close_forks(&mut self, side: Side, call: CallId) {
+        if let Some(life) = self.party(side).calls.get_mut(&call) {
+            life.forks.clear();
+        }
+    }
+
     /// Only before the two have agreed: an association that stands is kept (RFC 8842 section 5.5).
     fn replace_media(&mut self, side: Side, call: CallId) {
+        self.close_forks(side, call);
         let held = self.peer(side, call, |peer| in_use(peer).held);
         let new = self.new_peer(held);
         self.peer(side, call, |peer| *peer = Some(new));
@@ -229,8 +220,28 @@ impl<O: std::fmt::Debug> World<O> {
         if let (Some(asked), Some(status)) = (reports_to, status) {
             self.report(side, asked, status);
         }
+        self.take_place(side, id, &told);
         self.say(|| format!("{side:?} {id} is told {told:?}"));
         self.told.push_back((side, id, told));
+    }
+
+    /// An INVITE that takes the place of a call is answered as that one was, and hangs it up (RFC 3891).
+    fn take_place(&mut self, side: Side, id: CallId, told: &Told) {
+        let Some(replaced) = self.life(side, id).and_then(|life| life.replaces) else {
+            return;
+        };
+        let (now, party) = (self.now, self.party(side));
+        let is_there = party.calls.contains_key(&replaced);
+        let (whom, input) = match told {
+            Told::Incoming { .. } if is_there => (id, Input::Answer),
+            Told::Incoming { .. } => (id, Input::Refuse { status: 603 }),
+            Told::Accepted => (replaced, Input::Replaced),
+            _ => return,
+        };
+        if let Some(life) = party.calls.get_mut(&whom) {
+            life.call.handle(now, input);
+            party.busy.push_back(whom);
+        }
     }
 
     fn peer<T>(&mut self, side: Side, id: CallId, act: impl FnOnce(&mut Option<Peer>) -> T) -> T {
@@ -242,7 +253,7 @@ impl<O: std::fmt::Debug> World<O> {
             .media)
     }
 
-    fn time_of_step(&mut self) -> Duration {
+    pub(super) fn time_of_step(&mut self) -> Duration {
         Duration::from_millis(self.random.random_range(1..=self.weather.step))
     }
 
@@ -257,15 +268,17 @@ impl<O: std::fmt::Debug> World<O> {
         let theirs = self.random.random_bool(0.5);
         self.descriptions += 1;
         let next = self.descriptions;
-        let life = self.party(side).calls.get_mut(&id);
-        let Some(peer) = life
-            .and_then(|life| life.media.as_mut())
-            .filter(|peer| peer.number == number)
-        else {
+        let Some(life) = self.party(side).calls.get_mut(&id) else {
+            return;
+        };
+        let is_awaited = life.call.awaits(epoch);
+        let Some(peer) = life.media.as_mut().filter(|peer| peer.number == number) else {
             return;
         };
         let done = match work {
             _ if fails => Err(failure(theirs)),
+            // A fork was taken meanwhile: this was set before it, or is for a media peer that is closed.
+            Work::Apply(_) if !is_awaited && peer.has_answer() => return,
             Work::Answer(offer) => Ok(Step::AnswerMade(
                 peer.make_answer(next, Words::read(&offer)).sdp(),
             )),
@@ -275,6 +288,10 @@ impl<O: std::fmt::Debug> World<O> {
             }
             Work::Offer => Ok(Step::OfferMade(peer.make_offer(next).sdp())),
             Work::Screen => Ok(Step::ScreenPassed),
+            Work::Take(fork, answer) => {
+                self.take_fork(side, id, fork, &answer);
+                Ok(Step::AnswerApplied)
+            }
         };
         self.tell(side, id, Input::Step(epoch, done));
     }

@@ -1,10 +1,16 @@
-//! Two endpoints without I/O: calls, dialogs and transactions of each, and a wire between them that loses, copies, delays and
-//! reorders. All from a seed, in made-up time.
+//! Endpoints without I/O: calls, dialogs and transactions of each, a proxy that forks, a telephone that offers nothing, and a wire
+//! between them that loses, copies, delays and reorders. All from a seed, in made-up time.
 
 mod deeds;
+mod forks;
+mod phone;
+mod proxy;
+mod wire;
 
 use super::media::Peer;
 use bytes::Bytes;
+use phone::Phone;
+use proxy::Proxy;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use siprtc_core::sip::*;
@@ -13,9 +19,11 @@ use siprtc_dialog_manager::machine::{Input as DialogInput, Machine};
 use siprtc_dialog_manager::{Account, Control, DialogConfig, Reliability, Reoffer, SessionTimer};
 use siprtc_gateway::machine::{Call, Epoch, Input, Told};
 use siprtc_gateway::table::{Jsep, Sip};
+use siprtc_media_session::Fork;
 use siprtc_sip_transactions::{Path, Transactions, TransactionsConfig};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
+use wire::Said;
 
 /// How bad the wire is, and the media.
 #[derive(Clone, Copy, Debug)]
@@ -36,28 +44,39 @@ pub(crate) struct Weather {
 pub(crate) enum Side {
     Alice,
     Bob,
+    Carol,
 }
 
-impl Side {
-    pub(crate) const BOTH: [Side; 2] = [Side::Alice, Side::Bob];
+/// Whom an INVITE to nobody in particular rings: all but its caller.
+const ALL_OTHERS: &str = "others";
 
-    pub(crate) fn other(self) -> Side {
-        match self {
-            Side::Alice => Side::Bob,
-            Side::Bob => Side::Alice,
-        }
-    }
+impl Side {
+    pub(crate) const ALL: [Side; 3] = [Side::Alice, Side::Bob, Side::Carol];
 
     fn name(self) -> &'static str {
         match self {
             Side::Alice => "alice",
             Side::Bob => "bob",
+            Side::Carol => "carol",
         }
     }
 
     pub(crate) fn uri(self) -> Uri {
         format!("sip:{}@example.com", self.name()).parse().unwrap()
     }
+}
+
+/// Whom an INVITE rings that the proxy forks.
+pub(crate) fn others() -> Uri {
+    format!("sip:{ALL_OTHERS}@example.com").parse().unwrap()
+}
+
+/// Who sends and receives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Node {
+    Party(Side),
+    Phone,
+    Proxy,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -76,16 +95,21 @@ enum Work {
     Apply(String),
     Offer,
     Screen,
+    Take(Fork, String),
 }
 
 #[derive(Debug)]
 enum Event<O> {
-    Arrives(Side, Bytes),
+    Arrives(Node, Bytes),
     CallTimer(Side, CallId),
     Closed(Side, CallId),
     DialogTimer(Side),
+    Forked(Side, CallId, u32, Fork, String),
     Order(O),
-    StackTimer(Side),
+    /// A 200 of the phone's goes out again; it asks for an offer again.
+    PhoneRepeats(usize),
+    PhoneRetries(usize),
+    StackTimer(Node),
     Stepped(Side, CallId, u32, Epoch, Work),
 }
 
@@ -94,9 +118,14 @@ enum Event<O> {
 pub(crate) struct Life {
     pub(crate) call: Call,
     pub(crate) media: Option<Peer>,
+    /// Media peers of early dialogs beside the first.
+    forks: BTreeMap<u32, Peer>,
     timer: Option<Instant>,
-    /// The call whose peer asked for this one.
+    /// The call whose peer asked for this one, and what that wants in its INVITE.
     reports_to: Option<CallId>,
+    headers: Headers,
+    /// The call in whose place it comes.
+    replaces: Option<CallId>,
 }
 
 struct Party {
@@ -105,7 +134,7 @@ struct Party {
     calls: BTreeMap<CallId, Life>,
     /// Calls that may have something to say.
     busy: VecDeque<CallId>,
-    timers: [Option<Instant>; 2],
+    timer: Option<Instant>,
 }
 
 /// The shortest that RFC 4028 allows: a call is refreshed several times.
@@ -148,7 +177,7 @@ impl Party {
             }),
             calls: BTreeMap::new(),
             busy: VecDeque::new(),
-            timers: [None; 2],
+            timer: None,
         }
     }
 }
@@ -159,7 +188,11 @@ pub(crate) struct World<O> {
     pub(crate) random: StdRng,
     start: Instant,
     pub(crate) now: Instant,
-    parties: [Party; 2],
+    parties: [Party; 3],
+    proxy: Proxy,
+    phone: Phone,
+    /// When whose transactions want to be asked next.
+    stack_timers: [Option<Instant>; 5],
     events: BTreeMap<(Instant, u64), Event<O>>,
     number: u64,
     branches: u64,
@@ -169,6 +202,7 @@ pub(crate) struct World<O> {
     pub(crate) told: VecDeque<(Side, CallId, Told)>,
     /// Every state in which a call was.
     pub(crate) states: BTreeSet<(Sip, Jsep)>,
+    said: Said,
     /// The messages that were carried, or lost, the last ones.
     log: Option<VecDeque<String>>,
 }
@@ -183,7 +217,11 @@ impl<O: std::fmt::Debug> World<O> {
             random: StdRng::seed_from_u64(seed),
             start,
             now: start,
-            parties: Side::BOTH.map(|side| Party::new(side, seed, weather.extensions, start)),
+            parties: Side::ALL.map(|side| Party::new(side, seed, weather.extensions, start)),
+            proxy: Proxy::new(),
+            phone: Phone::new(),
+            stack_timers: [None; 5],
+            said: Said::default(),
             events: BTreeMap::new(),
             number: 0,
             branches: 0,
@@ -243,10 +281,20 @@ impl<O: std::fmt::Debug> World<O> {
             .map(|(id, life)| (*id, life))
     }
 
+    /// Who is at the other end of a call that stands.
+    pub(crate) fn partner(&self, side: Side, id: CallId) -> Option<Side> {
+        let maker = self.life(side, id)?.media.as_ref()?.agreed.as_ref()?.theirs.maker;
+        let is_its = |side: &Side| {
+            let mut peers = self.calls(*side).filter_map(|(_, life)| life.media.as_ref());
+            peers.any(|peer| peer.number == maker)
+        };
+        Side::ALL.into_iter().find(is_its)
+    }
+
     /// Why this is not the end: whatever is left of anything.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for (side, party) in Side::BOTH.into_iter().zip(&self.parties) {
+        for (side, party) in Side::ALL.into_iter().zip(&self.parties) {
             let counts = [
                 ("calls", party.calls.len()),
                 ("dialogs", party.dialogs.calls().count()),
@@ -261,6 +309,14 @@ impl<O: std::fmt::Debug> World<O> {
                 left.push(format!("{side:?} has {count} {what}"));
             }
         }
+        for (who, stack) in [("the proxy", &self.proxy.stack), ("the phone", &self.phone.stack)] {
+            if !stack.is_empty() {
+                left.push(format!("{who} has transactions"));
+            }
+        }
+        if !self.phone.is_idle() {
+            left.push("the phone has calls".to_owned());
+        }
         left
     }
 
@@ -270,12 +326,12 @@ impl<O: std::fmt::Debug> World<O> {
         self.now = self.now.max(at);
         match event {
             Event::Order(order) => return Some(Some(order)),
-            Event::Arrives(side, bytes) => {
+            Event::Arrives(node, bytes) => {
                 let message =
                     SipMessage::parse(&bytes, &Limits::default()).expect("we write what we can read");
                 let now = self.now;
-                self.party(side).stack.receive(now, Wire, message);
-                self.settle(side);
+                self.stack(node).receive(now, Wire, message);
+                self.settle_node(node);
             }
             Event::CallTimer(side, id) => {
                 let now = self.now;
@@ -292,23 +348,25 @@ impl<O: std::fmt::Debug> World<O> {
             }
             Event::DialogTimer(side) => {
                 let now = self.now;
-                if self.party(side).timers[0]
-                    .take_if(|timer| *timer <= now)
-                    .is_some()
-                {
+                if self.party(side).timer.take_if(|timer| *timer <= now).is_some() {
                     self.dialog(side, DialogInput::Timeout)
                         .expect("a timeout cannot be wrong");
                     self.settle(side);
                 }
             }
-            Event::StackTimer(side) => {
+            Event::Forked(side, id, number, fork, answer) => self.forked(side, id, number, fork, &answer),
+            Event::PhoneRepeats(line) => {
+                let said = self.phone.repeat(self.now, line);
+                self.phone_says(said);
+                self.settle_node(Node::Phone);
+            }
+            Event::PhoneRetries(line) => self.phone_asks(line),
+            Event::StackTimer(node) => {
                 let now = self.now;
-                if self.party(side).timers[1]
-                    .take_if(|timer| *timer <= now)
-                    .is_some()
-                {
-                    self.party(side).stack.handle_timeout(now);
-                    self.settle(side);
+                let timer = &mut self.stack_timers[node.index()];
+                if timer.take_if(|timer| *timer <= now).is_some() {
+                    self.stack(node).handle_timeout(now);
+                    self.settle_node(node);
                 }
             }
             Event::Stepped(side, id, peer, epoch, work) => self.stepped(side, id, peer, epoch, work),
@@ -316,30 +374,41 @@ impl<O: std::fmt::Debug> World<O> {
         Some(None)
     }
 
-    pub(crate) fn dial(
+    /// Calls, with a call of any kind.
+    pub(crate) fn dial(&mut self, side: Side, target: Uri, call: impl FnOnce(CallId) -> Call) -> CallId {
+        self.dial_for(side, target, call, None, Headers::new())
+    }
+
+    /// The same for another call's peer, with more in its INVITE.
+    fn dial_for(
         &mut self,
         side: Side,
         target: Uri,
-        falls_back: bool,
+        call: impl FnOnce(CallId) -> Call,
         reports_to: Option<CallId>,
+        headers: Headers,
     ) -> CallId {
         let id = CallId::fresh();
-        let call = Call::new(id);
-        let call = if falls_back { call.falling_back() } else { call };
-        self.admit(side, call, id, reports_to);
+        let life = Life {
+            reports_to,
+            headers,
+            ..self.life_of(call(id))
+        };
+        self.party(side).calls.insert(id, life);
         self.tell(side, id, Input::Dial { target });
         id
     }
 
-    fn admit(&mut self, side: Side, call: Call, id: CallId, reports_to: Option<CallId>) {
-        let media = Some(self.new_peer(false));
-        let life = Life {
+    fn life_of(&mut self, call: Call) -> Life {
+        Life {
             call,
-            media,
+            media: Some(self.new_peer(false)),
+            forks: BTreeMap::new(),
             timer: None,
-            reports_to,
-        };
-        self.party(side).calls.insert(id, life);
+            reports_to: None,
+            headers: Headers::new(),
+            replaces: None,
+        }
     }
 
     fn new_peer(&mut self, held: bool) -> Peer {
@@ -394,18 +463,21 @@ impl<O: std::fmt::Debug> World<O> {
             }
         }
         let party = self.party(side);
-        let due = [party.dialogs.poll_timeout(), party.stack.poll_timeout()];
-        for (index, due) in due.into_iter().enumerate() {
-            let timer = &mut self.party(side).timers[index];
-            // A timer that is set too early is asked again when it is due.
-            let Some(at) = due.filter(|due| timer.is_none_or(|timer| *due < timer)) else {
-                continue;
-            };
+        let due = party.dialogs.poll_timeout();
+        // A timer that is set too early is asked again when it is due.
+        if let Some(at) = due.filter(|due| party.timer.is_none_or(|timer| *due < timer)) {
+            party.timer = Some(at);
+            self.at(at, Event::DialogTimer(side));
+        }
+        self.set_stack_timer(Node::Party(side));
+    }
+
+    fn set_stack_timer(&mut self, node: Node) {
+        let due = self.stack(node).poll_timeout();
+        let timer = &mut self.stack_timers[node.index()];
+        if let Some(at) = due.filter(|due| timer.is_none_or(|timer| *due < timer)) {
             *timer = Some(at);
-            let event = [Event::DialogTimer(side), Event::StackTimer(side)]
-                .into_iter()
-                .nth(index);
-            self.at(at, event.unwrap());
+            self.at(at, Event::StackTimer(node));
         }
     }
 

@@ -1,0 +1,181 @@
+//! The wire, and what is said over it of offers and answers.
+
+use super::super::media::Words;
+use super::{ALL_OTHERS, Event, Node, Side, Wire, World, phone};
+use bytes::Bytes;
+use rand::Rng;
+use siprtc_core::sip::*;
+use siprtc_sip_transactions::{Output as StackOutput, Transactions};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+impl Node {
+    pub(super) fn index(self) -> usize {
+        match self {
+            Node::Party(side) => side as usize,
+            Node::Phone => 3,
+            Node::Proxy => 4,
+        }
+    }
+
+    fn named(name: &str) -> Option<Node> {
+        let side = Side::ALL.into_iter().find(|side| side.name() == name);
+        match name {
+            "dave" => Some(Node::Phone),
+            "proxy" | ALL_OTHERS => Some(Node::Proxy),
+            _ => side.map(Node::Party),
+        }
+    }
+
+    /// Whom a message is for: a request whom it names, a response who is on top of its Vias.
+    fn of(message: &SipMessage) -> Option<Node> {
+        match message {
+            SipMessage::Request(request) => Node::named(request.uri.as_sip()?.user.as_deref()?),
+            SipMessage::Response(response) => {
+                let via = response.headers.value("Via")?.strip_prefix("SIP/2.0/UDP ")?;
+                Node::named(via.split('.').next()?)
+            }
+        }
+    }
+}
+
+/// What was said in the answers to each INVITE: Call-ID, To-tag and number of the INVITE, then the description, and whether that is
+/// in an 18x that is to be acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Said(BTreeMap<(String, String, u32), (u32, bool)>);
+
+impl Said {
+    /// What is said of the session in the answers to an INVITE is said once (RFC 3261 section 13.2.1), and after an 18x that is
+    /// acknowledged not even again.
+    fn hear(&mut self, response: &SipResponse) {
+        let headers = &response.headers;
+        let (Ok(cseq), Ok(to), Ok(id)) = (headers.cseq(), headers.to(), headers.call_id()) else {
+            return;
+        };
+        if cseq.method != Method::Invite || response.body.is_empty() || response.status >= 300 {
+            return;
+        }
+        let words = Words::read(std::str::from_utf8(&response.body).expect("it is SDP"));
+        let key = (
+            id.to_owned(),
+            to.tag().unwrap_or_default().to_owned(),
+            cseq.sequence,
+        );
+        let is_reliable = headers.contains("RSeq");
+        let (said, was_reliable) = *self.0.entry(key).or_insert((words.id, is_reliable));
+        assert_eq!(said, words.id, "two descriptions in the answers to one INVITE");
+        assert!(
+            !was_reliable || is_reliable,
+            "a {} says again what was acknowledged",
+            response.status
+        );
+    }
+}
+
+impl<O: std::fmt::Debug> World<O> {
+    pub(super) fn stack(&mut self, node: Node) -> &mut Transactions<Wire> {
+        match node {
+            Node::Party(side) => &mut self.party(side).stack,
+            Node::Phone => &mut self.phone.stack,
+            Node::Proxy => &mut self.proxy.stack,
+        }
+    }
+
+    /// Until nobody there has anything to do any more.
+    pub(super) fn settle_node(&mut self, node: Node) {
+        if let Node::Party(side) = node {
+            return self.settle(side);
+        }
+        let now = self.now;
+        while let Some(output) = self.stack(node).poll() {
+            match output {
+                StackOutput::Send { bytes, .. } => self.carry(bytes),
+                output if node == Node::Proxy => self.proxy.hear(now, output, &mut self.random),
+                output => {
+                    self.descriptions += 1;
+                    let said = self.phone.hear(now, output, self.descriptions);
+                    self.phone_says(said);
+                }
+            }
+        }
+        self.set_stack_timer(node);
+    }
+
+    pub(super) fn phone_says(&mut self, said: Vec<phone::Said>) {
+        for said in said {
+            match said {
+                phone::Said::Ack(ack) => self.carry(ack),
+                phone::Said::Repeat(line) => {
+                    self.at(self.now + phone::repeat_after(), Event::PhoneRepeats(line));
+                }
+                phone::Said::Retry(line) => {
+                    let wait = Duration::from_millis(self.random.random_range(0..=2_000));
+                    self.at(self.now + wait, Event::PhoneRetries(line));
+                }
+            }
+        }
+    }
+
+    /// The phone calls without an offer.
+    pub(crate) fn phone_dials(&mut self, callee: Side) -> usize {
+        let media = self.new_peer(false);
+        let line = self.phone.dial(self.now, callee, media, &mut self.random);
+        self.settle_node(Node::Phone);
+        line
+    }
+
+    /// It asks for an offer in a call that stands.
+    pub(crate) fn phone_asks(&mut self, line: usize) {
+        self.phone.ask(self.now, line);
+        self.settle_node(Node::Phone);
+    }
+
+    pub(crate) fn phone_ends(&mut self, line: usize) {
+        self.phone.end(self.now, line);
+        self.settle_node(Node::Phone);
+    }
+
+    /// What was agreed in the phone's calls that stand, by line.
+    pub(crate) fn phone_stands(&self) -> Vec<(usize, (u32, u32))> {
+        let standing = self.phone.standing();
+        standing.map(|(line, agreed)| (line, agreed.numbers())).collect()
+    }
+
+    pub(crate) fn phone_lines(&self) -> usize {
+        self.phone.count()
+    }
+
+    /// Over the wire, to whom the message is for.
+    pub(super) fn carry(&mut self, bytes: Bytes) {
+        let message = SipMessage::parse(&bytes, &Limits::default()).expect("we write what we can read");
+        if let SipMessage::Response(response) = &message {
+            self.said.hear(response);
+        }
+        let to = Node::of(&message).expect("it is for somebody");
+        let weather = self.weather;
+        let copies = 1 + usize::from(self.random.random_bool(weather.copies));
+        for _ in 0..copies {
+            let lost = self.random.random_bool(weather.loss);
+            self.say(|| {
+                let text = String::from_utf8_lossy(&bytes);
+                let line = |name: &str| {
+                    text.lines()
+                        .find(|line| line.starts_with(name))
+                        .unwrap_or_default()
+                };
+                let first = text.lines().next().unwrap_or_default();
+                format!(
+                    "to {to:?}: {first} | {} | {} | {}{}",
+                    line("CSeq"),
+                    line("Call-ID"),
+                    line("s="),
+                    if lost { " LOST" } else { "" }
+                )
+            });
+            if !lost {
+                let delay = Duration::from_millis(self.random.random_range(1..=weather.delay));
+                self.at(self.now + delay, Event::Arrives(to, bytes.clone()));
+            }
+        }
+    }
+}
