@@ -127,7 +127,9 @@ impl Sender {
 
     /// Runs until the other end of `settings` is dropped.
     pub(crate) async fn run(mut self, mut settings: watch::Receiver<Settings>) {
-        let mut current = settings.borrow_and_update().clone();
+        let mut current = settings.borrow().clone();
+        // A seat, a recording or a mute may have been there before this task.
+        self.follow(&mut current, &mut settings);
         let mut due = Instant::now();
         let events = Arc::clone(&self.events);
         loop {

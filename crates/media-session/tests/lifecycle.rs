@@ -12,8 +12,8 @@ use common::{End, audio, connect};
 use siprtc_core::Fault;
 use siprtc_core::media::{Codec, Direction, MediaEvent, SdpKind};
 use siprtc_media_session::{
-    AcceptAnswer, AnswerOffer, AudioSink, Begin, Close, CreateOffer, Rollback, SessionEventKind,
-    SetDirection, Sink, Snapshot, Source,
+    AcceptAnswer, AnswerOffer, AudioSink, Begin, Close, Confer, Conference, ConferenceConfig, CreateOffer,
+    Mute, Rollback, SessionEventKind, SetDirection, Sink, Snapshot, Source,
 };
 use siprtc_testkit::media::{FakeNetwork, Impairment};
 use std::sync::{Arc, Mutex};
@@ -174,5 +174,52 @@ async fn a_closed_or_stopped_session_leaves_nothing_behind() {
             tokio::runtime::Handle::current().metrics().num_alive_tasks(),
             idle_tasks
         );
+    }
+}
+
+/// Keeps the loudest sample.
+#[derive(Default)]
+struct Loudest(Mutex<u16>);
+
+impl AudioSink for Loudest {
+    fn write(&self, _: u32, frame: &[i16]) {
+        let loudest = frame.iter().map(|sample| sample.unsigned_abs()).max();
+        let mut known = self.0.lock().unwrap();
+        *known = loudest.unwrap_or_default().max(*known);
+    }
+}
+
+#[actix_rt::test]
+async fn a_mute_and_a_seat_from_before_audio_began_hold_from_its_beginning() {
+    pause();
+    for is_muted in [true, false] {
+        let network = FakeNetwork::new(Impairment::default());
+        let tone = Source::Tone {
+            hz: 440.0,
+            level_dbfs: -6.0,
+        };
+        let ear = Arc::new(Loudest::default());
+        let alice = End::new(&network, &[Codec::Pcmu], tone, Sink::Null);
+        let sink = Sink::Samples(Arc::clone(&ear) as Arc<dyn AudioSink>);
+        let bob = End::new(&network, &[Codec::Pcmu], Source::Silence, sink);
+        if is_muted {
+            alice.session.send(Mute { muted: true }).await.unwrap().unwrap();
+        } else {
+            // Alone there she hears nobody, and is heard by nobody.
+            let runtime = tokio::runtime::Handle::current();
+            let conference = Conference::open(ConferenceConfig::default(), &runtime).unwrap();
+            let seat = Some(conference.seat().unwrap());
+            alice.session.send(Confer { seat }).await.unwrap().unwrap();
+        }
+        connect(&alice, &bob, audio(Codec::Pcmu)).await;
+        sleep(Duration::from_secs(1)).await;
+        let before = *ear.0.lock().unwrap();
+        assert!(before < 100, "{before}: the source is heard");
+        match is_muted {
+            true => alice.session.send(Mute { muted: false }).await.unwrap().unwrap(),
+            false => alice.session.send(Confer { seat: None }).await.unwrap().unwrap(),
+        }
+        sleep(Duration::from_secs(1)).await;
+        assert!(*ear.0.lock().unwrap() > 1_000, "the source goes on");
     }
 }
