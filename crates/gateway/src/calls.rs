@@ -424,3 +424,40 @@ async fn read_answer(
     .await?;
     Ok((readable, agreed))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use siprtc_media_session::{VideoPlan, VideoSink, VideoSource};
+
+    fn recorded(name: &str) -> VideoPlan {
+        let path = name.into();
+        VideoPlan::new(VideoSource::None, VideoSink::File { path })
+    }
+
+    #[test]
+    fn a_call_in_anothers_place_has_the_video_that_was_agreed_on_last_and_no_file_twice() {
+        let media = MediaPlan {
+            video: Some(recorded("first.ivf")),
+            ..MediaPlan::default()
+        };
+        let mut entry = Entry::new(CallId::fresh(), "caller", media);
+        let mut last = recorded("last.ivf");
+        last.direction = Direction::RecvOnly;
+        for (change, wanted) in [
+            (None, Some(Direction::SendRecv)),
+            (Some(Some(Arc::new(last))), Some(Direction::RecvOnly)),
+            (Some(None), None),
+        ] {
+            entry.change = change.map(|video| {
+                Arc::new(MediaChange {
+                    video: Some(video),
+                    ..MediaChange::default()
+                })
+            });
+            let video = entry.media_for_another().video;
+            assert_eq!(video.as_ref().map(|video| video.direction), wanted);
+            assert!(video.is_none_or(|video| matches!(video.sink, VideoSink::Null)));
+        }
+    }
+}
