@@ -70,9 +70,14 @@ pub(crate) fn alike(heard: &[i16], pitch: f64) -> f64 {
     let piece = &heard[end.saturating_sub(8_000)..end];
     assert_eq!(piece.len(), 8_000, "{} samples were heard", heard.len());
     let voice = voice(pitch);
-    let power =
-        |samples: &[i16]| -> f64 { samples.iter().map(|&a| f64::from(a) * f64::from(a)).sum::<f64>() + 1.0 };
-    let own = power(piece);
+    let square = |&sample: &i16| f64::from(sample) * f64::from(sample);
+    // Of all before each place: the power of any piece is the difference of two.
+    let mut powers = vec![1.0];
+    powers.extend(voice.iter().map(square).scan(1.0, |sum, square| {
+        *sum += square;
+        Some(*sum)
+    }));
+    let own = piece.iter().map(square).sum::<f64>() + 1.0;
     let at = |start: usize, step: usize| {
         let there = &voice[start..start + piece.len()];
         let cross: f64 = piece
@@ -81,7 +86,7 @@ pub(crate) fn alike(heard: &[i16], pitch: f64) -> f64 {
             .step_by(step)
             .map(|(&a, &b)| f64::from(a) * f64::from(b))
             .sum();
-        cross * step as f64 / (own * power(there)).sqrt()
+        cross * step as f64 / (own * (powers[start + piece.len()] - powers[start] + 1.0)).sqrt()
     };
     let best = (0..voice.len() - piece.len()).map(|start| (at(start, 16), start));
     let mut best: Vec<(f64, usize)> = best.collect();
