@@ -10,7 +10,7 @@ use siprtc_core::Result;
 use std::fmt;
 use std::sync::Arc;
 
-/// What [`HandOver`](crate::HandOver) takes from one session, for [`Inherit`](crate::Inherit) to give to another. Dropped, the bridge
+/// What [`HandOver`] takes from one session, for [`Inherit`](crate::Inherit) to give to another. Dropped, the bridge
 /// parts, the seat is free and the recordings are complete but for what was not written yet.
 #[derive(Default)]
 pub struct Estate {
