@@ -386,7 +386,8 @@ impl Play {
         self.quiet = true;
         let mut agreed: BTreeMap<(u32, u32), u32> = BTreeMap::new();
         let mut alive = Vec::new();
-        let mut is_ending = false;
+        // An end that nobody could hear of has another end that knows of none.
+        let mut is_ending = self.world.has_unheard_farewell();
         for side in Side::ALL {
             for (id, life) in self.world.calls(side) {
                 // A session that could not be refreshed ends when its time is over, which may be now: then its other end may still stand.

@@ -23,7 +23,7 @@ use siprtc_media_session::Fork;
 use siprtc_sip_transactions::{Path, Transactions, TransactionsConfig};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
-use wire::Said;
+use wire::{Farewells, Said};
 
 /// How bad the wire is, and the media.
 #[derive(Clone, Copy, Debug)]
@@ -203,6 +203,7 @@ pub(crate) struct World<O> {
     /// Every state in which a call was.
     pub(crate) states: BTreeSet<(Sip, Jsep)>,
     said: Said,
+    farewells: Farewells,
     /// The messages that were carried, or lost, the last ones.
     log: Option<VecDeque<String>>,
 }
@@ -222,6 +223,7 @@ impl<O: std::fmt::Debug> World<O> {
             phone: Phone::new(),
             stack_timers: [None; 5],
             said: Said::default(),
+            farewells: Farewells::default(),
             events: BTreeMap::new(),
             number: 0,
             branches: 0,

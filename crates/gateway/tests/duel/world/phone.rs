@@ -207,7 +207,7 @@ impl Phone {
             Output::Request { tx, request, .. } => return self.requested(now, tx, &request, number),
             Output::Response { tx, response, .. } => return self.answered(now, tx, &response, number),
             Output::Ack { request, .. } => self.acknowledged(&request),
-            Output::Ended { tx, end } => self.lost(tx, &end),
+            Output::Ended { tx, end } => self.lost(now, tx, &end),
             Output::Cancelled { .. } | Output::Send { .. } => {}
         }
         Vec::new()
@@ -237,10 +237,14 @@ impl Phone {
                 self.lines[index].reinvite = None;
                 return vec![Said::Retry(index)];
             }
-            status => {
+            408 | 481 if !is_first => {
+                self.lines[index].reinvite = None;
+                self.end(now, index);
+            }
+            _ => {
                 let line = &mut self.lines[index];
                 line.reinvite = None;
-                line.is_over |= is_first || matches!(status, 408 | 481);
+                line.is_over |= is_first;
             }
         }
         Vec::new()
@@ -378,16 +382,16 @@ impl Phone {
             .take_if(|accepted| accepted.2 == sequence);
     }
 
-    fn lost(&mut self, tx: TxId, end: &TxEnd) {
+    /// Whoever says nothing to a re-INVITE for so long is hung up (section 12.2.1.2).
+    fn lost(&mut self, now: Instant, tx: TxId, end: &TxEnd) {
         if *end == TxEnd::Done {
             return;
         }
-        for line in self.lines.iter_mut() {
-            // Whoever says nothing for so long is gone.
-            if line.reinvite.take_if(|reinvite| *reinvite == tx).is_some()
-                || line.invite == tx && !line.is_confirmed
-            {
-                line.is_over = true;
+        for index in 0..self.lines.len() {
+            let line = &mut self.lines[index];
+            line.is_over |= line.invite == tx && !line.is_confirmed;
+            if line.reinvite.take_if(|reinvite| *reinvite == tx).is_some() {
+                self.end(now, index);
             }
         }
     }

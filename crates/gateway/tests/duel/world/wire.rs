@@ -44,6 +44,22 @@ impl Node {
 #[derive(Debug, Default)]
 pub(super) struct Said(BTreeMap<(String, String, u32), (u32, bool)>);
 
+/// Dialogs in which somebody said BYE, by Call-ID and whose tag said so, and whether it ever arrived.
+#[derive(Debug, Default)]
+pub(super) struct Farewells(BTreeMap<(String, String), bool>);
+
+impl Farewells {
+    fn hear(&mut self, request: &SipRequest, is_lost: bool) {
+        let (Ok(id), Ok(from)) = (request.headers.call_id(), request.headers.from()) else {
+            return;
+        };
+        if request.method == Method::Bye {
+            let key = (id.to_owned(), from.tag().unwrap_or_default().to_owned());
+            *self.0.entry(key).or_default() |= !is_lost;
+        }
+    }
+}
+
 impl Said {
     /// What is said of the session in the answers to an INVITE is said once (RFC 3261 section 13.2.1), and after an 18x that is
     /// acknowledged not even again.
@@ -145,6 +161,11 @@ impl<O: std::fmt::Debug> World<O> {
         self.phone.count()
     }
 
+    /// Somebody hung up, and not one of its BYEs arrived: without a session timer the other end will never know.
+    pub(crate) fn has_unheard_farewell(&self) -> bool {
+        self.farewells.0.values().any(|arrived| !arrived)
+    }
+
     /// Over the wire, to whom the message is for.
     pub(super) fn carry(&mut self, bytes: Bytes) {
         let message = SipMessage::parse(&bytes, &Limits::default()).expect("we write what we can read");
@@ -156,6 +177,9 @@ impl<O: std::fmt::Debug> World<O> {
         let copies = 1 + usize::from(self.random.random_bool(weather.copies));
         for _ in 0..copies {
             let lost = self.random.random_bool(weather.loss);
+            if let SipMessage::Request(request) = &message {
+                self.farewells.hear(request, lost);
+            }
             self.say(|| {
                 let text = String::from_utf8_lossy(&bytes);
                 let line = |name: &str| {
