@@ -291,6 +291,25 @@ const HERE: &str = "<?xml version=\"1.0\"?>\n<presence xmlns=\"urn:ietf:params:x
                     <tuple id=\"t\"><status><basic>open</basic></status></tuple></presence>\n";
 
 #[test]
+fn baresip_hears_us_in_a_call_that_nobody_answers() {
+    let world = World::new("baresip-early");
+    let lab = &world.lab;
+    let (ours, theirs) = (lab.folder.join("ours.wav"), lab.folder.join("theirs.wav"));
+    wav::write_tune(&ours, &CALLEE);
+    wav::write_tune_and_silence(&theirs, &CALLER, 4.0);
+    let play = text(&ours);
+    let arguments = ["--calls", "1", "--play", &play, "--early", "6", "--refuse", "486"];
+    let bob = lab.answering(&Phone::of("bob").at(OURS), &arguments);
+    let mut alice = Baresip::start(lab, "alice", THEIRS, Mode::Web, &theirs, Some("bob"));
+    bob.finish(CALL).exits_with(0);
+    alice.process.says("486 Busy Here", 1, SOON);
+    let answered = lab.registrar().said("REPLY 200 OK to INVITE");
+    assert_eq!(answered, 0, "{}", lab.registrar().log());
+    alice.process.stop();
+    wav::assert_heard(&CALLEE, &ours, &alice.heard());
+}
+
+#[test]
 fn baresip_sees_that_we_are_there_and_that_we_are_gone() {
     let world = World::new("baresip-presence");
     let lab = &world.lab;

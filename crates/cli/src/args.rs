@@ -208,6 +208,9 @@ pub(crate) struct AnswerArgs {
     /// Let it ring this many seconds before answering
     #[arg(long, value_name = "S", default_value_t = 0.0)]
     pub(crate) ring: f64,
+    /// Be heard this many seconds before answering (183): an announcement. With --refuse the call is refused after it
+    #[arg(long, value_name = "S", conflicts_with = "forward")]
+    pub(crate) early: Option<f64>,
     /// Refuse every call with this status (486 is busy here)
     #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(400..700))]
     pub(crate) refuse: Option<u16>,

@@ -98,21 +98,14 @@ async fn one(
         output.say(&format!("sent {from} to {target}"));
         return Ok(Exit::Ok);
     }
-    if let Some(status) = args.refuse {
+    if let (Some(status), None) = (args.refuse, args.early) {
         incoming.refuse(status).await?;
         output.say(&format!("refused {from} with {status}"));
         return Ok(Exit::Ok);
     }
-    let ring = tokio::time::sleep(Duration::from_secs_f64(args.ring.clamp(0.0, 3600.0)));
     tokio::select! {
-        () = ring => {}
-        report = incoming.given_up() => {
-            let report = report.cloned();
-            return match report {
-                Some(report) => over(&report, &from, args, output),
-                None => Ok(Exit::Ok),
-            };
-        }
+        () = seconds(args.ring) => {}
+        report = incoming.given_up() => return given_up(report, &from, args, output),
     }
     let media = match args.media.plan().await {
         Ok(media) => media,
@@ -121,7 +114,22 @@ async fn one(
             return Err(error);
         }
     };
-    let call = incoming.answer(media.clone()).await?;
+    let call = match args.early {
+        None => incoming.answer(media.clone()).await?,
+        Some(early) => {
+            let mut speaking = incoming.early_media(media.clone()).await?;
+            tokio::select! {
+                () = seconds(early) => {}
+                report = speaking.given_up() => return given_up(report, &from, args, output),
+            }
+            if let Some(status) = args.refuse {
+                speaking.refuse(status).await?;
+                output.say(&format!("refused {from} with {status}"));
+                return Ok(Exit::Ok);
+            }
+            speaking.answer().await?
+        }
+    };
     let plan = Plan {
         duration: args
             .duration
@@ -134,6 +142,17 @@ async fn one(
     let (report, exit) = talk::live(call, "answer", plan, control, output).await?;
     over(&report, &from, args, output)?;
     Ok(exit)
+}
+
+fn seconds(seconds: f64) -> tokio::time::Sleep {
+    tokio::time::sleep(Duration::from_secs_f64(seconds.clamp(0.0, 3600.0)))
+}
+
+fn given_up(report: Option<&CallReport>, from: &str, args: &AnswerArgs, output: &Output) -> Result<Exit> {
+    match report {
+        Some(report) => over(report, from, args, output),
+        None => Ok(Exit::Ok),
+    }
 }
 
 /// What is said and written of a call that is over.
