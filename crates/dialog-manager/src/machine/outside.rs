@@ -3,8 +3,8 @@
 use super::auth::{Attempts, Authenticator};
 use super::call::is_challenge;
 use super::errand::{delivered, read_note, status_of};
-use super::uac::{ADDED, check_headers, to_uri};
-use super::words::{is_one_line, misuse, push_missing};
+use super::uac::{ADDED, to_uri};
+use super::words::{check_headers, is_one_line, misuse, push_missing};
 use super::{Machine, Output, Scope};
 use crate::event::{DialogEvent, DialogEventKind};
 use crate::message::SendMessage;

@@ -8,7 +8,7 @@ use super::prack;
 use super::refresh::Refresh;
 use super::session::Session;
 use super::timers::Timer;
-use super::words::{SDP, is_one_line, misuse, push_all, sdp_of};
+use super::words::{SDP, check_headers, push_all, sdp_of};
 use super::{Output, Scope};
 use crate::event::{DialogEventKind, DialogTag};
 use crate::message::{Invite, MeasureInvite};
@@ -17,33 +17,6 @@ use siprtc_core::sip::{
 };
 use siprtc_core::{CallId, Cause, Result};
 use std::collections::VecDeque;
-
-/// Header fields that are ours to write.
-const OWN: [&str; 23] = [
-    "Allow",
-    "Authorization",
-    "CSeq",
-    "Call-ID",
-    "Contact",
-    "Content-Disposition",
-    "Content-Encoding",
-    "Content-Length",
-    "Content-Type",
-    "From",
-    "Info-Package",
-    "Min-SE",
-    "Max-Forwards",
-    "Proxy-Authorization",
-    "Record-Route",
-    "Recv-Info",
-    "Require",
-    "Route",
-    "Session-Expires",
-    "Supported",
-    "To",
-    "Unsupported",
-    "Via",
-];
 
 /// Most places that a call follows to. **Policy beyond**: it ends with the last answer.
 const MAX_REDIRECTS: usize = 5;
@@ -584,23 +557,4 @@ pub(super) fn to_uri(target: &Uri) -> Uri {
         Uri::Other(_) => target.clone(),
         Uri::Sip(uri) => Uri::Sip(uri.address_of_record()),
     }
-}
-
-pub(super) fn check_headers(operation: &'static str, headers: &Headers) -> Result<()> {
-    for (name, value) in headers.iter() {
-        if OWN.iter().any(|own| name.is(own)) {
-            return Err(misuse(
-                operation,
-                format!("the header field {name} is the dialog manager's to write"),
-            )
-            .advice("leave it out"));
-        }
-        if !is_one_line(name.as_str()) || !is_one_line(value) {
-            return Err(
-                misuse(operation, format!("the header field {name:?} has a line break"))
-                    .advice("give each header field as one line"),
-            );
-        }
-    }
-    Ok(())
 }

@@ -266,6 +266,52 @@ pub(super) fn push_missing(headers: &mut Headers, more: &Headers) {
     }
 }
 
+/// Header fields that are ours to write.
+const OWN: [&str; 23] = [
+    "Allow",
+    "Authorization",
+    "CSeq",
+    "Call-ID",
+    "Contact",
+    "Content-Disposition",
+    "Content-Encoding",
+    "Content-Length",
+    "Content-Type",
+    "From",
+    "Info-Package",
+    "Min-SE",
+    "Max-Forwards",
+    "Proxy-Authorization",
+    "Record-Route",
+    "Recv-Info",
+    "Require",
+    "Route",
+    "Session-Expires",
+    "Supported",
+    "To",
+    "Unsupported",
+    "Via",
+];
+
+pub(super) fn check_headers(operation: &'static str, headers: &Headers) -> Result<(), Error> {
+    for (name, value) in headers.iter() {
+        if OWN.iter().any(|own| name.is(own)) {
+            return Err(misuse(
+                operation,
+                format!("the header field {name} is the dialog manager's to write"),
+            )
+            .advice("leave it out"));
+        }
+        if !is_one_line(name.as_str()) || !is_one_line(value) {
+            return Err(
+                misuse(operation, format!("the header field {name:?} has a line break"))
+                    .advice("give each header field as one line"),
+            );
+        }
+    }
+    Ok(())
+}
+
 /// RFC 3261 section 25.1.
 pub(super) fn is_token(text: &str) -> bool {
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte);
