@@ -108,7 +108,7 @@ fn inside_hub(words: &[String]) -> Result<Vec<Figure>> {
 /// One measurement in this process.
 fn inside(what: &str) -> Result<Vec<Figure>> {
     // The load on a bridge takes one core, so that there is one for the bridge.
-    let runtime = if what == "bridges" {
+    let runtime = if matches!(what, "bridges" | "promptly") {
         one_thread()
     } else {
         runtime()
@@ -122,6 +122,7 @@ fn inside(what: &str) -> Result<Vec<Figure>> {
             "idle" => idle::run().await,
             "load" => load::run().await,
             "paths" => paths::run().await,
+            "promptly" => bridge::promptly().await,
             "setup" => setup::run().await,
             "soak" => soak::run().await,
             "stacks" => stacks::run().await,

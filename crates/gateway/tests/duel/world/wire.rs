@@ -39,10 +39,13 @@ impl Node {
     }
 }
 
-/// What was said in the answers to each INVITE: Call-ID, To-tag and number of the INVITE, then the description, and whether that is
-/// in an 18x that is to be acknowledged.
+/// What was said in the answers to the last INVITEs of each dialog: Call-ID and To-tag, number of the INVITE, then the description, and
+/// whether that is in an 18x that is to be acknowledged.
 #[derive(Debug, Default)]
-pub(super) struct Said(BTreeMap<(String, String, u32), (u32, bool)>);
+pub(super) struct Said(BTreeMap<(String, String), BTreeMap<u32, (u32, bool)>>);
+
+/// Answers to an INVITE before so many later ones come no more.
+const LAST: usize = 8;
 
 /// Dialogs in which somebody said BYE, by Call-ID and whose tag said so, and whether it ever arrived.
 #[derive(Debug, Default)]
@@ -72,13 +75,13 @@ impl Said {
             return;
         }
         let words = Words::read(std::str::from_utf8(&response.body).expect("it is SDP"));
-        let key = (
-            id.to_owned(),
-            to.tag().unwrap_or_default().to_owned(),
-            cseq.sequence,
-        );
+        let dialog = (id.to_owned(), to.tag().unwrap_or_default().to_owned());
         let is_reliable = headers.contains("RSeq");
-        let (said, was_reliable) = *self.0.entry(key).or_insert((words.id, is_reliable));
+        let its = self.0.entry(dialog).or_default();
+        let (said, was_reliable) = *its.entry(cseq.sequence).or_insert((words.id, is_reliable));
+        if its.len() > LAST {
+            its.pop_first();
+        }
         assert_eq!(said, words.id, "two descriptions in the answers to one INVITE");
         assert!(
             !was_reliable || is_reliable,
