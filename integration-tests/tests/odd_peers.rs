@@ -383,9 +383,9 @@ fn a_caller_offers_anew_in_its_prack_and_in_an_update_before_we_answer() {
     play("early-caller", false, &ours, &steps, Some(Cause::Bye));
 }
 
-#[test]
-fn a_callee_offers_anew_before_it_answers() {
-    let steps = [
+/// A call of ours: its answer in a 183 is acknowledged, this happens, and it is answered and hung up.
+fn rung(meanwhile: [Step; 2]) -> Vec<Step> {
+    let ringing = [
         HearInvite,
         Say(
             "183 Session Progress",
@@ -395,13 +395,19 @@ fn a_callee_offers_anew_before_it_answers() {
         ),
         Hear("PRACK", "RAck: 9 1 INVITE"),
         Say("200 OK", "", "", ""),
-        OfferAsCallee("UPDATE", 1),
-        Hear("200", "1 UPDATE.*m=audio"),
+    ];
+    let answered = [
         SayLate("200 OK", ";tag=a", ""),
         Hear("ACK", ""),
         Hear("BYE", ""),
         Say("200 OK", "", "", ""),
     ];
+    ringing.into_iter().chain(meanwhile).chain(answered).collect()
+}
+
+#[test]
+fn a_callee_offers_anew_before_it_answers() {
+    let steps = rung([OfferAsCallee("UPDATE", 1), Hear("200", "1 UPDATE.*m=audio")]);
     play("early-callee", true, &early(), &steps, Some(Cause::Bye));
 }
 
@@ -414,22 +420,6 @@ fn we_offer_anew_before_the_callee_answers() {
         },
         ..early()
     };
-    let steps = [
-        HearInvite,
-        Say(
-            "183 Session Progress",
-            ";tag=a",
-            "Require: 100rel\nRSeq: 9\nAllow: INVITE, ACK, BYE, CANCEL, PRACK, UPDATE\n",
-            SDP,
-        ),
-        Hear("PRACK", "RAck: 9 1 INVITE"),
-        Say("200 OK", "", "", ""),
-        Hear("UPDATE", "m=audio"),
-        Say("200 OK", "", "", SDP),
-        SayLate("200 OK", ";tag=a", ""),
-        Hear("ACK", ""),
-        Hear("BYE", ""),
-        Say("200 OK", "", "", ""),
-    ];
+    let steps = rung([Hear("UPDATE", "m=audio"), Say("200 OK", "", "", SDP)]);
     play("early-ours", true, &ours, &steps, Some(Cause::Bye));
 }

@@ -516,8 +516,8 @@ fn a_wish_that_is_open_when_its_call_ends_is_not_granted() {
     assert!(bench.give(late).is_err());
 }
 
-#[test]
-fn news_of_a_transfer_are_taken_after_the_call() {
+/// Bob has taken our REFER, and we have hung up.
+fn left_early() -> (Bench, CallId, SipRequest) {
     let mut bench = Bench::new();
     let (call, invite) = bench.established();
     let (tx, refer) = refer(&mut bench, call);
@@ -526,6 +526,12 @@ fn news_of_a_transfer_are_taken_after_the_call() {
     let (bye_tx, bye) = bench.sent(Method::Bye);
     bench.answer(bye_tx, response(&bye, 200, "bob"));
     bench.ended();
+    (bench, call, invite)
+}
+
+#[test]
+fn news_of_a_transfer_are_taken_after_the_call() {
+    let (mut bench, _, invite) = left_early();
     for (sequence, state, line) in [
         (1, "active;expires=60", "SIP/2.0 180 Ringing"),
         (2, "terminated;reason=noresource", "SIP/2.0 200 OK"),
@@ -540,14 +546,7 @@ fn news_of_a_transfer_are_taken_after_the_call() {
 
 #[test]
 fn who_waits_for_news_in_vain_is_forgotten() {
-    let mut bench = Bench::new();
-    let (call, _) = bench.established();
-    let (tx, refer) = refer(&mut bench, call);
-    bench.answer(tx, response(&refer, 202, "bob"));
-    bench.give(Input::Hangup(Hangup { call, reason: None })).unwrap();
-    let (bye_tx, bye) = bench.sent(Method::Bye);
-    bench.answer(bye_tx, response(&bye, 200, "bob"));
-    bench.ended();
+    let (mut bench, call, _) = left_early();
     bench.pass(Duration::from_secs(600));
     assert_eq!(bench.machine.poll_timeout(), None);
     assert_eq!(bench.machine.sip_call_id(call), None);
