@@ -64,8 +64,7 @@ impl Keys {
         }
         // RFC 2543's way. To stays out, for the ACK's has a tag that the INVITE's has not; so does the Request-URI,
         // which an answer has not.
-        let (from, sequence) = (headers.from()?, headers.cseq()?.sequence);
-        let dialog = (headers.call_id()?, from.tag(), sequence);
+        let dialog = (headers.call_id()?, headers.from_tag()?, headers.cseq()?.sequence);
         Ok(self.key(&("old", branch, &via.host, via.port, method, dialog)))
     }
 

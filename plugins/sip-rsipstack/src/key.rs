@@ -32,8 +32,7 @@ impl Key {
             )));
         }
         // RFC 2543's way, for whoever still has no magic cookie: the ACK's To-tag differs, so it stays out.
-        let (from, sequence) = (headers.from()?, headers.cseq()?.sequence);
-        let tag = from.tag().unwrap_or_default();
+        let (tag, sequence) = (headers.from_tag()?, headers.cseq()?.sequence);
         let (call, uri) = (headers.call_id()?, &request.uri);
         Ok(Key(format!("{call}\n{tag}\n{sequence}\n{via}\n{uri}\n{method}")))
     }

@@ -1,6 +1,7 @@
 //! What header fields mean: the typed accessors of [`Headers`].
 
 use super::auth::{challenges, credentials};
+use super::name_addr::tag_of;
 use super::scan::{digits, excerpt, malformed, trim};
 use super::{CSeq, Challenge, Contacts, Credentials, Headers, NameAddr, SessionExpires, SipUri, Uri, Via};
 use crate::{Error, Result};
@@ -25,6 +26,16 @@ impl Headers {
     /// `To`.
     pub fn to(&self) -> Result<NameAddr> {
         parse_field("To", self.required("To")?)
+    }
+
+    /// The `tag` of From; empty for a peer of RFC 2543, which has none. Cheaper than [`Headers::from`], for the address is not read.
+    pub fn from_tag(&self) -> Result<String> {
+        tag_of(self.required("From")?).map_err(|error| in_field("From", error))
+    }
+
+    /// The `tag` of To; empty outside of a dialog. Cheaper than [`Headers::to`], for the address is not read.
+    pub fn to_tag(&self) -> Result<String> {
+        tag_of(self.required("To")?).map_err(|error| in_field("To", error))
     }
 
     /// `CSeq`.

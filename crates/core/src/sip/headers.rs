@@ -26,10 +26,11 @@ impl HeaderName {
     }
 
     /// Compares with a name, without case and with compact forms resolved.
+    #[inline]
     pub fn is(&self, name: &str) -> bool {
         // Names of one length are equal as they are or not at all: this is asked for every field line of every message.
         if self.0.len() == name.len() {
-            return self.0.eq_ignore_ascii_case(name);
+            return self.0.as_ref() == name || self.0.eq_ignore_ascii_case(name);
         }
         (self.0.len() == 1 || name.len() == 1) && long_form(&self.0).eq_ignore_ascii_case(long_form(name))
     }

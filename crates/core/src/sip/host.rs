@@ -44,7 +44,7 @@ impl FromStr for Host {
         if let Ok(address) = s.parse::<Ipv4Addr>() {
             return Ok(Host::Ip(IpAddr::V4(address)));
         }
-        if s.parse::<Ipv6Addr>().is_ok() {
+        if is_bare_ipv6(s) {
             return Err(malformed(format!("the IPv6 address {s} has no brackets"), RULE));
         }
         if s.is_empty() || !s.chars().all(is_host_char) {
@@ -69,11 +69,16 @@ fn parse_ipv6(text: &str) -> Option<Ipv6Addr> {
         .ok()
 }
 
+/// Two colons at least: a host with its port has one, and is not tried.
+fn is_bare_ipv6(text: &str) -> bool {
+    text.bytes().filter(|octet| *octet == b':').nth(1).is_some() && text.parse::<Ipv6Addr>().is_ok()
+}
+
 /// A host and maybe a port, as in a URI and in a Via.
 pub(super) fn parse_host_port(text: &str, rule: &'static str) -> Result<(Host, Option<u16>)> {
     let end = match text.strip_prefix('[') {
         Some(_) => text.find(']').map_or(text.len(), |end| end + 1),
-        None if text.parse::<Ipv6Addr>().is_ok() => text.len(),
+        None if is_bare_ipv6(text) => text.len(),
         None => text.find(':').unwrap_or(text.len()),
     };
     let host = text[..end].trim_end_matches([' ', '\t']).parse()?;

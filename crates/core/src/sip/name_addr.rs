@@ -75,7 +75,43 @@ impl FromStr for NameAddr {
     type Err = crate::Error;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let text = trim(s);
+        let Parts {
+            display,
+            uri,
+            is_bare,
+            params,
+        } = Parts::of(s)?;
+        let address: Uri = uri.parse()?;
+        if is_bare && (uri.contains(',') || address.as_sip().is_some_and(|uri| uri.headers.is_some())) {
+            let message = format!("the URI {uri} has a ? or a comma and must be enclosed in <>");
+            return Err(malformed(message, RULE));
+        }
+        Ok(NameAddr {
+            display,
+            uri: address,
+            params: Params::parse(params)?,
+        })
+    }
+}
+
+/// The `tag` of a From or To, whatever its address is; empty where there is none.
+pub(super) fn tag_of(text: &str) -> Result<String> {
+    let params = Params::parse(Parts::of(text)?.params)?;
+    Ok(params.value("tag").unwrap_or_default().to_owned())
+}
+
+/// What a name-addr or addr-spec is made of.
+struct Parts<'a> {
+    display: Option<String>,
+    uri: &'a str,
+    /// The URI has no <>: parameters after it are the header field's, and it may have no headers.
+    is_bare: bool,
+    params: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Result<Self> {
+        let text = trim(text);
         if text.starts_with('"') {
             let (display, rest) = split_quoted(text).ok_or_else(|| {
                 malformed(
@@ -91,13 +127,21 @@ impl FromStr for NameAddr {
                 let display = plain_display(trim(&text[..bracket]))?;
                 in_brackets(display, &text[bracket..], text)
             }
-            _ => bare(text),
+            bracket => {
+                let end = bracket.unwrap_or(text.len());
+                Ok(Parts {
+                    display: None,
+                    uri: trim(&text[..end]),
+                    is_bare: true,
+                    params: &text[end..],
+                })
+            }
         }
     }
 }
 
 /// `<uri>;params`, after the display name.
-fn in_brackets(display: Option<String>, text: &str, whole: &str) -> Result<NameAddr> {
+fn in_brackets<'a>(display: Option<String>, text: &'a str, whole: &str) -> Result<Parts<'a>> {
     let Some((uri, params)) = text.strip_prefix('<').and_then(|rest| rest.split_once('>')) else {
         let message = format!("{} has a display name, but no URI in <> after it", excerpt(whole));
         return Err(malformed(message, RULE));
@@ -109,28 +153,10 @@ fn in_brackets(display: Option<String>, text: &str, whole: &str) -> Result<NameA
             RULE,
         ));
     }
-    Ok(NameAddr {
+    Ok(Parts {
         display,
-        uri: uri.parse()?,
-        params: Params::parse(params)?,
-    })
-}
-
-/// An addr-spec without <>: parameters after it are the header field's, and it may have no headers.
-fn bare(text: &str) -> Result<NameAddr> {
-    let (uri, params) = match text.find(';') {
-        Some(end) => (trim(&text[..end]), Params::parse(&text[end..])?),
-        None => (text, Params::new()),
-    };
-    let comma = uri.contains(',');
-    let uri: Uri = uri.parse()?;
-    if comma || uri.as_sip().is_some_and(|uri| uri.headers.is_some()) {
-        let message = format!("the URI {uri} has a ? or a comma and must be enclosed in <>");
-        return Err(malformed(message, RULE));
-    }
-    Ok(NameAddr {
-        display: None,
         uri,
+        is_bare: false,
         params,
     })
 }
@@ -203,6 +229,35 @@ mod tests {
         assert!(addr.uri.as_sip().unwrap().params.is_empty());
         assert_eq!(addr.tag(), Some("77"));
         assert_eq!(addr.params.value("user"), Some("phone"));
+    }
+
+    #[test]
+    fn a_tag_is_the_same_whether_the_address_is_read_or_not() {
+        for text in [
+            "<sip:a@h>;tag=1",
+            "<sip:a@h>",
+            "sip:a@h;tag=2",
+            "sip:a@h",
+            r#""Bell <sip:x>;tag=0" <sip:a@h;tag=9>;x=y;TAG=3"#,
+            "Bell <sip:a@h>;tag",
+        ] {
+            assert_eq!(
+                tag_of(text).unwrap(),
+                name_addr(text).tag().unwrap_or_default(),
+                "{text}"
+            );
+        }
+        for text in [
+            r#""Bell <sip:a@h>;tag=1"#,
+            "<sip:a@h;tag=1",
+            "<sip:a@h> tag=1",
+            "sip:a@h;;",
+        ] {
+            assert!(
+                tag_of(text).is_err() && text.parse::<NameAddr>().is_err(),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::scan::{digits, excerpt, is_token, malformed, trim};
 use super::{HeaderName, Headers, SipMessage, SipRequest, SipResponse};
 use crate::Result;
 use bytes::Bytes;
+use std::borrow::Cow;
 
 /// What the parser accepts. Beyond a limit a message is an error, never a guess.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,7 +55,7 @@ pub(super) fn parse(datagram: &Bytes, limits: &Limits) -> Result<SipMessage> {
     if start_line.len() > limits.header_line {
         return Err(too_long("the start line", limits));
     }
-    let start_line = String::from_utf8_lossy(start_line);
+    let start_line = text(start_line);
     let mut message = parse_start_line(&start_line)?;
     let headers = parse_headers(&mut lines, limits)?;
     let body = lines.body(datagram, &headers)?;
@@ -76,7 +77,7 @@ impl<'a> Lines<'a> {
     fn next(&mut self) -> Result<&'a [u8]> {
         const RULE: &str = "RFC 3261 section 7";
         let rest = &self.octets[self.at..];
-        let Some(end) = rest.iter().position(|octet| *octet == b'\n') else {
+        let Some(end) = memchr::memchr(b'\n', rest) else {
             return Err(malformed(
                 "the message ends before the empty line that ends its header fields",
                 RULE,
@@ -84,10 +85,7 @@ impl<'a> Lines<'a> {
         };
         self.at += end + 1;
         let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
-        let odd = line
-            .iter()
-            .fold(false, |odd, octet| odd | (*octet == b'\r') | (*octet == 0));
-        if odd
+        if memchr::memchr2(b'\r', 0, line).is_some()
             && !line
                 .iter()
                 .enumerate()
@@ -114,6 +112,11 @@ impl<'a> Lines<'a> {
         }
         Ok(datagram.slice(self.at..self.at + length))
     }
+}
+
+/// Octets that are no UTF-8 are replaced. Almost every line is: that is asked first, for it is the quicker question.
+fn text(line: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed)
 }
 
 /// A NUL may stand in a quoted-pair (RFC 3261 section 25.1, and RFC 4475 section 3.1.1.2 sends one).
@@ -200,7 +203,7 @@ fn parse_headers(lines: &mut Lines<'_>, limits: &Limits) -> Result<Headers> {
         if line.is_empty() {
             return Ok(headers);
         }
-        let text = String::from_utf8_lossy(line);
+        let text = text(line);
         if text.starts_with([' ', '\t']) {
             let Some((name, value)) = headers.last_mut() else {
                 return Err(malformed("the first header field line begins with a blank", RULE));

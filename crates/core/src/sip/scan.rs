@@ -28,6 +28,11 @@ pub(super) fn is_token(text: &str) -> bool {
 
 /// Without the blanks at both ends: only those that SIP knows.
 pub(super) fn trim(text: &str) -> &str {
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    // Most texts have none, and this is asked for every item of every field line.
+    if !ends.iter().any(|octet| matches!(octet, Some(b' ' | b'\t'))) {
+        return text;
+    }
     text.trim_matches([' ', '\t'])
 }
 

@@ -165,14 +165,12 @@ impl FromStr for SipUri {
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         let (scheme, rest) = split_scheme(s)?;
-        match scheme {
-            scheme if scheme.eq_ignore_ascii_case("sip") => parse_sip(rest, false),
-            scheme if scheme.eq_ignore_ascii_case("sips") => parse_sip(rest, true),
-            scheme => Err(
+        parse_known(scheme, rest).unwrap_or_else(|| {
+            Err(
                 malformed(format!("{} is no SIP URI scheme", excerpt(scheme)), RULE)
                     .advice("write it as sip:user@host or sips:user@host"),
-            ),
-        }
+            )
+        })
     }
 }
 
@@ -208,6 +206,12 @@ fn split_scheme(s: &str) -> Result<(&str, &str)> {
         return Err(no_scheme());
     }
     Ok((scheme, rest))
+}
+
+/// `None`: a scheme that is not SIP's.
+fn parse_known(scheme: &str, rest: &str) -> Option<Result<SipUri>> {
+    let secure = scheme.eq_ignore_ascii_case("sips");
+    (secure || scheme.eq_ignore_ascii_case("sip")).then(|| parse_sip(rest, secure))
 }
 
 fn parse_sip(rest: &str, secure: bool) -> Result<SipUri> {
@@ -286,11 +290,11 @@ impl FromStr for Uri {
     type Err = crate::Error;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let (scheme, _) = split_scheme(s)?;
-        if scheme.eq_ignore_ascii_case("sip") || scheme.eq_ignore_ascii_case("sips") {
-            return s.parse().map(Uri::Sip);
+        let (scheme, rest) = split_scheme(s)?;
+        match parse_known(scheme, rest) {
+            Some(uri) => uri.map(Uri::Sip),
+            None => Ok(Uri::Other(s.to_owned())),
         }
-        Ok(Uri::Other(s.to_owned()))
     }
 }
 

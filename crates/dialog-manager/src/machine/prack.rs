@@ -148,8 +148,7 @@ impl Call {
             return request.iter().for_each(|prack| self.prack_is_over(scope, prack));
         };
         let Some(client) = self.client(again) else { return };
-        let tag = client.request.headers.to().ok();
-        let (tag, sequence) = (tag.and_then(|to| to.tag().map(str::to_owned)), client.sequence);
+        let (tag, sequence) = (client.request.headers.to_tag().ok(), client.sequence);
         let its = self
             .pracks
             .heard
@@ -163,10 +162,7 @@ impl Call {
     /// A PRACK in the dialog with `tag` is on its way. What is sent after it has a higher CSeq, and over UDP, through proxies, it may
     /// be there first: then the PRACK is answered 500 (RFC 3261 section 12.2.2), and the 18x comes again and again.
     pub(super) fn awaits_prack(&self, tag: &str) -> bool {
-        let is_its = |client: &Client| {
-            let to = client.request.headers.to().ok();
-            to.is_some_and(|to| to.tag().unwrap_or_default() == tag)
-        };
+        let is_its = |client: &Client| client.request.headers.to_tag().is_ok_and(|its| its == tag);
         let mut pracks = self
             .clients
             .iter()
@@ -176,8 +172,7 @@ impl Call {
 
     /// What waited for its answer goes out.
     pub(super) fn prack_is_over(&mut self, scope: &mut Scope, prack: &SipRequest) {
-        let tag = prack.headers.to().ok().and_then(|to| to.tag().map(str::to_owned));
-        let tag = tag.unwrap_or_default();
+        let tag = prack.headers.to_tag().unwrap_or_default();
         self.next_info(scope, &tag);
         self.next_offer(scope, &tag);
     }

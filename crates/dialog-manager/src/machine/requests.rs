@@ -82,8 +82,8 @@ impl Machine {
     }
 
     fn invited(&mut self, tx: TxId, invite: SipRequest, from: IpAddr) {
-        let key = match (invite.headers.call_id(), invite.headers.from()) {
-            (Ok(call_id), Ok(from)) => (call_id.to_owned(), from.tag().unwrap_or_default().to_owned()),
+        let key = match (invite.headers.call_id(), invite.headers.from_tag()) {
+            (Ok(call_id), Ok(tag)) => (call_id.to_owned(), tag),
             _ => return self.scope.respond_outside(tx, invite.response(400)),
         };
         let earlier = self.invitations.get(&key).and_then(|id| self.calls.get(id));
@@ -186,5 +186,5 @@ fn one_line(text: &str) -> String {
 }
 
 fn local_tag(request: &SipRequest) -> Option<String> {
-    request.headers.to().ok()?.tag().map(str::to_owned)
+    request.headers.to_tag().ok().filter(|tag| !tag.is_empty())
 }

@@ -41,13 +41,12 @@ pub(super) struct Unacked {
 
 impl Call {
     pub(super) fn requested(&mut self, scope: &mut Scope, tx: TxId, request: SipRequest) {
-        let (Ok(from), Ok(cseq)) = (request.headers.from(), request.headers.cseq()) else {
+        let (Ok(tag), Ok(cseq)) = (request.headers.from_tag(), request.headers.cseq()) else {
             return self.respond(scope, tx, request.response(400));
         };
-        let tag = from.tag().unwrap_or_default();
-        let Some(dialog) = self.dialog(tag) else {
+        let Some(dialog) = self.dialog(&tag) else {
             if request.method == Method::Bye {
-                self.fork_hangs_up(scope, tag);
+                self.fork_hangs_up(scope, &tag);
             }
             return self.respond(scope, tx, request.response(481));
         };
@@ -59,7 +58,7 @@ impl Call {
         if self.has_ended() && !matches!(request.method, Method::Bye | Method::Notify) {
             return self.respond(scope, tx, request.response(481));
         }
-        self.dialog_is_known(scope, tag);
+        self.dialog_is_known(scope, &tag);
         let abilities = scope.abilities();
         if let Some(response) = objection(abilities, &request) {
             return self.respond(scope, tx, response);
@@ -69,9 +68,9 @@ impl Call {
         }
         match request.method {
             Method::Bye => self.peer_hangs_up(scope, tx, &request),
-            Method::Info => self.informed(scope, tx, &request, tag),
+            Method::Info => self.informed(scope, tx, &request, &tag),
             Method::Invite | Method::Update => {
-                self.hear_abilities(scope, tag, &request.headers);
+                self.hear_abilities(scope, &tag, &request.headers);
                 self.peer_refreshes(scope, tx, request);
             }
             Method::Message if scope.config.control.take_messages => self.messaged(scope, tx, &request),
@@ -102,9 +101,7 @@ impl Call {
         self.respond(scope, tx, bye.response(200));
         match &self.phase {
             Phase::Calling(_) => {
-                let from = bye.headers.from().ok();
-                let tag = from.as_ref().and_then(|from| from.tag()).unwrap_or_default();
-                self.fork_hangs_up(scope, tag);
+                self.fork_hangs_up(scope, &bye.headers.from_tag().unwrap_or_default());
             }
             // RFC 3261 section 15.1.2: whatever is pending is answered 487.
             Phase::Inviting(_) => {
@@ -174,13 +171,13 @@ impl Call {
     }
 
     pub(super) fn acknowledged(&mut self, scope: &mut Scope, ack: &SipRequest) {
-        let (Ok(from), Ok(cseq)) = (ack.headers.from(), ack.headers.cseq()) else {
+        let (Ok(tag), Ok(cseq)) = (ack.headers.from_tag(), ack.headers.cseq()) else {
             return;
         };
         let Phase::Established(session) = &mut self.phase else {
             return;
         };
-        if session.dialog.remote_tag() != from.tag().unwrap_or_default() {
+        if session.dialog.remote_tag() != tag {
             return;
         }
         let Some(unacked) = session
@@ -194,8 +191,7 @@ impl Call {
         if self.is_ending() {
             return self.send_bye(scope);
         }
-        let tag = from.tag().unwrap_or_default();
-        self.hear_abilities(scope, tag, &ack.headers);
+        self.hear_abilities(scope, &tag, &ack.headers);
         let sdp = if unacked.offered {
             Description::of(&ack.headers, &ack.body).sdp()
         } else {
@@ -206,7 +202,7 @@ impl Call {
             false => DialogEventKind::OfferConfirmed { sdp },
         };
         self.tell(scope, kind);
-        self.dialog_is_known(scope, tag);
+        self.dialog_is_known(scope, &tag);
     }
 
     pub(super) fn ack_missing(&mut self, scope: &mut Scope) {

@@ -177,7 +177,7 @@ impl Call {
 
     /// Notes the early dialog of a 1xx, by To-tag. `None` when there are too many or it cannot be read.
     fn early_dialog(&mut self, tx: TxId, response: &SipResponse) -> Option<DialogTag> {
-        let tag = response.headers.to().ok()?.tag().unwrap_or_default().to_owned();
+        let tag = response.headers.to_tag().ok()?;
         let client = self.client(tx)?;
         let fresh = Dialog::of_caller(&client.request, client.sequence, response).ok()?;
         let Phase::Calling(calling) = &mut self.phase else {

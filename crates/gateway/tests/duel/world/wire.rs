@@ -53,12 +53,11 @@ pub(super) struct Farewells(BTreeMap<(String, String), bool>);
 
 impl Farewells {
     fn hear(&mut self, request: &SipRequest, is_lost: bool) {
-        let (Ok(id), Ok(from)) = (request.headers.call_id(), request.headers.from()) else {
+        if request.method != Method::Bye {
             return;
-        };
-        if request.method == Method::Bye {
-            let key = (id.to_owned(), from.tag().unwrap_or_default().to_owned());
-            *self.0.entry(key).or_default() |= !is_lost;
+        }
+        if let (Ok(id), Ok(tag)) = (request.headers.call_id(), request.headers.from_tag()) {
+            *self.0.entry((id.to_owned(), tag)).or_default() |= !is_lost;
         }
     }
 }
@@ -68,14 +67,14 @@ impl Said {
     /// acknowledged not even again.
     fn hear(&mut self, response: &SipResponse) {
         let headers = &response.headers;
-        let (Ok(cseq), Ok(to), Ok(id)) = (headers.cseq(), headers.to(), headers.call_id()) else {
+        let (Ok(cseq), Ok(tag), Ok(id)) = (headers.cseq(), headers.to_tag(), headers.call_id()) else {
             return;
         };
         if cseq.method != Method::Invite || response.body.is_empty() || response.status >= 300 {
             return;
         }
         let words = Words::read(std::str::from_utf8(&response.body).expect("it is SDP"));
-        let dialog = (id.to_owned(), to.tag().unwrap_or_default().to_owned());
+        let dialog = (id.to_owned(), tag);
         let is_reliable = headers.contains("RSeq");
         let its = self.0.entry(dialog).or_default();
         let (said, was_reliable) = *its.entry(cseq.sequence).or_insert((words.id, is_reliable));
