@@ -1,7 +1,9 @@
 //! What goes wrong before a call is a call, and the exit code and sentence that it becomes: no stack trace, no hang.
 
+use siprtc_integration_tests::baresip::{Baresip, Mode};
 use siprtc_integration_tests::lab::{Lab, Phone};
 use siprtc_integration_tests::program::{SOON, Siprtc};
+use std::path::Path;
 use std::time::Duration;
 
 /// A failure that the network tells comes at once; one that only silence tells takes RFC 3261's timers.
@@ -63,6 +65,36 @@ fn a_callee_who_declines_is_not_tried_again() {
     alice.exits_with(5);
     assert_eq!(alice.report()["ending"]["status"], 603);
     bob.finish(SOON).exits_with(0);
+}
+
+/// Through a server that wants to know who asks: by a telephone of ours that takes no such wishes, and by baresip, which knows none.
+#[test]
+fn who_does_not_make_calls_for_others_says_so() {
+    let lab = Lab::on_loopback("asked").with_kamailio();
+    let carol = lab.answering(&Phone::of("carol"), &["--calls", "1", "--refuse", "486"]);
+    let bob = Baresip::start(&lab, "bob", lab.server, Mode::Plain, Path::new("/dev/null"), None);
+    for (asked, status, advice) in [
+        ("carol", 403, "from us"),
+        ("bob", 501, "no REFER outside of a call"),
+    ] {
+        let alice = lab
+            .start(&Phone::of("alice"), &["refer", asked, "dave"])
+            .finish(LIMIT);
+        alice.exits_with(5);
+        let ending = &alice.event("referral_refused")["ending"];
+        assert_eq!(
+            (&ending["status"], &ending["worth_a_retry"]),
+            (&status.into(), &false.into()),
+            "{ending}"
+        );
+        let sentence = ending["sentence"].as_str().unwrap_or_default();
+        assert!(sentence.contains(advice), "{sentence}");
+    }
+    lab.start(&Phone::of("alice"), &["call", "carol"])
+        .finish(LIMIT)
+        .exits_with(5);
+    carol.finish(SOON).exits_with(0);
+    drop(bob);
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Devices,
     /// Home server, Alice and Bob in one process: a whole call, checked by ear
     Demo(DemoArgs),
+    /// Ask somebody, without a call, to call somebody (click-to-dial), and say how it goes
+    Refer(ReferArgs),
     /// Register the account, say how it went, unregister
     Register(RegisterArgs),
     /// The embedded home server alone: SIP registrar and proxy, STUN and TURN
@@ -248,6 +250,20 @@ pub(crate) struct BridgeArgs {
     /// Hang both up this many seconds after they are joined; without it either's end, or Ctrl-C, ends it
     #[arg(long, value_name = "S")]
     pub(crate) duration: Option<f64>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct ReferArgs {
+    /// Who is asked: sip:desk@example.com, or desk
+    pub(crate) target: String,
+    /// Whom they shall call; with ?Replaces= in whose place
+    pub(crate) to: String,
+    /// A header field for the REFER, such as "X-Order: 17"; may be given several times
+    #[arg(long = "header", value_name = "FIELD")]
+    pub(crate) headers: Vec<String>,
+    /// How it goes need not be told (RFC 4488)
+    #[arg(long)]
+    pub(crate) untold: bool,
 }
 
 #[derive(ClapArgs, Debug)]

@@ -8,6 +8,7 @@ pub(crate) mod compare;
 pub(crate) mod demo;
 pub(crate) mod devices;
 pub(crate) mod ice;
+pub(crate) mod refer;
 pub(crate) mod register;
 pub(crate) mod sdp;
 pub(crate) mod serve_home;

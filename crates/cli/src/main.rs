@@ -55,6 +55,7 @@ async fn run(args: Args, output: &Output) -> Exit {
         Command::Ice => commands::ice::run(output).await,
         Command::Sdp(sdp) => commands::sdp::run(sdp, output),
         Command::Stacks(stacks) => commands::stacks::run(stacks, output).await,
+        Command::Refer(refer) => commands::refer::run(&config, refer, output).await,
         Command::Subscribe(subscribe) => commands::subscribe::run(&config, subscribe, output).await,
         Command::Turn => commands::turn::run(&config, output).await,
     };

@@ -359,7 +359,7 @@ fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn ending_json(ending: &Ending) -> Value {
+pub(crate) fn ending_json(ending: &Ending) -> Value {
     json!({
         "cause": ending.cause.as_str(),
         "by": format!("{:?}", ending.by).to_lowercase(),

@@ -7,7 +7,7 @@ use crate::machine::{Input, Machine, Output};
 use crate::message::{
     Accept, AcceptOffer, Attach, Deliver, FromStack, Hangup, Invite, MeasureInvite, NameDialog, Notify,
     Reach, Redirect, Refer, Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage,
-    Subscribe, Terminate, Unsubscribe,
+    SendRefer, Subscribe, Terminate, Unsubscribe,
 };
 use actix::prelude::*;
 use siprtc_core::sip::{SipStack, TxOwner};
@@ -302,6 +302,14 @@ impl Handler<SendMessage> for DialogManager {
 
     fn handle(&mut self, message: SendMessage, ctx: &mut Context<Self>) -> Self::Result {
         self.drive(ctx, Input::SendMessage(message))
+    }
+}
+
+impl Handler<SendRefer> for DialogManager {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, message: SendRefer, ctx: &mut Context<Self>) -> Self::Result {
+        self.drive(ctx, Input::SendRefer(message))
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a dialog manager reports.
 
+use crate::machine::replaces;
 use actix::prelude::*;
-use siprtc_core::sip::{Headers, NameAddr, Uri};
+use siprtc_core::sip::{Headers, NameAddr, SipUri, Uri};
 use siprtc_core::{CallId, Cause};
 use std::fmt;
 use std::time::Duration;
@@ -166,6 +167,8 @@ pub enum DialogEventKind {
     },
     /// Nobody answered [`Referred`](Self::Referred) or [`Asked`](Self::Asked) within 30 s, and the peer was told 603.
     ReferralLapsed,
+    /// What becomes of a call that we asked somebody for outside of any call ([`SendRefer`](crate::SendRefer)), under the referral's id.
+    ReferralNews(ReferralNews),
     /// What the peer of [`Refer`](crate::Refer) says of the call that it makes.
     ReferralProgress {
         /// 100, 180 ...
@@ -212,6 +215,8 @@ pub enum DialogEventKind {
         status: Option<u16>,
         /// What the notifier says (`noresource`, `rejected`, `deactivated` ...), or what went wrong.
         reason: Option<String>,
+        /// Where to ask instead (300 to 399), best first.
+        contacts: Vec<Uri>,
         /// How long to wait before another try, when somebody said so.
         retry_after: Option<Duration>,
     },
@@ -264,6 +269,13 @@ pub struct DialogName {
     pub remote_tag: String,
 }
 
+impl DialogName {
+    /// An address that takes whoever calls it into that dialog's place: with Replaces in its header part (RFC 3891, RFC 3261 section 19.1.1).
+    pub fn within(&self, uri: SipUri) -> SipUri {
+        replaces::within(&self.to_string(), uri)
+    }
+}
+
 impl fmt::Display for DialogName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let DialogName {
@@ -286,6 +298,37 @@ pub struct Note {
     pub content_type: String,
     /// What it says.
     pub body: String,
+}
+
+/// What becomes of a call that we asked somebody for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReferralNews {
+    /// Whoever was asked takes it.
+    Accepted {
+        /// How it goes will be told. `false`: it will not (RFC 4488), and this is the last of it.
+        tells: bool,
+    },
+    /// What they say of their call; a final status is the last of it.
+    Answered {
+        /// 100 to 699.
+        status: u16,
+    },
+    /// They do not take it; the last of it.
+    Refused {
+        /// Their answer; 408 when none came, 503 when it could not be sent.
+        status: u16,
+        /// Whom to ask instead (300 to 399), best first.
+        contacts: Vec<Uri>,
+        /// How long to wait before another try, when they said so.
+        retry_after: Option<Duration>,
+    },
+    /// They took it, and nobody will say any more how it goes; the last of it.
+    Untold {
+        /// What they say (`timeout`, `giveup` ...), or what went wrong.
+        reason: String,
+        /// How long to wait before another try, when they said so.
+        retry_after: Option<Duration>,
+    },
 }
 
 /// A call that a peer asks for.

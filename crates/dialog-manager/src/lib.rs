@@ -11,9 +11,11 @@ mod message;
 pub use actor::DialogManager;
 pub use config::{Account, DialogConfig, SessionTimer};
 pub use control::{Admitted, Control, Reliability, Reoffer};
-pub use event::{DialogEvent, DialogEventKind, DialogName, DialogTag, Head, Note, Referral, Side};
+pub use event::{
+    DialogEvent, DialogEventKind, DialogName, DialogTag, Head, Note, Referral, ReferralNews, Side,
+};
 pub use message::{
     Accept, AcceptOffer, Attach, Carrier, Deliver, FromStack, Hangup, Invite, MeasureInvite, NameDialog,
     Notify, Occasion, Reach, Redirect, Refer, ReferTo, Reinvite, Reject, RejectOffer, ReportReferral, Ring,
-    SendInfo, SendMessage, Subscribe, Terminate, Unsubscribe,
+    SendInfo, SendMessage, SendRefer, Subscribe, Terminate, Unsubscribe,
 };

@@ -8,6 +8,7 @@
 //! CANCEL) is not repeated here; what it leaves to the user of a transaction is here: 2xx and their ACK, CANCEL's
 //! waiting for a provisional answer, glare, forks, digest credentials, and the timers that go with them.
 
+mod asking;
 mod auth;
 mod call;
 mod client;
@@ -25,9 +26,10 @@ mod recover;
 mod referral;
 mod refresh;
 mod reinvite;
-mod replaces;
+pub(crate) mod replaces;
 mod requests;
 mod session;
+mod standing;
 mod subscribe;
 mod timers;
 mod transfer;
@@ -40,15 +42,17 @@ use crate::config::DialogConfig;
 use crate::event::{DialogEvent, DialogName};
 use crate::message::{
     Accept, AcceptOffer, Attach, Deliver, Hangup, Invite, MeasureInvite, Notify, Reach, Redirect, Refer,
-    ReferTo, Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, Subscribe,
-    Unsubscribe,
+    ReferTo, Reinvite, Reject, RejectOffer, ReportReferral, Ring, SendInfo, SendMessage, SendRefer,
+    Subscribe, Unsubscribe,
 };
 use call::Call;
 use ledger::Ledger;
 use notify::Notifier;
 use outside::Outside;
 use recover::InHand;
-use siprtc_core::sip::{Headers, Route, SipRequest, SipResponse, StackEvent, TxEnd, TxId, TxIds, TxOwner};
+use siprtc_core::sip::{
+    Headers, Route, SipRequest, SipResponse, SipUri, StackEvent, TxEnd, TxId, TxIds, TxOwner,
+};
 use siprtc_core::{CallId, Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -124,6 +128,8 @@ pub enum Input {
     SendInfo(SendInfo),
     /// See [`SendMessage`].
     SendMessage(SendMessage),
+    /// See [`SendRefer`].
+    SendRefer(SendRefer),
     /// From the stack.
     Stack(StackEvent),
     /// See [`Subscribe`].
@@ -275,6 +281,7 @@ impl Machine {
             }
             Input::SendInfo(m) => self.command("send INFO", m.call, |call, scope| call.send_info(scope, m)),
             Input::SendMessage(m) => self.send_message(m),
+            Input::SendRefer(m) => self.send_refer(m),
             Input::Stack(event) => self.stack(event),
             Input::Subscribe(m) => self.subscribe(m),
             Input::Terminate => self.terminate(),
@@ -367,21 +374,25 @@ impl Machine {
     }
 
     fn refer(&mut self, message: Refer) -> Result<()> {
-        let to = match message.to {
-            ReferTo::Uri(uri) => uri,
-            ReferTo::Call(other) => {
-                let known = self.calls.get(&other).filter(|_| other != message.call);
-                let dialog = known.and_then(Call::replaceable);
-                dialog.ok_or_else(|| {
-                    misuse(
-                        "transfer",
-                        format!("{other} has no confirmed dialog that a peer could replace"),
-                    )
-                    .advice("transfer to another call of this endpoint, after its Confirmed")
-                })?
-            }
+        const OPERATION: &str = "transfer";
+        let to = self.refer_to(OPERATION, message.to, Some(message.call))?;
+        self.command(OPERATION, message.call, |call, scope| call.refer(scope, &to))
+    }
+
+    /// Whom a REFER names; not the peer of `this` call.
+    fn refer_to(&self, operation: &'static str, to: ReferTo, this: Option<CallId>) -> Result<SipUri> {
+        let other = match to {
+            ReferTo::Uri(uri) => return Ok(uri),
+            ReferTo::Call(other) => other,
         };
-        self.command("transfer", message.call, |call, scope| call.refer(scope, &to))
+        let known = self.calls.get(&other).filter(|_| Some(other) != this);
+        known.and_then(Call::replaceable).ok_or_else(|| {
+            misuse(
+                operation,
+                format!("{other} has no confirmed dialog that a peer could replace"),
+            )
+            .advice("name another call of this endpoint, after its Confirmed")
+        })
     }
 
     fn reach(&mut self, message: Reach) -> Result<()> {

@@ -236,6 +236,25 @@ pub struct SendMessage {
     pub headers: Headers,
 }
 
+/// Asks somebody, outside of any call, to call somebody (REFER, RFC 3515): click-to-dial.
+/// [`ReferralNews`](crate::DialogEventKind::ReferralNews) tell under its id whether they do, and how the call goes; the subscription to
+/// them is renewed until the last one. [`Unsubscribe`] ends it before; the call is made all the same.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct SendRefer {
+    /// A fresh id.
+    pub referral: CallId,
+    /// Who is asked.
+    pub target: Uri,
+    /// Whom they shall call: an address, whose header part may name a dialog that the call is to replace (RFC 3891); or the peer of a
+    /// call of this manager, in the place of that call.
+    pub to: ReferTo,
+    /// `false`: we would rather not hear how it goes (`Refer-Sub: false`, RFC 4488). Who knows nothing of that tells all the same.
+    pub news: bool,
+    /// More header fields; those that the manager writes itself are refused. A Referred-By takes the place of ours.
+    pub headers: Headers,
+}
+
 /// Subscribes to an event package of somebody's (RFC 6665): [`Subscribed`](crate::DialogEventKind::Subscribed), then what there is
 /// to tell as [`Notified`](crate::DialogEventKind::Notified), and last
 /// [`SubscriptionEnded`](crate::DialogEventKind::SubscriptionEnded), all under its id. It is renewed until then.
@@ -260,7 +279,7 @@ pub struct Subscribe {
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct Unsubscribe {
-    /// Which.
+    /// Which; one that a [`SendRefer`] made, too.
     pub subscription: CallId,
 }
 

@@ -63,7 +63,7 @@ pub struct Transfer {
     pub to: TransferTo,
 }
 
-/// To whom a call is transferred.
+/// To whom a call is transferred, or whom somebody is to call.
 #[derive(Clone, Debug)]
 pub enum TransferTo {
     /// To the peer of another call of this gateway, in whose place it comes: an attended transfer. That call ends by the peer's
@@ -71,6 +71,15 @@ pub enum TransferTo {
     Call(CallId),
     /// To that address.
     Uri(SipUri),
+}
+
+impl From<TransferTo> for ReferTo {
+    fn from(to: TransferTo) -> Self {
+        match to {
+            TransferTo::Call(other) => ReferTo::Call(other),
+            TransferTo::Uri(uri) => ReferTo::Uri(uri),
+        }
+    }
 }
 
 /// Makes the call that a peer asked for ([`CallEventKind::TransferWanted`]). [`CallEventKind::TransferTaken`] names it.
@@ -100,10 +109,7 @@ impl Handler<Transfer> for Gateway {
 
     fn handle(&mut self, message: Transfer, ctx: &mut Context<Self>) -> Self::Result {
         let Transfer { call, to } = message;
-        let to = match to {
-            TransferTo::Call(other) => ReferTo::Call(other),
-            TransferTo::Uri(uri) => ReferTo::Uri(uri),
-        };
+        let to = to.into();
         let house = self.house(ctx);
         Box::pin(async move { crate::calls::ask(&house?.dialogs, dialog::Refer { call, to }).await })
     }

@@ -5,6 +5,7 @@
 extern crate self as siprtc_gateway;
 
 mod actor;
+mod asking;
 mod bridge;
 mod calls;
 mod change;
@@ -20,6 +21,7 @@ mod subscriptions;
 pub mod table;
 
 pub use actor::Gateway;
+pub use asking::{AskForCall, ReferralEvent};
 pub use bridge::{Bridge, Confer, NameDialog, Record, StopRecording, Unbridge};
 pub use change::{ChangeMedia, Mute};
 pub use control::{AcceptTransfer, CallControl, EarlyMedia, RefuseTransfer, Transfer, TransferTo, Transfers};

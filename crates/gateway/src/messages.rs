@@ -1,5 +1,6 @@
 //! What the gateway is told and what it tells.
 
+use crate::asking::ReferralEvent;
 use crate::control::CallControl;
 use crate::machine;
 use crate::referrals::AskedCall;
@@ -324,6 +325,8 @@ pub enum GatewayEvent {
     Message(Note),
     /// Of a STUN or TURN server.
     Nat(NatEvent),
+    /// Of a call that we asked somebody for outside of any call, by the referral's id.
+    Referral(CallId, ReferralEvent),
     /// Of the registration.
     Registration(RegistrationEvent),
     /// Of a subscription, by its id; of waiting messages that a server tells of unasked, by an id that is nobody's.

@@ -4,6 +4,7 @@ use crate::actor::Gateway;
 use crate::calls::ask;
 use crate::messages::GatewayEvent;
 use actix::prelude::*;
+use siprtc_core::sip::Uri;
 use siprtc_core::{CallId, Error, Result};
 use siprtc_dialog_manager::{self as dialog, DialogEventKind};
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub enum SubscriptionEvent {
         status: Option<u16>,
         /// What the notifier says, or what went wrong.
         reason: Option<String>,
+        /// Where to ask instead (300 to 399), best first.
+        contacts: Vec<Uri>,
         /// How long to wait before another try.
         retry_after: Option<Duration>,
     },
@@ -50,10 +53,12 @@ impl Gateway {
             DialogEventKind::SubscriptionEnded {
                 status,
                 reason,
+                contacts,
                 retry_after,
             } => SubscriptionEvent::Ended {
                 status,
                 reason,
+                contacts,
                 retry_after,
             },
             DialogEventKind::Notified {

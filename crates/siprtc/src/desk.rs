@@ -7,8 +7,8 @@ use actix::prelude::*;
 use siprtc_core::sip::NameAddr;
 use siprtc_core::{CallId, Cause};
 use siprtc_gateway::{
-    AskedCall, CallEvent, CallEventKind, Ending, Gateway, GatewayEvent, Hangup, Head, Note, Notice, Refuse,
-    Side, SubscriptionEvent,
+    AskedCall, CallEvent, CallEventKind, Ending, Gateway, GatewayEvent, Hangup, Head, Note, Notice,
+    ReferralEvent, Refuse, Side, SubscriptionEvent,
 };
 use siprtc_nat_agent::NatEvent;
 use siprtc_registrar_client::RegistrationEvent;
@@ -70,7 +70,8 @@ pub(crate) struct Desk {
     arrivals: mpsc::Sender<Box<Arrival>>,
     messages: mpsc::Sender<Note>,
     asked: mpsc::Sender<AskedCall>,
-    subscriptions: HashMap<CallId, mpsc::Sender<SubscriptionEvent>>,
+    subscriptions: Followers<SubscriptionEvent>,
+    referrals: Followers<ReferralEvent>,
     /// What servers tell unasked.
     unasked: mpsc::Sender<Notice>,
     registration: watch::Sender<Registration>,
@@ -92,7 +93,8 @@ impl Desk {
             arrivals,
             messages,
             asked,
-            subscriptions: HashMap::new(),
+            subscriptions: Followers::default(),
+            referrals: Followers::default(),
             unasked,
             registration,
             gateway: None,
@@ -119,11 +121,11 @@ impl Desk {
     }
 
     pub(crate) fn follow(&mut self, subscription: CallId) -> Notices {
-        // Those that could not begin, and whose owner is gone.
-        self.subscriptions.retain(|_, follower| !follower.is_closed());
-        let (follower, notices) = mpsc::channel(MESSAGES);
-        self.subscriptions.insert(subscription, follower);
-        notices
+        self.subscriptions.follow(subscription)
+    }
+
+    pub(crate) fn follow_referral(&mut self, referral: CallId) -> News {
+        self.referrals.follow(referral)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -194,7 +196,8 @@ impl Desk {
     /// The gateway is gone for good, and told nobody.
     fn give_up(&mut self) {
         self.gateway = None;
-        self.subscriptions.clear();
+        self.subscriptions = Followers::default();
+        self.referrals = Followers::default();
         for call in self.calls.keys().copied().collect::<Vec<_>>() {
             let kind = CallEventKind::Failed(Ending {
                 cause: Cause::Internal,
@@ -226,18 +229,18 @@ impl Desk {
     }
 
     fn subscription_event(&mut self, id: CallId, event: SubscriptionEvent) {
-        let over = matches!(event, SubscriptionEvent::Ended { .. });
-        let lost = match (self.subscriptions.get(&id), event) {
-            (Some(follower), event) => follower.try_send(event).is_err(),
-            (None, SubscriptionEvent::Notified(notice)) => self.unasked.try_send(notice).is_err(),
-            (None, _) => false,
-        };
-        if lost {
-            tracing::warn!("nobody reads what a subscription tells: some of it is lost");
+        let is_last = matches!(event, SubscriptionEvent::Ended { .. });
+        let nobodys = self.subscriptions.tell(id, event, is_last);
+        if let Some(SubscriptionEvent::Notified(notice)) = nobodys
+            && self.unasked.try_send(notice).is_err()
+        {
+            tracing::warn!("nobody reads what a server tells unasked: some of it is lost");
         }
-        if over {
-            self.subscriptions.remove(&id);
-        }
+    }
+
+    pub(crate) fn referral_event(&mut self, id: CallId, event: ReferralEvent) {
+        let is_last = event.is_last();
+        self.referrals.tell(id, event, is_last);
     }
 
     fn registration(&mut self, event: RegistrationEvent) {
@@ -279,6 +282,39 @@ impl Desk {
         };
         INSTRUMENTS.registration(word);
         self.registration.send_replace(state);
+    }
+}
+
+/// Those who read what comes under an id: of a subscription, or of a call that somebody was asked for.
+struct Followers<E>(HashMap<CallId, mpsc::Sender<E>>);
+
+impl<E> Default for Followers<E> {
+    fn default() -> Self {
+        Followers(HashMap::new())
+    }
+}
+
+impl<E> Followers<E> {
+    fn follow(&mut self, id: CallId) -> mpsc::Receiver<E> {
+        // Those that could not begin, and whose owner is gone.
+        self.0.retain(|_, follower| !follower.is_closed());
+        let (follower, told) = mpsc::channel(MESSAGES);
+        self.0.insert(id, follower);
+        told
+    }
+
+    /// What belongs to nobody comes back.
+    fn tell(&mut self, id: CallId, event: E, is_last: bool) -> Option<E> {
+        let Some(follower) = self.0.get(&id) else {
+            return Some(event);
+        };
+        if follower.try_send(event).is_err() {
+            tracing::warn!("nobody reads what a subscription tells: some of it is lost");
+        }
+        if is_last {
+            self.0.remove(&id);
+        }
+        None
     }
 }
 
@@ -405,6 +441,24 @@ impl Handler<Follow> for Desk {
     }
 }
 
+/// What becomes of a call that somebody was asked for.
+pub(crate) type News = mpsc::Receiver<ReferralEvent>;
+
+/// Opens a referral of ours before its first event.
+#[derive(Message)]
+#[rtype(result = "News")]
+pub(crate) struct FollowReferral {
+    pub(crate) referral: CallId,
+}
+
+impl Handler<FollowReferral> for Desk {
+    type Result = MessageResult<FollowReferral>;
+
+    fn handle(&mut self, message: FollowReferral, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.follow_referral(message.referral))
+    }
+}
+
 /// Opens a call before its first event, so that the claim cannot come too late.
 #[derive(Message)]
 #[rtype(result = "Option<CallFeed>")]
@@ -428,6 +482,7 @@ impl Handler<GatewayEvent> for Desk {
             GatewayEvent::Asked(call) => self.asked(call),
             GatewayEvent::Call(event) => self.call_event(event),
             GatewayEvent::Subscription(id, event) => self.subscription_event(id, event),
+            GatewayEvent::Referral(id, event) => self.referral_event(id, event),
             GatewayEvent::Message(note) => self.message(note),
             GatewayEvent::Nat(NatEvent::AddressesChanged(addresses)) => {
                 tracing::info!("this machine's addresses are {addresses:?} from here on");

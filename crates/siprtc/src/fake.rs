@@ -43,17 +43,18 @@
 //! # }
 //! ```
 
+mod deed;
+
 use crate::desk::{Desk, MESSAGES, RINGING, Registration};
 use crate::endpoint::{Endpoint, read_target};
 use crate::hub::Hub;
 use parking_lot::Mutex;
-use siprtc_core::media::Codec;
-use siprtc_core::sip::{Headers, NameAddr, SipUri};
+use siprtc_core::sip::{NameAddr, SipUri};
 use siprtc_core::{CallId, Cause, Error, Fault, Result};
 use siprtc_gateway::{
-    AcceptTransfer, Account, Answer, AnswerEarly, Attach, CallEvent, CallEventKind, ChangeMedia, Dial,
-    Ending, Hangup, Head, Hold, MediaPlan, MessageTo, Mute, Note, Redirect, Refuse, RefuseTransfer, SendDtmf,
-    SendMessage, Side, Transfer, TransferTo,
+    AcceptTransfer, Account, Answer, AnswerEarly, AskForCall, Attach, CallEvent, CallEventKind, ChangeMedia,
+    Dial, Ending, Hangup, Head, Hold, MediaPlan, MessageTo, Mute, Note, Redirect, ReferralEvent, Refuse,
+    RefuseTransfer, SendDtmf, SendMessage, Side, Transfer, TransferTo, Unsubscribe,
 };
 use siprtc_media_session::{Sink, Source};
 use std::any::Any;
@@ -62,61 +63,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
+pub use deed::Deed;
+
 /// Most deeds that wait to be read. **Policy when full**: the oldest is forgotten.
 const MAX_DEEDS: usize = 1024;
 
 /// Most samples of a frame: 20 ms at 48 kHz.
 const FRAME: usize = 960;
-
-/// What the program under test did.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Deed {
-    /// It took the transfer that [`CallEventKind::TransferWanted`] asked for, and has a new call.
-    AcceptedTransfer,
-    /// It answered the call that rang.
-    Answered,
-    /// It speaks before it answers.
-    AnsweredEarly,
-    /// It wants these codecs from now on.
-    ChangedCodecs(Vec<Codec>),
-    /// It wants video from now on, or none any more. The fake takes it and has none.
-    ChangedVideo(bool),
-    /// It called this address, with these header fields of its own.
-    Dialled {
-        /// Whom.
-        target: String,
-        /// What it wants in the INVITE.
-        headers: Headers,
-    },
-    /// It sent these digits.
-    Digits(String),
-    /// It sent the caller elsewhere.
-    Forwarded(Vec<String>),
-    /// It held the call.
-    Held,
-    /// It hung up, or took its own call back.
-    HungUp,
-    /// It sent this text, within a call or to an address.
-    Message {
-        /// To whom; `None`: to the call's peer.
-        to: Option<String>,
-        /// What.
-        text: String,
-    },
-    /// It muted its side, or not any more.
-    Muted(bool),
-    /// It refused the call that rang.
-    Refused(u16),
-    /// It refused the transfer that was asked for.
-    RefusedTransfer(u16),
-    /// It took the held call up again.
-    Resumed,
-    /// It shut the endpoint down.
-    ShutDown,
-    /// It wants the peer to call this address; `None`: the peer of another of its calls.
-    Transferred(Option<String>),
-}
 
 /// An endpoint of `aor`, registered, and the other side of its calls. To be made within a tokio runtime.
 ///
@@ -139,6 +92,7 @@ pub fn fake(aor: &str) -> Result<(Endpoint, Fake)> {
             desk: Some(desk),
             calls: BTreeMap::new(),
             last: None,
+            asked: None,
             deeds: VecDeque::new(),
         }),
         news: Notify::new(),
@@ -171,6 +125,8 @@ struct Inner {
     desk: Option<Desk>,
     calls: BTreeMap<CallId, Line>,
     last: Option<CallId>,
+    /// The call that the program asked for last.
+    asked: Option<CallId>,
     deeds: VecDeque<Deed>,
 }
 
@@ -288,6 +244,15 @@ impl Fake {
             content_type: "text/plain".to_owned(),
             body: text.to_owned(),
         }));
+    }
+
+    /// What becomes of the call that the program asked somebody for last.
+    pub fn report(&self, event: ReferralEvent) {
+        let inner = &mut *self.state.inner.lock();
+        if let (Some(id), Some(desk)) = (inner.asked, &mut inner.desk) {
+            inner.asked = inner.asked.filter(|_| !event.is_last());
+            desk.referral_event(id, event);
+        }
     }
 
     /// Anything else that happens to a call. `Ended` and `Failed` are its last.
@@ -410,6 +375,23 @@ impl Inner {
         self.desk = None;
     }
 
+    fn end_news(&mut self, referral: CallId) -> Result<Deed> {
+        let asked = self.asked.take_if(|asked| *asked == referral);
+        let (Some(id), Some(desk)) = (asked, &mut self.desk) else {
+            return Err(Error::new(
+                Fault::ApiMisuse,
+                "ask for a call",
+                "it is not told of any more",
+            ));
+        };
+        let untold = ReferralEvent::Untold {
+            sentence: "the program wants no more news".to_owned(),
+            retry_after: None,
+        };
+        desk.referral_event(id, untold);
+        Ok(Deed::EndedNews)
+    }
+
     /// A command for a call: an error when it is over.
     fn line(&mut self, id: CallId) -> Result<&mut Line> {
         self.calls.get_mut(&id).ok_or_else(|| {
@@ -459,6 +441,14 @@ impl Inner {
                 line.media = media;
                 Ok(Deed::AnsweredEarly)
             });
+            AskForCall => |AskForCall { referral, target, to, headers, .. }| {
+                self.asked = Some(referral);
+                let to = match to {
+                    TransferTo::Uri(uri) => Ok(Some(uri.to_string())),
+                    TransferTo::Call(call) => self.line(call).map(|_| None),
+                };
+                to.map(|to| Deed::AskedForCall { target: target.to_string(), to, headers })
+            };
             ChangeMedia => |ChangeMedia { call, codecs, video }| self.line(call).map(|_| ()).map(|()| {
                 self.tell(call, CallEventKind::MediaChanged);
                 codecs.map_or_else(|| Deed::ChangedVideo(video.flatten().is_some()), Deed::ChangedCodecs)
@@ -493,6 +483,7 @@ impl Inner {
                 TransferTo::Uri(uri) => Some(uri.to_string()),
                 TransferTo::Call(_) => None,
             }));
+            Unsubscribe => |Unsubscribe { subscription }| self.end_news(subscription);
         };
         // Its header fields belong to what follows.
         let message = match message.downcast::<Attach>() {

@@ -1,6 +1,6 @@
 //! What stands behind an endpoint's handles: the actors, or a test ([`fake`](crate::fake)).
 
-use crate::desk::{Abandon, CallFeed, Claim, Count, Desk, Expect, Follow, Notices};
+use crate::desk::{Abandon, CallFeed, Claim, Count, Desk, Expect, Follow, FollowReferral, News, Notices};
 use crate::fake::State;
 use actix::prelude::*;
 use siprtc_core::{CallId, Error, Fault, Result};
@@ -59,7 +59,17 @@ impl Hub {
             Hub::Actors { desk, .. } => tell(desk, Follow { subscription }).await,
             Hub::Fake(state) => state
                 .desk(|desk| Some(desk.follow(subscription)))
-                .ok_or_else(|| Error::new(Fault::ApiMisuse, "use the endpoint", "it is shut down")),
+                .ok_or_else(is_shut_down),
+        }
+    }
+
+    /// What becomes of a call that somebody is to be asked for.
+    pub(crate) async fn follow_referral(&self, referral: CallId) -> Result<News> {
+        match self {
+            Hub::Actors { desk, .. } => tell(desk, FollowReferral { referral }).await,
+            Hub::Fake(state) => state
+                .desk(|desk| Some(desk.follow_referral(referral)))
+                .ok_or_else(is_shut_down),
         }
     }
 
@@ -106,6 +116,10 @@ impl Drop for Guard {
     }
 }
 
+fn is_shut_down() -> Error {
+    Error::new(Fault::ApiMisuse, "use the endpoint", "it is shut down")
+}
+
 pub(crate) async fn tell<A, M>(addr: &Addr<A>, message: M) -> Result<M::Result>
 where
     A: Actor + Handler<M>,
@@ -115,7 +129,7 @@ where
 {
     addr.send(message)
         .await
-        .map_err(|error| Error::new(Fault::ApiMisuse, "use the endpoint", "it is shut down").caused_by(error))
+        .map_err(|error| is_shut_down().caused_by(error))
 }
 
 pub(crate) async fn ask<M, T>(hub: &Hub, message: M) -> Result<T>

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod asking;
 pub mod automaton;
 mod bridge;
 pub mod config;
@@ -25,6 +26,7 @@ mod transfer;
 pub mod turn;
 pub mod wiretap;
 
+pub use asking::{ReferOptions, RequestedCall};
 pub use bridge::{Bridge, Conference};
 pub use config::{Config, Layers};
 pub use desk::Registration;

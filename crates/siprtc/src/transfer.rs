@@ -1,7 +1,8 @@
 //! Transfers, as a call's handle offers them.
 
+use crate::asking::sip;
 use crate::endpoint::{Call, ask, read_target};
-use siprtc_core::sip::{Headers, Uri};
+use siprtc_core::sip::Headers;
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_gateway::{AcceptTransfer, MediaPlan, RefuseTransfer, Transfer, TransferTo};
 
@@ -9,14 +10,7 @@ impl Call {
     /// Has the peer call `target` instead: a blind transfer. [`Transferred`](siprtc_gateway::CallEventKind::Transferred) ends this
     /// call; after `TransferRefused` it goes on. `target` is a SIP URI, or a bare user name of the account's own domain.
     pub async fn transfer(&self, target: &str) -> Result<()> {
-        let to = match read_target(&self.house().aor, target)? {
-            Uri::Sip(uri) => TransferTo::Uri(uri),
-            Uri::Other(_) => {
-                let what = format!("{target:?} is no SIP URI");
-                return Err(Error::new(Fault::ApiMisuse, "transfer", what)
-                    .advice("write a SIP URI such as sip:carol@example.com"));
-            }
-        };
+        let to = TransferTo::Uri(sip("transfer", read_target(&self.house().aor, target)?)?);
         ask(self.gateway(), Transfer { call: self.id(), to }).await
     }
 

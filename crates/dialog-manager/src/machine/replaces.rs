@@ -52,10 +52,7 @@ impl Replaces {
 
     /// `uri` with this in the header part of it.
     pub(crate) fn within(&self, uri: SipUri) -> SipUri {
-        SipUri {
-            headers: Some(format!("Replaces={}", escape(&self.to_string()))),
-            ..uri
-        }
+        within(&self.to_string(), uri)
     }
 
     /// What the header part of a URI says; `Err` when it has a Replaces that cannot be read. Whatever else a Refer-To wants to
@@ -86,6 +83,14 @@ impl fmt::Display for Replaces {
         } = self;
         write!(f, "{call_id};to-tag={to_tag};from-tag={from_tag}")?;
         f.write_str(if *early_only { ";early-only" } else { "" })
+    }
+}
+
+/// `uri` with a Replaces of this value in its header part.
+pub(crate) fn within(name: &str, uri: SipUri) -> SipUri {
+    SipUri {
+        headers: Some(format!("Replaces={}", escape(name))),
+        ..uri
     }
 }
 

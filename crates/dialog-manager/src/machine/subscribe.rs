@@ -1,13 +1,17 @@
 //! Subscriptions to events (RFC 6665), as subscriber: message-summary (RFC 3842), dialog (RFC 4235), presence (RFC 3856) and any
 //! other package, whose bodies pass through unread.
 //!
-//! One subscription has one dialog: a NOTIFY of another fork is answered 481, which ends that one there (section 4.5.2).
+//! One subscription has one dialog: a NOTIFY of another fork is answered 481, which ends that one there (section 4.5.2). One that a
+//! REFER begins (see [`super::asking`]) is renewed and ended as every other one.
 
+use super::asking;
 use super::auth::{Attempts, Authenticator};
 use super::call::is_challenge;
 use super::dialog::Dialog;
 use super::errand::status_of;
+use super::standing::{Over, State};
 use super::timers::Timer;
+use super::transfer::sipfrag;
 use super::words::{check_headers, is_one_line, is_token, misuse, push_missing};
 use super::{Machine, Output, Scope};
 use crate::event::{DialogEvent, DialogEventKind};
@@ -33,9 +37,11 @@ const MESSAGE_SUMMARY: &str = "message-summary";
 pub(super) struct Subscriptions(BTreeMap<CallId, Subscription>);
 
 struct Subscription {
-    event: String,
-    accept: String,
-    headers: Headers,
+    wish: Wish,
+    /// A REFER began it.
+    is_of_referral: bool,
+    /// What was said last of the call that it asked for.
+    status: Option<u16>,
     /// Seconds that we ask for; 0: we take our leave.
     expires: u32,
     raises: u8,
@@ -58,39 +64,18 @@ struct Out {
     route: Route,
 }
 
-/// Why a subscription is over.
-struct Over {
-    status: Option<u16>,
-    reason: Option<String>,
-    retry_after: Option<Duration>,
-}
-
-impl Over {
-    fn answered(status: u16) -> Self {
-        Over {
-            status: Some(status),
-            reason: None,
-            retry_after: None,
-        }
-    }
-
-    fn because(reason: &str) -> Self {
-        Over {
-            status: None,
-            reason: Some(reason.to_owned()),
-            retry_after: None,
-        }
-    }
+/// What every SUBSCRIBE of a subscription says.
+pub(super) struct Wish {
+    pub(super) event: String,
+    pub(super) accept: String,
+    pub(super) headers: Headers,
 }
 
 impl Machine {
     pub(super) fn subscribe(&mut self, message: Subscribe) -> Result<()> {
         const OPERATION: &str = "subscribe";
         let id = message.subscription;
-        if self.subscriptions.0.len() >= MAX_SUBSCRIPTIONS || self.subscriptions.0.contains_key(&id) {
-            let what = format!("{MAX_SUBSCRIPTIONS} subscriptions stand already, or this one does");
-            return Err(misuse(OPERATION, what).advice("end one, and take a fresh id for each"));
-        }
+        self.has_room_for_subscription(OPERATION, id)?;
         if !is_token(&message.event) || message.accept.is_empty() || !is_one_line(&message.accept) {
             return Err(
                 misuse(OPERATION, "the event is no token, or what is accepted no line")
@@ -98,16 +83,42 @@ impl Machine {
             );
         }
         check_headers(OPERATION, &message.headers)?;
-        let scope = &mut self.scope;
-        let mut request = scope.request_outside(Method::Subscribe, &message.target);
+        let mut request = self.scope.request_outside(Method::Subscribe, &message.target);
+        let wish = Wish {
+            event: message.event,
+            accept: message.accept,
+            headers: message.headers,
+        };
+        let expires = message.expires.clamp(*DURATIONS.start(), *DURATIONS.end());
+        wish.dress(&self.scope, expires, &mut request.headers);
+        self.begin_subscription(id, request, (wish, expires))
+    }
+
+    pub(super) fn has_room_for_subscription(&self, operation: &'static str, id: CallId) -> Result<()> {
+        let all = &self.subscriptions.0;
+        if all.len() < MAX_SUBSCRIPTIONS && !all.contains_key(&id) {
+            return Ok(());
+        }
+        let what = format!("{MAX_SUBSCRIPTIONS} subscriptions stand already, or this one does");
+        Err(misuse(operation, what).advice("end one, and take a fresh id for each"))
+    }
+
+    /// Sends the request that makes the subscription, outside of any dialog.
+    pub(super) fn begin_subscription(
+        &mut self,
+        id: CallId,
+        request: SipRequest,
+        (wish, expires): (Wish, u32),
+    ) -> Result<()> {
+        let scope = &self.scope;
         let headers = &request.headers;
         let (sip_call_id, from) = (headers.call_id()?.to_owned(), headers.from()?);
         let (route, _) = scope.way_out(&request)?;
         let subscription = Subscription {
-            event: message.event,
-            accept: message.accept,
-            headers: message.headers,
-            expires: message.expires.clamp(*DURATIONS.start(), *DURATIONS.end()),
+            wish,
+            is_of_referral: request.method == Method::Refer,
+            status: None,
+            expires,
             raises: 0,
             sip_call_id,
             local_tag: from.tag().unwrap_or_default().to_owned(),
@@ -120,9 +131,8 @@ impl Machine {
             over_websocket: scope.flows.websocket().is_some() && route.flow == scope.flows.websocket(),
             told: false,
         };
-        subscription.dress(scope, &mut request.headers);
         self.subscriptions.0.insert(id, subscription);
-        self.send_subscribe(id, (request, 1), Attempts::default(), route);
+        self.send_for_subscription(id, (request, 1), Attempts::default(), route);
         Ok(())
     }
 
@@ -151,7 +161,7 @@ impl Machine {
         }
     }
 
-    fn send_subscribe(
+    fn send_for_subscription(
         &mut self,
         id: CallId,
         (request, sequence): (SipRequest, u32),
@@ -187,10 +197,12 @@ impl Machine {
             return;
         };
         let (mut request, sequence) = dialog.request(Method::Subscribe);
-        subscription.dress(scope, &mut request.headers);
+        subscription
+            .wish
+            .dress(scope, subscription.expires, &mut request.headers);
         let websocket = scope.flows.websocket().filter(|_| subscription.over_websocket);
         let route = websocket.map_or_else(Route::by_request, Route::over);
-        self.send_subscribe(id, (request, sequence), Attempts::default(), route);
+        self.send_for_subscription(id, (request, sequence), Attempts::default(), route);
     }
 
     pub(super) fn subscribe_answered(&mut self, id: CallId, tx: TxId, response: &SipResponse) {
@@ -216,6 +228,7 @@ impl Machine {
         }
         let least = response.headers.min_expires().ok().flatten().unwrap_or_default();
         if response.status == 423
+            && out.request.method == Method::Subscribe
             && least > subscription.expires
             && DURATIONS.contains(&least)
             && subscription.raises < MAX_RAISES
@@ -225,12 +238,10 @@ impl Machine {
             out.request.headers.set("Expires", least);
             return self.send_again(id, out);
         }
-        let retry_after = response.headers.retry_after().ok().flatten();
-        let over = Over {
-            retry_after: retry_after.map(|seconds| Duration::from_secs(seconds.into())),
-            ..Over::answered(response.status)
-        };
-        self.subscription_is_over(id, over);
+        // Whoever takes REFERs need not take SUBSCRIBEs: what it tells until the time is over is heard all the same.
+        if !(subscription.is_of_referral && subscription.stands() && response.status != 481) {
+            self.subscription_is_over(id, Over::refused(response));
+        }
     }
 
     /// The same request with the next CSeq.
@@ -241,17 +252,21 @@ impl Machine {
             .get_mut(&id)
             .and_then(|subscription| subscription.dialog.as_mut());
         let sequence = dialog.map_or(out.sequence + 1, Dialog::next_sequence);
-        let method = Method::Subscribe;
+        let method = out.request.method.clone();
         out.request.headers.set("CSeq", CSeq { sequence, method });
-        self.send_subscribe(id, (out.request, sequence), out.attempts, out.route);
+        self.send_for_subscription(id, (out.request, sequence), out.attempts, out.route);
     }
 
     fn subscribed(&mut self, id: CallId, out: &Out, response: &SipResponse) {
         let Some(subscription) = self.subscriptions.0.get_mut(&id) else {
             return;
         };
+        let tag = response.headers.to().ok();
+        let tag = tag.as_ref().and_then(|to| to.tag()).unwrap_or_default();
         match &mut subscription.dialog {
-            Some(dialog) => dialog.refresh_target(&response.headers),
+            Some(dialog) if dialog.remote_tag() == tag => dialog.refresh_target(&response.headers),
+            // Of another fork than the one whose NOTIFY was quicker.
+            Some(_) => {}
             None => {
                 subscription.dialog = Dialog::of_caller(&out.request, out.sequence, response).ok();
             }
@@ -259,20 +274,48 @@ impl Machine {
         if subscription.dialog.is_none() {
             return self.subscription_is_over(id, Over::because("the 200 makes no dialog"));
         }
-        if subscription.expires == 0 {
+        let asked_for = subscription.expires;
+        if out.request.method == Method::Refer {
+            if !subscription.told && asking::is_without_news(&response.headers) {
+                self.forget_subscription(id);
+                return self.tell_of(id, asking::accepted(false));
+            }
+            self.referral_accepted(id);
+        }
+        if asked_for == 0 {
             // The last NOTIFY says that it is over, if one comes; it was asked for while the first SUBSCRIBE was out, perhaps.
             if out.request.headers.value("Expires") != Some("0") {
                 self.renew(id);
             }
             return;
         }
-        let said = response
-            .headers
-            .expires()
-            .ok()
-            .flatten()
-            .unwrap_or(subscription.expires);
-        self.lasts(id, said);
+        if out.request.method == Method::Subscribe {
+            let said = response.headers.expires().ok().flatten();
+            self.lasts(id, said.unwrap_or(asked_for));
+        }
+    }
+
+    /// A REFER was taken, as its 2xx or a NOTIFY says. What becomes of it is told in NOTIFYs, the first of them at once (RFC 6665 section
+    /// 4.1.2.4).
+    fn referral_accepted(&mut self, id: CallId) {
+        let patience = self.scope.patience();
+        let Some(subscription) = self.subscriptions.0.get_mut(&id) else {
+            return;
+        };
+        if !std::mem::replace(&mut subscription.told, true) {
+            self.scope.set_timer(id, Timer::SubscriptionEnd, patience);
+            self.tell_of(id, asking::accepted(true));
+        }
+    }
+
+    /// What a renewal says again is no news.
+    fn referral_went(&mut self, id: CallId, status: Option<u16>) {
+        let subscription = self.subscriptions.0.get_mut(&id);
+        if let (Some(subscription), Some(status)) = (subscription, status)
+            && subscription.status.replace(status) != Some(status)
+        {
+            self.tell_of(id, asking::went(status));
+        }
     }
 
     /// It stands for so many seconds; it is renewed before.
@@ -310,7 +353,14 @@ impl Machine {
                 }
             }
             Timer::SubscriptionEnd => {
-                self.subscription_is_over(id, Over::because("nobody renewed it, or said that it is over"));
+                let is_of_referral = self.subscriptions.0.get(&id).is_some_and(|it| it.is_of_referral);
+                self.subscription_is_over(
+                    id,
+                    Over::because(match is_of_referral {
+                        true => "nobody says how it goes",
+                        false => "nobody renewed it, or said that it is over",
+                    }),
+                );
             }
             _ => return false,
         }
@@ -328,42 +378,47 @@ impl Machine {
             return false;
         };
         let id = *id;
-        if let Err(status) = subscription.takes(notify) {
-            self.scope.respond(None, tx, notify.response(status));
-            return true;
-        }
+        let is_of_referral = subscription.is_of_referral;
+        let taken = subscription.takes(notify).and_then(|()| match is_of_referral {
+            true => sipfrag(notify),
+            false => Ok(None),
+        });
+        let status = match taken {
+            Ok(status) => status,
+            Err(refusal) => {
+                self.scope.respond(None, tx, notify.response(refusal));
+                return true;
+            }
+        };
         self.scope.respond(None, tx, notify.response(200));
-        if !notify.body.is_empty() {
+        if is_of_referral {
+            self.referral_accepted(id);
+        } else if !notify.body.is_empty() {
             self.tell_of(id, notice(notify));
         }
-        let state = notify.headers.value("Subscription-State").unwrap_or_default();
-        let mut params = state.split(';').map(str::trim);
-        let word = params.next().unwrap_or_default().to_ascii_lowercase();
-        let param = |name: &str| {
-            let mut pairs = params.clone().filter_map(|param| param.split_once('='));
-            pairs
-                .find(|(other, _)| other.trim().eq_ignore_ascii_case(name))
-                .map(|(_, value)| value.trim())
-        };
-        match word.as_str() {
-            "terminated" => {
-                let over = Over {
-                    retry_after: param("retry-after")
-                        .and_then(|seconds| seconds.parse().ok())
-                        .map(Duration::from_secs),
-                    ..Over::because(param("reason").unwrap_or("terminated"))
-                };
-                self.subscription_is_over(id, over);
-            }
-            _ => {
-                let left = param("expires").and_then(|seconds| seconds.parse().ok());
-                let stays = self.subscriptions.0.get(&id).is_some_and(|it| it.expires > 0);
-                if let Some(seconds) = left.filter(|_| stays) {
-                    self.lasts(id, seconds);
-                }
-            }
+        let state = State::of(&notify.headers);
+        if state.over.is_none() {
+            self.goes_on(id, state.expires);
+        }
+        self.referral_went(id, status);
+        // The final word is the last one, whatever the notifier says of the subscription: its next NOTIFY is answered 481.
+        if status.is_some_and(|status| status >= 200) {
+            self.forget_subscription(id);
+        } else if let Some(over) = state.over {
+            self.subscription_is_over(id, over);
         }
         true
+    }
+
+    /// The notifier says that it goes on, for so many seconds if it says that.
+    fn goes_on(&mut self, id: CallId, seconds: Option<u32>) {
+        let Some(subscription) = self.subscriptions.0.get(&id).filter(|it| it.expires > 0) else {
+            return;
+        };
+        let unsaid = subscription.is_of_referral.then_some(subscription.expires);
+        if let Some(seconds) = seconds.or(unsaid) {
+            self.lasts(id, seconds);
+        }
     }
 
     /// A NOTIFY that nobody has asked for (RFC 3842): taken where it is wanted.
@@ -377,24 +432,29 @@ impl Machine {
     }
 
     fn subscription_is_over(&mut self, id: CallId, over: Over) {
-        let Some(subscription) = self.subscriptions.0.remove(&id) else {
+        let Some(subscription) = self.forget_subscription(id) else {
             return;
         };
-        self.scope.timers.cancel_all(id);
-        if let Some(out) = subscription.out {
-            self.scope.owners.remove(out.tx);
-        }
-        let Over {
-            status,
-            reason,
-            retry_after,
-        } = over;
-        let kind = DialogEventKind::SubscriptionEnded {
-            status,
-            reason,
-            retry_after,
+        let kind = match subscription.is_of_referral {
+            true => asking::over(over, subscription.told),
+            false => DialogEventKind::SubscriptionEnded {
+                status: over.status,
+                reason: over.reason,
+                contacts: over.contacts,
+                retry_after: over.retry_after,
+            },
         };
         self.tell_of(id, kind);
+    }
+
+    /// Without a word.
+    fn forget_subscription(&mut self, id: CallId) -> Option<Subscription> {
+        let subscription = self.subscriptions.0.remove(&id)?;
+        self.scope.timers.cancel_all(id);
+        if let Some(out) = &subscription.out {
+            self.scope.owners.remove(out.tx);
+        }
+        Some(subscription)
     }
 
     fn tell_of(&mut self, call: CallId, kind: DialogEventKind) {
@@ -402,15 +462,22 @@ impl Machine {
     }
 }
 
-impl Subscription {
-    /// What every SUBSCRIBE of it says.
-    fn dress(&self, scope: &Scope, headers: &mut Headers) {
+impl Wish {
+    /// What every SUBSCRIBE says, and for how many seconds.
+    fn dress(&self, scope: &Scope, expires: u32, headers: &mut Headers) {
         headers.push("Contact", &scope.config.account.contact);
         headers.push("Event", &self.event);
-        headers.push("Expires", self.expires);
+        headers.push("Expires", expires);
         headers.push("Accept", &self.accept);
         scope.abilities().push_extensions(headers);
         push_missing(headers, &self.headers);
+    }
+}
+
+impl Subscription {
+    /// Its user knows that it stands, and has not taken leave.
+    fn stands(&self) -> bool {
+        self.told && self.expires > 0
     }
 
     /// Whether a NOTIFY is of this subscription and in order, or the status that refuses it. One that overtakes the 200 makes the
@@ -419,7 +486,7 @@ impl Subscription {
         let (Ok(from), Ok(cseq)) = (notify.headers.from(), notify.headers.cseq()) else {
             return Err(400);
         };
-        if !package(&notify.headers).eq_ignore_ascii_case(&self.event) {
+        if !package(&notify.headers).eq_ignore_ascii_case(&self.wish.event) {
             return Err(489);
         }
         if notify.body.len() > MAX_BODY {

@@ -6,8 +6,9 @@
 use super::Scope;
 use super::call::{Call, Departure, Phase, Purpose, is_challenge};
 use super::replaces::Replaces;
+use super::standing::State;
 use super::timers::Timer;
-use super::words::misuse;
+use super::words::{NO_SUB, misuse};
 use crate::event::{DialogEventKind, DialogName, Referral};
 use siprtc_core::Result;
 use siprtc_core::sip::{
@@ -18,7 +19,7 @@ use std::time::Duration;
 /// The event package (RFC 3515 section 2.4.4).
 pub(super) const REFER: &str = "refer";
 /// The body of its NOTIFYs.
-const SIPFRAG: &str = "message/sipfrag";
+pub(super) const SIPFRAG: &str = "message/sipfrag";
 /// How long our user may think about a call that the peer asks for. **Policy when over**: 603.
 pub(super) const THINKING: Duration = Duration::from_secs(30);
 /// What a NOTIFY of ours says of the time that the subscription has left, in seconds; it is not refreshed.
@@ -124,13 +125,7 @@ impl Call {
             );
         }
         let (mut refer, id) = session.dialog.request(Method::Refer);
-        let account = &scope.config.account;
-        refer.headers.push("Contact", &account.contact);
-        refer.headers.push("Refer-To", NameAddr::new(to.clone()));
-        refer
-            .headers
-            .push("Referred-By", NameAddr::new(account.aor.address_of_record()));
-        scope.abilities().push_extensions(&mut refer.headers);
+        scope.dress_refer(&mut refer.headers, to);
         let tx = self.send(scope, Departure::within(Purpose::Refer, (refer, id), route));
         self.transfers.ours = Some(Ours { tx, id });
         Ok(())
@@ -143,8 +138,7 @@ impl Call {
             return;
         }
         if response.is_success() {
-            let unsaid = response.headers.value("Refer-Sub");
-            if unsaid.is_some_and(|value| value.trim().eq_ignore_ascii_case("false")) {
+            if is_without_news(&response.headers) {
                 return self.referral_is_over(scope, DialogEventKind::ReferralSucceeded);
             }
             return scope.set_timer(self.id, Timer::ReferralNews, scope.patience());
@@ -187,11 +181,7 @@ impl Call {
         if !self.transfers.ours.as_ref().is_some_and(is_ours) {
             return scope.respond(Some(self.id), tx, notify.response(481));
         }
-        let state = notify.headers.value("Subscription-State").unwrap_or_default();
-        let over = state
-            .split(';')
-            .next()
-            .is_some_and(|state| state.trim().eq_ignore_ascii_case("terminated"));
+        let is_over = State::of(&notify.headers).over.is_some();
         let status = match sipfrag(notify) {
             Ok(status) => status,
             Err(refusal) => return scope.respond(Some(self.id), tx, notify.response(refusal)),
@@ -203,7 +193,7 @@ impl Call {
                 self.referral_is_over(scope, DialogEventKind::ReferralRefused { status });
             }
             // It will not say how it went.
-            _ if over => self.referral_is_over(scope, DialogEventKind::ReferralRefused { status: 408 }),
+            _ if is_over => self.referral_is_over(scope, DialogEventKind::ReferralRefused { status: 408 }),
             Some(status) => {
                 let patience = scope.config.no_answer.saturating_add(scope.patience());
                 scope.set_timer(self.id, Timer::ReferralNews, patience);
@@ -376,10 +366,29 @@ impl Call {
     }
 }
 
-/// The peer wants no NOTIFYs (RFC 4488).
-pub(super) fn wants_no_news(headers: &Headers) -> bool {
+impl Scope {
+    /// What every REFER of ours says (RFC 3515, RFC 3892).
+    pub(super) fn dress_refer(&self, headers: &mut Headers, to: &SipUri) {
+        let account = &self.config.account;
+        headers.push("Contact", &account.contact);
+        headers.push("Refer-To", NameAddr::new(to.clone()));
+        if !headers.contains("Referred-By") {
+            headers.push("Referred-By", NameAddr::new(account.aor.address_of_record()));
+        }
+        self.abilities().push_extensions(headers);
+    }
+}
+
+/// No NOTIFYs, as a REFER wishes or its answer says (RFC 4488).
+pub(super) fn is_without_news(headers: &Headers) -> bool {
     let value = headers.value("Refer-Sub").unwrap_or_default();
     value.trim().eq_ignore_ascii_case("false")
+}
+
+/// The peer wants no NOTIFYs: it would rather not have them (RFC 4488), or it takes none (RFC 7614).
+pub(super) fn wants_no_news(headers: &Headers) -> bool {
+    let mut required = headers.items("Require").into_iter();
+    is_without_news(headers) || required.any(|tag| tag.eq_ignore_ascii_case(NO_SUB))
 }
 
 /// What a NOTIFY tells of a call that somebody asked for (RFC 3515 section 2.4.5): its media type and its body.
@@ -426,7 +435,7 @@ pub(super) fn referral_of(refer: &SipRequest) -> Result<Referral, u16> {
 }
 
 /// The status in a NOTIFY; `None` without a body. The error refuses it.
-fn sipfrag(notify: &SipRequest) -> Result<Option<u16>, u16> {
+pub(super) fn sipfrag(notify: &SipRequest) -> Result<Option<u16>, u16> {
     if notify.body.is_empty() {
         return Ok(None);
     }

@@ -45,6 +45,8 @@ pub(super) const REPLACES: &str = "replaces";
 const JOIN: &str = "join";
 /// The option-tag of RFC 4488; understood, and not worth its octets in every INVITE.
 const NO_REFER_SUB: &str = "norefersub";
+/// The option-tag of RFC 7614 for a REFER without a subscription; likewise.
+pub(super) const NO_SUB: &str = "nosub";
 
 impl Scope {
     pub(super) fn abilities(&self) -> Abilities {
@@ -72,7 +74,7 @@ impl Abilities {
     }
 
     fn understands(self, tag: &str) -> bool {
-        let mut known = self.supported().into_iter().chain([NO_REFER_SUB]);
+        let mut known = self.supported().into_iter().chain([NO_REFER_SUB, NO_SUB]);
         known.any(|known| known.eq_ignore_ascii_case(tag))
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 #![allow(unreachable_pub, reason = "one test program: everything in it is its own")]
 
+mod asking;
 mod bench;
 mod callee;
 mod caller;

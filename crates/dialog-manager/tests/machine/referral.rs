@@ -117,18 +117,21 @@ fn a_wish_that_nobody_answers_is_declined() {
 
 #[test]
 fn who_wants_no_news_gets_none() {
-    let mut bench = bench(Admitted::All);
-    let mut refer = refer();
-    refer.headers.push("Refer-Sub", "false");
-    bench.request(refer);
-    let (_, accepted) = bench.responded(202);
-    assert_eq!(accepted.headers.value("Refer-Sub"), Some("false"));
-    let call = wanted(&mut bench);
-    for status in [180, 200] {
-        report(&mut bench, call, status).unwrap();
-        bench.silent();
+    // RFC 4488, and RFC 7614.
+    for (name, value) in [("Refer-Sub", "false"), ("Require", "nosub")] {
+        let mut bench = bench(Admitted::All);
+        let mut refer = refer();
+        refer.headers.push(name, value);
+        bench.request(refer);
+        let (_, accepted) = bench.responded(202);
+        assert_eq!(accepted.headers.value("Refer-Sub"), Some("false"));
+        let call = wanted(&mut bench);
+        for status in [180, 200] {
+            report(&mut bench, call, status).unwrap();
+            bench.silent();
+        }
+        assert_eq!(bench.machine.poll_timeout(), None, "nothing is left of it");
     }
-    assert_eq!(bench.machine.poll_timeout(), None, "nothing is left of it");
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn ended(bench: &mut Bench, of: CallId) -> (Option<u16>, Option<String>, Option<
                     status,
                     reason,
                     retry_after,
+                    ..
                 },
         })) if call == of => (status, reason, retry_after),
         other => panic!("expected SubscriptionEnded, got {other:?}"),

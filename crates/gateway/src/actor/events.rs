@@ -51,6 +51,7 @@ impl Handler<DialogEvent> for Gateway {
             DialogEventKind::Delivered { status } => return self.delivered(id, *status),
             DialogEventKind::Dtmf { digit, duration } => return self.heard_digit(id, *digit, *duration),
             DialogEventKind::Message(note) => return self.heard_message(id, note.clone()),
+            kind if self.heard_of_asking(id, kind) => return,
             kind if self.heard_of_subscription(id, kind) || self.heard_of_referral(id, kind) => return,
             _ => {}
         }

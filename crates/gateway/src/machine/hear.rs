@@ -344,6 +344,7 @@ impl Call {
             | K::Dtmf { .. }
             | K::Message(_)
             | K::Notified { .. }
+            | K::ReferralNews(_)
             | K::Subscribed { .. }
             | K::SubscriptionEnded { .. } => return None,
             K::Started { .. } | K::Trying => return None,

@@ -313,8 +313,8 @@ impl Ending {
                 | Cause::TimedOut
                 | Cause::Unavailable
         );
-        // RFC 3261 section 21.6: a 6xx speaks for every place.
-        let is_global = self.status.is_some_and(|status| status >= 600);
-        !self.established && (self.retry_after.is_some() || passes && !is_global)
+        // RFC 3261 sections 21.5.2, 21.5.6, 21.5.7 and 21.6: the server cannot; a 6xx speaks for every place.
+        let is_for_good = matches!(self.status, Some(501 | 505 | 513 | 600..));
+        !self.established && (self.retry_after.is_some() || passes && !is_for_good)
     }
 }

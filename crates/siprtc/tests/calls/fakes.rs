@@ -1,9 +1,10 @@
 //! A program's code over the fake endpoint: both sides of each deed, by a clock that stands still.
 
-use siprtc::Registration;
 use siprtc::core::media::Codec;
 use siprtc::fake::{Deed, fake};
+use siprtc::gateway::ReferralEvent;
 use siprtc::prelude::*;
+use siprtc::{ReferOptions, Registration};
 use std::time::Duration;
 
 /// A program: calls until somebody answers, waiting a minute in between, and reads out what it hears.
@@ -164,4 +165,38 @@ async fn a_program_that_is_called_refuses_forwards_answers_and_speaks() {
     fake.close();
     assert!(endpoint.incoming().await.is_none());
     assert!(endpoint.dial("bob", MediaPlan::default()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_has_another_telephone_call_hears_what_the_test_says() {
+    let (endpoint, fake) = fake("sip:alice@example.com").unwrap();
+    let mut options = ReferOptions::default();
+    options.headers.push("X-Order", "17");
+    let mut requested = endpoint.refer_with("desk", "carol", options).await.unwrap();
+    let Deed::AskedForCall { target, to, headers } = fake.deed().await else {
+        panic!("it asks first");
+    };
+    assert_eq!(
+        (target.as_str(), to.as_deref(), headers.value("X-Order")),
+        ("sip:desk@example.com", Some("sip:carol@example.com"), Some("17"))
+    );
+    fake.report(ReferralEvent::Accepted { tells: true });
+    fake.report(ReferralEvent::Progress { status: 180 });
+    fake.report(ReferralEvent::Succeeded);
+    requested.answered().await.unwrap();
+    assert!(requested.next().await.is_none() && requested.end().await.is_err());
+
+    // Its own call moves to the telephone, and it listens no more.
+    let call = endpoint.dial("bob", MediaPlan::default()).await.unwrap();
+    fake.answer();
+    let mut requested = endpoint.refer_call("desk", &call).await.unwrap();
+    requested.end().await.unwrap();
+    assert!(matches!(
+        requested.next().await,
+        Some(ReferralEvent::Untold { .. })
+    ));
+    let deeds = fake.deeds();
+    assert!(matches!(deeds[0], Deed::Dialled { .. }));
+    assert!(matches!(deeds[1], Deed::AskedForCall { to: None, .. }));
+    assert_eq!(deeds[2], Deed::EndedNews);
 }

@@ -8,6 +8,7 @@
     reason = "each example has the ground of all as a module of its own"
 )]
 
+mod asking;
 mod beside;
 mod bridges;
 mod change;
