@@ -222,13 +222,13 @@ impl Desk {
         }
     }
 
-    fn asked(&self, call: AskedCall) {
+    pub(crate) fn asked(&self, call: AskedCall) {
         if self.asked.try_send(call).is_err() {
             tracing::warn!("nobody reads who asks for calls: it is declined after 30 s");
         }
     }
 
-    fn subscription_event(&mut self, id: CallId, event: SubscriptionEvent) {
+    pub(crate) fn subscription_event(&mut self, id: CallId, event: SubscriptionEvent) {
         let is_last = matches!(event, SubscriptionEvent::Ended { .. });
         let nobodys = self.subscriptions.tell(id, event, is_last);
         if let Some(SubscriptionEvent::Notified(notice)) = nobodys

@@ -43,8 +43,10 @@
 //! # }
 //! ```
 
+mod beside;
 mod deed;
 
+use self::beside::Beside;
 use crate::desk::{Desk, MESSAGES, RINGING, Registration};
 use crate::endpoint::{Endpoint, read_target};
 use crate::hub::Hub;
@@ -53,15 +55,16 @@ use siprtc_core::sip::{NameAddr, SipUri};
 use siprtc_core::{CallId, Cause, Error, Fault, Result};
 use siprtc_gateway::{
     AcceptTransfer, Account, Answer, AnswerEarly, AskForCall, Attach, CallEvent, CallEventKind, ChangeMedia,
-    Dial, Ending, Hangup, Head, Hold, MediaPlan, MessageTo, Mute, Note, Redirect, ReferralEvent, Refuse,
-    RefuseTransfer, SendDtmf, SendMessage, Side, Transfer, TransferTo, Unsubscribe,
+    Dial, Ending, Hangup, Head, Hold, MediaPlan, MessageTo, Mute, Note, Redirect, Refuse, RefuseTransfer,
+    SendDtmf, SendMessage, Side, Transfer, TransferTo,
 };
-use siprtc_media_session::{Sink, Source};
+use siprtc_media_session::{SessionStats, Sink, Source};
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
 pub use deed::Deed;
 
@@ -92,7 +95,7 @@ pub fn fake(aor: &str) -> Result<(Endpoint, Fake)> {
             desk: Some(desk),
             calls: BTreeMap::new(),
             last: None,
-            asked: None,
+            beside: Beside::default(),
             deeds: VecDeque::new(),
         }),
         news: Notify::new(),
@@ -125,8 +128,7 @@ struct Inner {
     desk: Option<Desk>,
     calls: BTreeMap<CallId, Line>,
     last: Option<CallId>,
-    /// The call that the program asked for last.
-    asked: Option<CallId>,
+    beside: Beside,
     deeds: VecDeque<Deed>,
 }
 
@@ -137,6 +139,9 @@ struct Line {
     /// Its media began before it was answered.
     early: bool,
     media: MediaPlan,
+    stats: Option<SessionStats>,
+    /// A recording runs since then.
+    recording: Option<Instant>,
 }
 
 impl Fake {
@@ -246,15 +251,6 @@ impl Fake {
         }));
     }
 
-    /// What becomes of the call that the program asked somebody for last.
-    pub fn report(&self, event: ReferralEvent) {
-        let inner = &mut *self.state.inner.lock();
-        if let (Some(id), Some(desk)) = (inner.asked, &mut inner.desk) {
-            inner.asked = inner.asked.filter(|_| !event.is_last());
-            desk.referral_event(id, event);
-        }
-    }
-
     /// Anything else that happens to a call. `Ended` and `Failed` are its last.
     pub fn tell(&self, kind: CallEventKind) {
         let mut inner = self.state.inner.lock();
@@ -317,6 +313,8 @@ impl Inner {
             answered: false,
             early: false,
             media,
+            stats: None,
+            recording: None,
         };
         self.calls.insert(id, line);
     }
@@ -359,7 +357,7 @@ impl Inner {
             contacts: Vec::new(),
             retry_after: None,
             established,
-            stats: None,
+            stats: line.stats.clone().map(Box::new),
         };
         let kind = match established {
             true => CallEventKind::Ended(ending),
@@ -373,23 +371,6 @@ impl Inner {
             self.end(id, Cause::Bye, Side::Local, None);
         }
         self.desk = None;
-    }
-
-    fn end_news(&mut self, referral: CallId) -> Result<Deed> {
-        let asked = self.asked.take_if(|asked| *asked == referral);
-        let (Some(id), Some(desk)) = (asked, &mut self.desk) else {
-            return Err(Error::new(
-                Fault::ApiMisuse,
-                "ask for a call",
-                "it is not told of any more",
-            ));
-        };
-        let untold = ReferralEvent::Untold {
-            sentence: "the program wants no more news".to_owned(),
-            retry_after: None,
-        };
-        desk.referral_event(id, untold);
-        Ok(Deed::EndedNews)
     }
 
     /// A command for a call: an error when it is over.
@@ -442,7 +423,7 @@ impl Inner {
                 Ok(Deed::AnsweredEarly)
             });
             AskForCall => |AskForCall { referral, target, to, headers, .. }| {
-                self.asked = Some(referral);
+                self.beside.asked = Some(referral);
                 let to = match to {
                     TransferTo::Uri(uri) => Ok(Some(uri.to_string())),
                     TransferTo::Call(call) => self.line(call).map(|_| None),
@@ -483,7 +464,6 @@ impl Inner {
                 TransferTo::Uri(uri) => Some(uri.to_string()),
                 TransferTo::Call(_) => None,
             }));
-            Unsubscribe => |Unsubscribe { subscription }| self.end_news(subscription);
         };
         // Its header fields belong to what follows.
         let message = match message.downcast::<Attach>() {
@@ -503,12 +483,15 @@ impl Inner {
                 };
                 Ok((Some(Deed::Message { to, text }), Box::new(200_u16)))
             }
-            Err(_) => Err(Error::new(
-                Fault::Unsupported,
-                "use the fake endpoint",
-                "it has neither bridges, conferences, recordings, subscriptions nor statistics",
-            )
-            .advice("test that against a real endpoint and the home server")),
+            Err(message) => match self.take_beside(message) {
+                Ok(taken) => taken.map(|(deed, answer)| (Some(deed), answer)),
+                Err(_) => Err(Error::new(
+                    Fault::Unsupported,
+                    "use the fake endpoint",
+                    "it has neither bridges nor conferences, and its calls no names",
+                )
+                .advice("test that against a real endpoint and the home server")),
+            },
         }
     }
 }

@@ -2,11 +2,15 @@
 
 use siprtc_core::media::Codec;
 use siprtc_core::sip::Headers;
+use siprtc_media_session::Sides;
+use std::path::PathBuf;
 
 /// What the program under test did.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Deed {
+    /// It makes the call that it was asked for ([`Fake::asks_for_call`](super::Fake::asks_for_call)), and has a new one.
+    AcceptedReferral,
     /// It took the transfer that [`CallEventKind::TransferWanted`](siprtc_gateway::CallEventKind::TransferWanted) asked for, and has a new call.
     AcceptedTransfer,
     /// It answered the call that rang.
@@ -52,14 +56,45 @@ pub enum Deed {
     },
     /// It muted its side, or not any more.
     Muted(bool),
+    /// It told those who have subscribed ([`Endpoint::notify`](crate::Endpoint::notify)).
+    Notified {
+        /// The event package.
+        event: String,
+        /// The whole state.
+        body: Vec<u8>,
+    },
+    /// It read the call's numbers, which [`Fake::measure`](super::Fake::measure) gave.
+    ReadStats,
+    /// It records the call. The fake writes no file.
+    Records {
+        /// Where to.
+        path: PathBuf,
+        /// Whom.
+        sides: Sides,
+    },
     /// It refused the call that rang.
     Refused(u16),
+    /// It does not make the call that it was asked for.
+    RefusedReferral(u16),
     /// It refused the transfer that was asked for.
     RefusedTransfer(u16),
     /// It took the held call up again.
     Resumed,
     /// It shut the endpoint down.
     ShutDown,
+    /// It ended the recording.
+    StoppedRecording,
+    /// It subscribed. [`Fake::notify`](super::Fake::notify) says what it is told.
+    Subscribed {
+        /// To whose state.
+        target: String,
+        /// Which event package.
+        event: String,
+        /// What it wants in each SUBSCRIBE.
+        headers: Headers,
+    },
     /// It wants the peer to call this address; `None`: the peer of another of its calls.
     Transferred(Option<String>),
+    /// It ended its subscription.
+    Unsubscribed,
 }

@@ -2,7 +2,7 @@
 
 use siprtc::core::media::Codec;
 use siprtc::fake::{Deed, fake};
-use siprtc::gateway::ReferralEvent;
+use siprtc::gateway::{ReferralEvent, SubscriptionEvent};
 use siprtc::prelude::*;
 use siprtc::{ReferOptions, Registration};
 use std::time::Duration;
@@ -159,7 +159,11 @@ async fn a_program_that_is_called_refuses_forwards_answers_and_speaks() {
         assert_eq!(fake.deed().await, expected);
     }
     fake.lose_media();
-    assert_eq!(call.stats().await.unwrap_err().fault(), Fault::Unsupported);
+    assert_eq!(
+        call.stats().await.unwrap_err().fault(),
+        Fault::ApiMisuse,
+        "it is over"
+    );
     assert_eq!(call.finished().await.unwrap().ending.cause, Cause::MediaFailed);
     assert!(voice.hear().await.is_some() && voice.hear().await.is_none());
     fake.close();
@@ -199,4 +203,94 @@ async fn a_program_that_has_another_telephone_call_hears_what_the_test_says() {
     assert!(matches!(deeds[0], Deed::Dialled { .. }));
     assert!(matches!(deeds[1], Deed::AskedForCall { to: None, .. }));
     assert_eq!(deeds[2], Deed::EndedNews);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_records_its_call_and_reads_its_numbers() {
+    let (endpoint, fake) = fake("sip:alice@example.com").unwrap();
+    let call = endpoint.dial("bob", MediaPlan::default()).await.unwrap();
+    fake.answer();
+    assert!(matches!(fake.deed().await, Deed::Dialled { .. }));
+    assert_eq!(call.stop_recording().await.unwrap_err().fault(), Fault::ApiMisuse);
+    call.record("call.wav", Sides::Both).await.unwrap();
+    assert!(call.record("again.wav", Sides::Both).await.is_err());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(call.stop_recording().await.unwrap(), Duration::from_secs(3));
+    let records = Deed::Records {
+        path: "call.wav".into(),
+        sides: Sides::Both,
+    };
+    assert_eq!(fake.deeds(), [records, Deed::StoppedRecording]);
+
+    assert_eq!(call.stats().await.unwrap(), SessionStats::default());
+    let poor = SessionStats {
+        mos: 2.1,
+        ..SessionStats::default()
+    };
+    fake.measure(poor.clone());
+    assert_eq!(call.stats().await.unwrap(), poor);
+    assert_eq!(fake.deeds(), [Deed::ReadStats, Deed::ReadStats]);
+    fake.hang_up();
+    let ending = call.finished().await.unwrap().ending;
+    assert_eq!(ending.stats.as_deref(), Some(&poor));
+    let bridged = endpoint.dial("carol", MediaPlan::default()).await.unwrap();
+    let other = endpoint.dial("dave", MediaPlan::default()).await.unwrap();
+    let refused = endpoint.bridge(&bridged, &other).await.unwrap_err();
+    assert_eq!(refused.fault(), Fault::Unsupported);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_subscribes_tells_its_state_and_is_asked_for_calls() {
+    let (mut endpoint, fake) = fake("sip:desk@example.com").unwrap();
+    let ended = SubscriptionEvent::Ended {
+        status: None,
+        reason: None,
+        retry_after: None,
+        contacts: Vec::new(),
+    };
+    let mut lamp = endpoint.subscribe("colleague", "dialog").await.unwrap();
+    let mut mail = endpoint.subscribe("desk", "message-summary").await.unwrap();
+    let Deed::Subscribed { target, event, .. } = fake.deed().await else {
+        panic!("it subscribes first");
+    };
+    assert_eq!(
+        (target.as_str(), event.as_str()),
+        ("sip:colleague@example.com", "dialog")
+    );
+    assert!(matches!(fake.deed().await, Deed::Subscribed { .. }));
+    let active = SubscriptionEvent::Active {
+        expires: Duration::from_secs(60),
+    };
+    fake.notify("desk", "message-summary", active.clone()).unwrap();
+    assert_eq!(mail.next().await, Some(active));
+    lamp.end().await.unwrap();
+    assert_eq!(lamp.next().await, Some(ended.clone()));
+    assert!(lamp.next().await.is_none() && lamp.end().await.is_err());
+    assert!(fake.notify("colleague", "dialog", ended.clone()).is_err());
+    assert_eq!(fake.deed().await, Deed::Unsubscribed);
+    fake.notify("desk", "message-summary", ended).unwrap();
+    assert!(mail.next().await.is_some() && mail.next().await.is_none());
+
+    endpoint.notify("presence", "<presence/>").await.unwrap();
+    let told = Deed::Notified {
+        event: "presence".to_owned(),
+        body: b"<presence/>".to_vec(),
+    };
+    assert_eq!(fake.deed().await, told);
+
+    let mut referrals = endpoint.referrals().unwrap();
+    fake.asks_for_call("carol", Some("boss")).unwrap();
+    fake.asks_for_call("dave", None).unwrap();
+    let (first, second) = (referrals.next().await.unwrap(), referrals.next().await.unwrap());
+    assert_eq!(first.to().to_string(), "sip:carol@example.com");
+    assert_eq!(
+        first.referred_by().unwrap().uri.to_string(),
+        "sip:boss@example.com"
+    );
+    let call = first.accept(MediaPlan::default()).await.unwrap();
+    second.refuse(603).await.unwrap();
+    assert_eq!(fake.deeds(), [Deed::AcceptedReferral, Deed::RefusedReferral(603)]);
+    fake.answer();
+    fake.hang_up();
+    assert_eq!(call.finished().await.unwrap().ending.cause, Cause::Bye);
 }
