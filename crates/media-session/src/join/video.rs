@@ -1,7 +1,7 @@
 //! Video through a bridge: packets of one peer go to the other with other numbers, and what that one says of them comes back.
 
 use crate::events::Events;
-use crate::video::History;
+use crate::video::{History, VideoQueue};
 use parking_lot::Mutex;
 use siprtc_core::media::{Feedback, MediaPeer, NegotiatedVideo, RtpPacket};
 use std::sync::Arc;
@@ -75,6 +75,8 @@ pub(crate) struct Outlook {
     pub(crate) peer: Arc<dyn MediaPeer>,
     pub(crate) video: NegotiatedVideo,
     pub(crate) numbers: Arc<VideoNumbers>,
+    /// Where its packets come in: whoever reads there asks the peer for key frames.
+    pub(crate) queue: Arc<VideoQueue>,
     pub(crate) events: Arc<Events>,
 }
 
@@ -103,14 +105,29 @@ impl VideoWay {
     /// From now on packets go; nothing was shown yet, so a key frame is asked for.
     pub(crate) fn open(&self, from: Outlook, to: Outlook) {
         to.numbers.lent.store(true, Ordering::Release);
-        let source = from.peer.clone();
+        let source = Arc::clone(&from.queue);
         *self.open.lock() = Some(Open {
             from,
             to,
             source: None,
             history: History::default(),
         });
-        let _ = source.send_feedback(Feedback::KeyFrame); // Before its path is up: it comes from the beginning then.
+        source.has_onlooker();
+    }
+
+    /// The one who receives it is another from now on.
+    pub(crate) fn begin_anew(&self) {
+        let mut open = self.open.lock();
+        let Some(way) = &mut *open else { return };
+        // Packets that the one before missed are nothing to this one.
+        way.history = History::default();
+        let source = Arc::clone(&way.from.queue);
+        drop(open);
+        source.has_onlooker();
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.lock().is_some()
     }
 
     pub(crate) fn close(&self) {

@@ -1,7 +1,9 @@
 use super::*;
+use crate::video::Came;
 use bytes::Bytes;
 use siprtc_core::media::{Direction, FeedbackKinds, VideoCodec};
 use siprtc_testkit::media::LonePeer;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 fn side(payload_type: u8, sequence: u16) -> (Arc<LonePeer>, Outlook) {
@@ -17,6 +19,7 @@ fn side(payload_type: u8, sequence: u16) -> (Arc<LonePeer>, Outlook) {
             feedback: FeedbackKinds::OURS,
         },
         numbers: Arc::new(VideoNumbers::starting_at(sequence, 70_000)),
+        queue: Arc::default(),
     };
     (peer, outlook)
 }
@@ -32,6 +35,13 @@ fn packet(ssrc: u32, sequence: u16, timestamp: u32) -> RtpPacket {
     }
 }
 
+/// Whether somebody began to look since.
+fn has_onlooker(queue: &VideoQueue) -> bool {
+    let mut came = VecDeque::new();
+    queue.drain(&mut came);
+    matches!(came.make_contiguous(), [Came::Onlooker])
+}
+
 /// Of what it was given since.
 fn numbers(viewer: &LonePeer) -> Vec<(u16, u32)> {
     let shown = viewer.take_shown();
@@ -43,14 +53,15 @@ fn numbers(viewer: &LonePeer) -> Vec<(u16, u32)> {
 
 #[test]
 fn packets_go_on_in_the_stream_of_the_other_side_whatever_their_source() {
-    let (sender, from) = side(96, 0);
+    let (_, from) = side(96, 0);
     let (viewer, to) = side(120, 65_534);
+    let queue = from.queue.clone();
     let stream = to.numbers.clone();
     let way = VideoWay::default();
     way.forward(packet(1, 500, 9_000));
     assert!(numbers(&viewer).is_empty(), "the way is closed");
     way.open(from, to);
-    assert_eq!(sender.take_told(), [Feedback::KeyFrame]);
+    assert!(way.is_open() && has_onlooker(&queue), "a key frame is asked for");
     assert!(stream.is_lent());
     // One is lost before the bridge, and comes late; another source follows, and jumps.
     for packet in [
@@ -78,6 +89,7 @@ fn packets_go_on_in_the_stream_of_the_other_side_whatever_their_source() {
         ]
     );
     way.close();
+    assert!(!way.is_open());
     assert!(!stream.is_lent());
     // The side's own source goes on behind.
     let mut shift = None;
@@ -90,10 +102,13 @@ fn what_is_missed_comes_from_here_or_from_the_sender() {
     let now = tokio::time::Instant::now().into_std();
     let (sender, from) = side(96, 0);
     let (viewer, to) = side(120, 1_000);
+    let queue = from.queue.clone();
     let way = VideoWay::default();
     assert_eq!(way.feedback(now, Feedback::KeyFrame), Err(Feedback::KeyFrame));
+    way.begin_anew();
+    assert!(!has_onlooker(&queue), "the way is closed");
     way.open(from, to);
-    sender.take_told();
+    assert!(has_onlooker(&queue));
     for sequence in [500, 501, 503] {
         way.forward(packet(1, sequence, 9_000));
     }
@@ -110,6 +125,13 @@ fn what_is_missed_comes_from_here_or_from_the_sender() {
     way.feedback(now + Duration::from_secs(1), Feedback::KeyFrame)
         .unwrap();
     assert_eq!(sender.take_told(), [Feedback::Bitrate(7), Feedback::KeyFrame]);
+    // Another peer has the viewer's place: it needs a key frame, and what is missed is the sender's to send again.
+    way.begin_anew();
+    assert!(has_onlooker(&queue));
+    way.feedback(now + Duration::from_secs(2), Feedback::Lost(vec![1_001]))
+        .unwrap();
+    assert_eq!(numbers(&viewer), []);
+    assert_eq!(sender.take_told(), [Feedback::Lost(vec![501])]);
 }
 
 #[test]

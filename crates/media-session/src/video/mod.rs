@@ -10,6 +10,8 @@ mod send;
 mod source;
 
 pub(crate) use pump::{VideoEnds, VideoPumps};
+#[cfg(test)]
+pub(crate) use queue::Came;
 pub(crate) use queue::{Relays, VideoQueue};
 pub(crate) use recorder::VideoRecorder;
 pub(crate) use send::History;
@@ -141,7 +143,8 @@ pub trait FrameSource: Send + Sync + 'static {
     /// The next frame in this codec, when it is time to send it; `None`: there will be none any more.
     async fn next(&self, codec: VideoCodec) -> Option<VideoFrame>;
 
-    /// The peer cannot go on without a key frame. At most once each 500 ms. Must not block.
+    /// The peer cannot go on without a key frame. At most once each 500 ms, and at once when another peer takes the place of the
+    /// one before (a fork). Must not block.
     fn key_frame_wanted(&self) {}
 
     /// No more than this many bit/s reach the peer. Must not block.

@@ -1,6 +1,6 @@
 //! The two tasks of a call's video: one sends frames and what was lost of them, one makes frames of what comes.
 
-use super::queue::VideoQueue;
+use super::queue::{Came, Told, VideoQueue};
 use super::receive::{Output, Receiver};
 use super::recorder::VideoRecorder;
 use super::send::Sender;
@@ -10,7 +10,7 @@ use crate::SessionEventKind;
 use crate::events::Events;
 use crate::join::VideoNumbers;
 use parking_lot::Mutex;
-use siprtc_core::media::{Feedback, MediaPeer, NegotiatedVideo, VideoCodec};
+use siprtc_core::media::{Feedback, MediaPeer, NegotiatedVideo, RtpPacket, VideoCodec};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const BURST: usize = 16;
 const PAUSE: Duration = Duration::from_millis(2);
 /// How often it is looked whether the path is up.
 const PATH_INTERVAL: Duration = Duration::from_millis(20);
-/// The peer is not heard more often.
+/// The source is not asked for a key frame more often.
 const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
 /// Orders to the receiver that wait; whoever gives another one waits, too.
 const MOST_ORDERS: usize = 4;
@@ -81,6 +81,7 @@ impl VideoPumps {
             stats: Arc::clone(&stats),
             events: Arc::clone(&events),
             asked: None,
+            is_reached: false,
         };
         let receiving = Receiving {
             peer,
@@ -153,8 +154,10 @@ struct Sending {
     numbers: Arc<VideoNumbers>,
     stats: Arc<Mutex<VideoStats>>,
     events: Arc<Events>,
-    /// When the peer's last wish for a key frame was heard.
+    /// When the source was last asked for a key frame.
     asked: Option<Instant>,
+    /// The peer's path took a frame of ours.
+    is_reached: bool,
 }
 
 impl Sending {
@@ -185,8 +188,13 @@ impl Sending {
                     }
                 }
                 () = self.queue.told.notified() => {
-                    while let Some(told) = self.queue.next_feedback() {
-                        self.hear(told, &feed, &mut sender);
+                    while let Some(told) = self.queue.next_told() {
+                        match told {
+                            Told::Feedback(feedback) => self.hear(feedback, &feed, &mut sender),
+                            // The first of all begins with the source.
+                            Told::Another if sender.is_some() => self.begin_anew(&feed, &mut sender),
+                            Told::Another => {}
+                        }
                     }
                 }
                 frame = feed.next() => {
@@ -197,14 +205,37 @@ impl Sending {
                     };
                     if std::mem::take(&mut was_silent) && !frame.is_key {
                         // Whoever looks again cannot begin in the middle.
-                        feed.want_key();
+                        self.want_key(&feed);
                         was_silent = true;
                         continue;
+                    }
+                    if sender.is_none() && !frame.is_key {
+                        // An encoder that has run before.
+                        self.want_key(&feed);
                     }
                     let sender = sender.get_or_insert_with(|| Sender::new(video));
                     was_silent = !self.send(sender, &frame, &agreed).await;
                 }
             }
+        }
+    }
+
+    /// Another peer sees us: it has nothing yet, and what the one before asked for was not for it.
+    fn begin_anew(&mut self, feed: &Feed, sender: &mut Option<Sender>) {
+        self.is_reached = false;
+        self.asked = Some(Instant::now());
+        if let Some(sender) = sender {
+            sender.forget();
+        }
+        feed.begin_anew();
+    }
+
+    /// The source is not asked more often than it must be.
+    fn want_key(&mut self, feed: &Feed) {
+        let now = Instant::now();
+        if self.asked.is_none_or(|asked| asked + KEY_FRAME_INTERVAL <= now) {
+            self.asked = Some(now);
+            feed.want_key();
         }
     }
 
@@ -214,10 +245,7 @@ impl Sending {
             Feedback::Bitrate(bits_per_second) => feed.bitrate(bits_per_second),
             Feedback::KeyFrame => {
                 self.stats.lock().key_frames_wanted += 1;
-                if self.asked.is_none_or(|asked| asked + KEY_FRAME_INTERVAL <= now) {
-                    self.asked = Some(now);
-                    feed.want_key();
-                }
+                self.want_key(feed);
             }
             Feedback::Lost(lost) => {
                 let again = sender.as_mut().map(|sender| sender.again(now.into_std(), &lost));
@@ -233,7 +261,7 @@ impl Sending {
 
     /// Whether it went; if not, the peer's picture begins with the next key frame.
     async fn send(
-        &self,
+        &mut self,
         sender: &mut Sender,
         frame: &VideoFrame,
         agreed: &watch::Receiver<Option<NegotiatedVideo>>,
@@ -251,20 +279,15 @@ impl Sending {
             if index % BURST == BURST - 1 {
                 sleep(PAUSE).await;
             }
-            // The first frame of all waits for the path; nothing else does. What is agreed anew meanwhile may have
-            // another payload type, or no video: then this frame is nobody's.
-            while self.stats.lock().frames_sent == 0 && index == 0 {
-                match self.peer.send_video(packet.clone()) {
-                    Ok(()) => break,
-                    Err(_) if agreed.has_changed().unwrap_or(true) => {
-                        self.stats.lock().unsent += 1;
-                        return false;
-                    }
-                    Err(_) => sleep(PATH_INTERVAL).await,
+            if index == 0 && !self.is_reached {
+                self.is_reached = self.reach(&packet, agreed).await;
+                if !self.is_reached {
+                    self.stats.lock().unsent += 1;
+                    return false;
                 }
+                continue;
             }
-            let is_out = index == 0 && self.stats.lock().frames_sent == 0;
-            if !is_out && let Err(error) = self.peer.send_video(packet) {
+            if let Err(error) = self.peer.send_video(packet) {
                 tracing::trace!(call_id = %self.events.call, %error, "a video packet is not sent");
                 is_whole = false;
             }
@@ -273,6 +296,18 @@ impl Sending {
         stats.frames_sent += 1;
         stats.unsent += u64::from(!is_whole);
         true
+    }
+
+    /// The first frame to a peer waits for its path; nothing else does. What is agreed anew meanwhile may have another payload
+    /// type, or no video: then this frame is nobody's.
+    async fn reach(&self, first: &RtpPacket, agreed: &watch::Receiver<Option<NegotiatedVideo>>) -> bool {
+        loop {
+            match self.peer.send_video(first.clone()) {
+                Ok(()) => return true,
+                Err(_) if agreed.has_changed().unwrap_or(true) => return false,
+                Err(_) => sleep(PATH_INTERVAL).await,
+            }
+        }
     }
 }
 
@@ -336,8 +371,12 @@ impl Receiving {
                 Some(order) = orders.recv() => self.obey(order, &mut receiver),
                 () = self.queue.came.notified() => {
                     self.queue.drain(&mut batch);
-                    for (at, packet) in batch.drain(..) {
-                        receiver.push(at.into_std(), packet);
+                    for came in batch.drain(..) {
+                        match came {
+                            Came::Another => receiver.begin_anew(),
+                            Came::Onlooker => receiver.has_onlooker(Instant::now().into_std()),
+                            Came::Packet(at, packet) => receiver.push(at.into_std(), packet),
+                        }
                     }
                 }
                 () = wait => receiver.handle_timeout(Instant::now().into_std()),
@@ -346,7 +385,7 @@ impl Receiving {
                 match output {
                     Output::Began => self.begin_anew(),
                     Output::Frame(frame) => self.show(video.codec, frame),
-                    Output::Tell(feedback) => self.tell(feedback),
+                    Output::Tell(feedback) => self.tell(feedback, receiver.is_beginning()),
                 }
             }
             self.count(&receiver);
@@ -385,11 +424,18 @@ impl Receiving {
         }
     }
 
-    /// Where nobody looks nothing is missed; a bridge hears of it from the other side.
-    fn tell(&self, feedback: Feedback) {
-        if !matches!(self.viewer, Viewer::Nobody)
-            && let Err(error) = self.peer.send_feedback(feedback)
-        {
+    /// Where nobody looks nothing is missed. What a bridge brings to another is asked for by that one, but for what it begins with.
+    fn tell(&self, feedback: Feedback, is_beginning: bool) {
+        let is_key = feedback == Feedback::KeyFrame;
+        let is_missed = match self.viewer {
+            Viewer::Nobody => is_key && is_beginning && self.queue.is_passed_on(),
+            _ => true,
+        };
+        if !is_missed {
+            return;
+        }
+        self.stats.lock().key_frames_asked += u64::from(is_key);
+        if let Err(error) = self.peer.send_feedback(feedback) {
             tracing::trace!(call_id = %self.events.call, %error, "feedback is not sent");
         }
     }
@@ -407,7 +453,7 @@ impl Receiving {
             Viewer::Recorder(recorder) => recorder.write(Instant::now(), codec, frame),
         };
         if !is_shown {
-            self.tell(Feedback::KeyFrame);
+            self.tell(Feedback::KeyFrame, false);
         }
     }
 
@@ -419,7 +465,6 @@ impl Receiving {
         stats.packets_lost = counts.lost;
         stats.packets_recovered = counts.recovered;
         stats.frames_dropped = counts.dropped;
-        stats.key_frames_asked = counts.asked;
     }
 }
 

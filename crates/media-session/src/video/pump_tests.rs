@@ -1,6 +1,8 @@
 use super::*;
+use crate::join::{Outlook, VideoNumbers, VideoWay};
 use crate::video::FrameSource;
-use crate::video::file::Reader;
+use crate::video::Relays;
+use crate::video::file::{Reader, Writer};
 use async_trait::async_trait;
 use bytes::Bytes;
 use siprtc_core::media::{Direction, FeedbackKinds, VideoPort};
@@ -86,6 +88,78 @@ async fn what_is_agreed_anew_before_the_path_is_up_is_what_goes_out() {
     );
     assert!((20..40).contains(&sent.len()), "{}", sent.len());
     assert!(stats.frames_sent >= 20, "{stats:?}");
+}
+
+/// Whether the first octet of VP8's own, behind a descriptor of four, says so (RFC 7741 sections 4.2 and 4.3).
+fn is_key(packet: &RtpPacket) -> bool {
+    packet.payload.get(4).is_some_and(|first| first & 1 == 0)
+}
+
+fn showing(source: VideoSource) -> (Arc<LonePeer>, Arc<VideoQueue>, VideoPumps) {
+    let (peer, queue) = (Arc::new(LonePeer::default()), Arc::<VideoQueue>::default());
+    let ends = VideoEnds {
+        peer: peer.clone(),
+        plan: VideoPlan::new(source, VideoSink::Null),
+        recorder: None,
+        queue: queue.clone(),
+        numbers: Arc::new(VideoNumbers::starting_at(7, 0)),
+        events: Arc::new(Events::nowhere()),
+    };
+    (peer, queue, VideoPumps::start(ends, agreed(96)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_peer_that_sees_us_has_a_key_frame_at_once_and_nothing_of_the_one_before() {
+    let (peer, queue, pumps) = showing(VideoSource::Frames(Arc::new(Camera::default())));
+    sleep(Duration::from_millis(500)).await;
+    // The one before has just had one.
+    queue.feedback(Feedback::KeyFrame);
+    sleep(Duration::from_millis(120)).await;
+    let before = peer.take_shown();
+    assert_eq!(before.iter().filter(|packet| is_key(packet)).count(), 2);
+    queue.begin_anew();
+    queue.feedback(Feedback::Lost(vec![before[0].sequence]));
+    sleep(Duration::from_millis(150)).await;
+    let shown = peer.take_shown();
+    assert_eq!(shown.iter().filter(|packet| is_key(packet)).count(), 1);
+    assert!(shown.iter().all(|packet| packet.sequence != before[0].sequence));
+    // The next one's path is not up yet.
+    peer.set_up(false);
+    queue.begin_anew();
+    sleep(Duration::from_millis(400)).await;
+    peer.set_up(true);
+    sleep(Duration::from_millis(150)).await;
+    let shown = peer.take_shown();
+    assert!(
+        shown[..3].iter().any(is_key),
+        "it begins with what was kept for it"
+    );
+    assert_eq!(pumps.stats().key_frames_wanted, 1, "what the peers asked for");
+    pumps.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_went_back_for_one_peer_goes_back_for_the_next() {
+    let folder = Folder::new("video-next");
+    let path = folder.file("film.ivf");
+    let mut writer = Writer::create(&path, VideoCodec::Vp8).unwrap();
+    for number in 0..90 {
+        writer
+            .write(&picture(VideoCodec::Vp8, number == 0, number))
+            .unwrap();
+    }
+    drop(writer);
+    let (peer, queue, pumps) = showing(VideoSource::File { path, repeat: false });
+    let keys = || peer.take_shown().iter().filter(|packet| is_key(packet)).count();
+    for asked in 0..5 {
+        sleep(KEY_FRAME_INTERVAL + Duration::from_millis(50)).await;
+        queue.feedback(Feedback::KeyFrame);
+        assert_eq!(keys(), usize::from(asked < 4), "{asked}");
+    }
+    queue.begin_anew();
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(keys(), 1);
+    pumps.stop().await;
 }
 
 /// A session's video, in which nobody is shown anything.
@@ -222,4 +296,51 @@ async fn another_stream_of_the_same_call_follows_in_the_file_by_the_time_that_ha
     let gap = frames[2].timestamp - frames[1].timestamp;
     assert_eq!(frames.len(), 4);
     assert!((2_900..90_000).contains(&gap), "{gap}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_a_bridge_another_peer_is_asked_for_a_key_frame_and_has_one_of_the_other_sides() {
+    let mut forked = Watching::new(VideoCodec::Vp8, VideoSink::Null, 5);
+    let mut other = Watching::new(VideoCodec::Vp8, VideoSink::Null, 9_000);
+    let outlook = |watching: &Watching| Outlook {
+        peer: watching.peer.clone(),
+        video: NegotiatedVideo {
+            fragments: true,
+            feedback: FeedbackKinds::OURS,
+            ..agreed(96)
+        },
+        numbers: Arc::new(VideoNumbers::starting_at(1, 1)),
+        queue: watching.queue.clone(),
+        events: Arc::new(Events::nowhere()),
+    };
+    let ways = [Arc::new(VideoWay::default()), Arc::new(VideoWay::default())];
+    ways[0].open(outlook(&forked), outlook(&other));
+    ways[1].open(outlook(&other), outlook(&forked));
+    for (way, watching) in [&forked, &other].into_iter().enumerate() {
+        watching.queue.relay(Relays {
+            onward: Some(ways[way].clone()),
+            inward: Some(ways[1 - way].clone()),
+        });
+    }
+    forked.sees(3, true).await;
+    other.sees(3, true).await;
+    for watching in [&forked, &other] {
+        watching.peer.take_told();
+    }
+    forked.queue.begin_anew();
+    forked.sees(2, false).await;
+    other.sees(2, false).await;
+    for watching in [&forked, &other] {
+        assert_eq!(watching.peer.take_told(), [Feedback::KeyFrame]);
+    }
+    sleep(KEY_FRAME_INTERVAL).await;
+    for watching in [&mut forked, &mut other] {
+        assert_eq!(watching.peer.take_told(), [Feedback::KeyFrame], "until it comes");
+        watching.sees(3, true).await;
+    }
+    sleep(KEY_FRAME_INTERVAL * 2).await;
+    for watching in [forked, other] {
+        assert_eq!(watching.peer.take_told(), []);
+        watching.pumps.stop().await;
+    }
 }

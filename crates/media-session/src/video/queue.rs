@@ -14,11 +14,30 @@ const PACKETS: usize = 2_048;
 /// What the peer says of our stream. When it is full the oldest is dropped: the peer says again what it still misses.
 const FEEDBACK: usize = 64;
 
+/// What an engine brings, in order.
+#[derive(Debug)]
+pub(crate) enum Came {
+    /// What follows is another peer's.
+    Another,
+    /// Somebody begins to look at it in another session.
+    Onlooker,
+    Packet(Instant, RtpPacket),
+}
+
+/// Of our stream.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Told {
+    /// Another peer sees it from now on.
+    Another,
+    /// By the peer.
+    Feedback(Feedback),
+}
+
 /// Where an engine's video goes.
 #[derive(Default)]
 pub(crate) struct VideoQueue {
-    packets: Mutex<VecDeque<(Instant, RtpPacket)>>,
-    feedback: Mutex<VecDeque<Feedback>>,
+    came_in: Mutex<VecDeque<Came>>,
+    told_us: Mutex<VecDeque<Told>>,
     /// There is a packet, or there is feedback.
     pub(crate) came: Notify,
     pub(crate) told: Notify,
@@ -41,12 +60,55 @@ impl VideoQueue {
     }
 
     /// Moves what is there to the end of `batch`.
-    pub(crate) fn drain(&self, batch: &mut VecDeque<(Instant, RtpPacket)>) {
-        batch.append(&mut self.packets.lock());
+    pub(crate) fn drain(&self, batch: &mut VecDeque<Came>) {
+        batch.append(&mut self.came_in.lock());
     }
 
-    pub(crate) fn next_feedback(&self) -> Option<Feedback> {
-        self.feedback.lock().pop_front()
+    pub(crate) fn next_told(&self) -> Option<Told> {
+        self.told_us.lock().pop_front()
+    }
+
+    /// Another peer is seen from now on, and sees us: neither side can begin in the middle. What the one before sent is over.
+    pub(crate) fn begin_anew(&self) {
+        self.came_in.lock().clear();
+        self.come(Came::Another);
+        let inward = self.relays.lock().inward.clone();
+        if let Some(inward) = inward {
+            inward.begin_anew();
+        }
+        self.tell(Told::Another);
+    }
+
+    /// Somebody looks from now on to whom a bridge brings it.
+    pub(crate) fn has_onlooker(&self) {
+        self.come(Came::Onlooker);
+    }
+
+    /// Whether a bridge brings it to somebody.
+    pub(crate) fn is_passed_on(&self) -> bool {
+        let onward = self.relays.lock().onward.clone();
+        onward.is_some_and(|onward| onward.is_open())
+    }
+
+    fn come(&self, came: Came) {
+        let mut waiting = self.came_in.lock();
+        if waiting.len() >= PACKETS {
+            waiting.pop_front();
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        waiting.push_back(came);
+        drop(waiting);
+        self.came.notify_one();
+    }
+
+    fn tell(&self, told: Told) {
+        let mut waiting = self.told_us.lock();
+        if waiting.len() >= FEEDBACK {
+            waiting.pop_front();
+        }
+        waiting.push_back(told);
+        drop(waiting);
+        self.told.notify_one();
     }
 
     /// How many packets were dropped.
@@ -62,14 +124,7 @@ impl VideoPort for VideoQueue {
         if let Some(onward) = onward {
             onward.forward(packet.clone());
         }
-        let mut packets = self.packets.lock();
-        if packets.len() >= PACKETS {
-            packets.pop_front();
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        packets.push_back((at, packet));
-        drop(packets);
-        self.came.notify_one();
+        self.come(Came::Packet(at, packet));
     }
 
     fn feedback(&self, feedback: Feedback) {
@@ -81,13 +136,7 @@ impl VideoPort for VideoQueue {
             },
             None => feedback,
         };
-        let mut waiting = self.feedback.lock();
-        if waiting.len() >= FEEDBACK {
-            waiting.pop_front();
-        }
-        waiting.push_back(feedback);
-        drop(waiting);
-        self.told.notify_one();
+        self.tell(Told::Feedback(feedback));
     }
 }
 
@@ -113,11 +162,9 @@ mod tests {
         let mut batch = VecDeque::new();
         queue.drain(&mut batch);
         assert_eq!((batch.len(), queue.dropped()), (PACKETS, 3));
-        assert_eq!(batch[0].1.timestamp, 3);
-        let told: Vec<Feedback> = std::iter::from_fn(|| queue.next_feedback()).collect();
-        assert_eq!(
-            (told.len(), told.last()),
-            (FEEDBACK, Some(&Feedback::Bitrate(PACKETS as u64 + 2)))
-        );
+        assert!(matches!(&batch[0], Came::Packet(_, first) if first.timestamp == 3));
+        let told: Vec<Told> = std::iter::from_fn(|| queue.next_told()).collect();
+        let last = Told::Feedback(Feedback::Bitrate(PACKETS as u64 + 2));
+        assert_eq!((told.len(), told.last()), (FEEDBACK, Some(&last)));
     }
 }

@@ -44,8 +44,6 @@ pub(crate) struct Counts {
     pub(crate) recovered: u64,
     /// Frames that could not be assembled, or not shown for want of one before them.
     pub(crate) dropped: u64,
-    /// Key frames that were asked for.
-    pub(crate) asked: u64,
     /// Packets that were there already.
     pub(crate) repeated: u64,
 }
@@ -67,6 +65,8 @@ pub(crate) struct Receiver {
     missing: BTreeMap<u64, Missing>,
     /// Nothing can be shown before a key frame.
     needs_key: bool,
+    /// There was a key frame since somebody began to look.
+    has_begun: bool,
     asked_key: Option<Instant>,
     outputs: VecDeque<Output>,
     pub(crate) counts: Counts,
@@ -82,6 +82,7 @@ impl Receiver {
             waiting: BTreeMap::new(),
             missing: BTreeMap::new(),
             needs_key: true,
+            has_begun: false,
             asked_key: None,
             outputs: VecDeque::new(),
             counts: Counts::default(),
@@ -138,15 +139,32 @@ impl Receiver {
         // Far from zero, so that what comes a little late has a number, too.
         self.next = 0x1_0000 + u64::from(packet.sequence);
         self.highest = self.next;
-        self.needs_key = true;
-        self.asked_key = None;
+        (self.needs_key, self.has_begun, self.asked_key) = (true, false, None);
         self.outputs.push_back(Output::Began);
+    }
+
+    /// Another peer's stream follows, whatever its numbers are.
+    pub(crate) fn begin_anew(&mut self) {
+        self.ssrc = None;
+        self.waiting.clear();
+        self.missing.clear();
     }
 
     /// Whoever looks from now on has seen nothing yet: what comes is dropped until the key frame that is asked for.
     pub(crate) fn want_key(&mut self, now: Instant) {
-        (self.needs_key, self.asked_key) = (true, None);
+        self.needs_key = true;
+        self.has_onlooker(now);
+    }
+
+    /// The same of somebody who looks elsewhere: nothing is dropped here.
+    pub(crate) fn has_onlooker(&mut self, now: Instant) {
+        (self.has_begun, self.asked_key) = (false, None);
         self.ask_key(now);
+    }
+
+    /// Whether the key frame has yet to come that somebody begins with.
+    pub(crate) fn is_beginning(&self) -> bool {
+        !self.has_begun
     }
 
     pub(crate) fn poll(&mut self) -> Option<Output> {
@@ -158,7 +176,7 @@ impl Receiver {
         let missing = self.missing.values().map(|missing| self.due(missing));
         let key = self
             .asked_key
-            .filter(|_| self.needs_key)
+            .filter(|_| self.wants_key())
             .map(|asked| asked + KEY_FRAME_INTERVAL);
         missing.chain(key).min()
     }
@@ -208,13 +226,17 @@ impl Receiver {
         self.ask_key(now);
     }
 
+    /// Before its first packet the peer cannot be asked: there is no name for its stream.
+    fn wants_key(&self) -> bool {
+        (self.needs_key || !self.has_begun) && self.ssrc.is_some()
+    }
+
     fn ask_key(&mut self, now: Instant) {
         let is_due = self
             .asked_key
             .is_none_or(|asked| asked + KEY_FRAME_INTERVAL <= now);
-        if self.needs_key && is_due && self.ssrc.is_some() {
+        if self.wants_key() && is_due {
             self.asked_key = Some(now);
-            self.counts.asked += 1;
             self.outputs.push_back(Output::Tell(Feedback::KeyFrame));
         }
     }
@@ -269,7 +291,9 @@ impl Receiver {
                 data,
             },
             Err(Unfit::Unknown) => {
+                // Whether it is a key frame nobody here can tell: one is asked for once.
                 self.needs_key = false;
+                self.has_begun |= self.asked_key.is_some();
                 return;
             }
             Err(why) => {
@@ -283,9 +307,9 @@ impl Receiver {
             self.counts.dropped += 1;
             return;
         }
-        if self.needs_key {
+        if frame.is_key {
             // It was answered: the next need may be said at once.
-            (self.needs_key, self.asked_key) = (false, None);
+            (self.needs_key, self.has_begun, self.asked_key) = (false, true, None);
         }
         self.counts.frames += 1;
         self.counts.key_frames += u64::from(frame.is_key);

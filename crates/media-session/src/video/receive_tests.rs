@@ -258,3 +258,62 @@ proptest! {
         bench.wait(Duration::from_secs(5));
     }
 }
+
+#[test]
+fn another_peer_begins_anew_though_its_numbers_go_on() {
+    let packets = packets(25);
+    let mut bench = Bench::new(FeedbackKinds::OURS);
+    for packet in &packets[..6] {
+        bench.push(packet);
+    }
+    assert_eq!(bench.shown, [0, 1]);
+    bench.told.clear();
+    bench.receiver.begin_anew();
+    assert_eq!(bench.receiver.poll_timeout(), None, "nobody can be asked yet");
+    for packet in &packets[6..] {
+        bench.push(packet);
+    }
+    assert_eq!(bench.told, [Feedback::KeyFrame], "with its first packet");
+    assert_eq!(bench.shown[2..], (10..25).collect::<Vec<_>>());
+}
+
+#[test]
+fn for_an_onlooker_a_key_frame_is_asked_for_until_it_comes_and_nothing_is_dropped() {
+    let packets = packets(12);
+    let mut bench = Bench::new(FeedbackKinds::OURS);
+    for packet in &packets[..6] {
+        bench.push(packet);
+    }
+    bench.told.clear();
+    assert!(!bench.receiver.is_beginning());
+    bench.receiver.has_onlooker(bench.now);
+    bench.wait(Duration::from_millis(600));
+    assert_eq!(bench.told, [Feedback::KeyFrame, Feedback::KeyFrame]);
+    for packet in &packets[6..30] {
+        bench.push(packet);
+    }
+    assert!(bench.receiver.is_beginning());
+    bench.told.clear();
+    for packet in &packets[30..] {
+        bench.push(packet);
+    }
+    bench.wait(Duration::from_millis(1_600));
+    assert_eq!(bench.told, []);
+    assert!(!bench.receiver.is_beginning());
+    assert_eq!(bench.shown, (0..12).collect::<Vec<_>>());
+}
+
+#[test]
+fn of_a_codec_whose_key_frames_nobody_can_tell_one_is_asked_for_once() {
+    let mut bench = Bench::new(FeedbackKinds::OURS);
+    bench.receiver.change(NegotiatedVideo {
+        codec: VideoCodec::H263,
+        ..agreed(FeedbackKinds::OURS)
+    });
+    for frame in packets(9).chunks(3) {
+        frame.iter().for_each(|packet| bench.push(packet));
+        bench.wait(Duration::from_millis(600));
+    }
+    assert_eq!(bench.told, [Feedback::KeyFrame]);
+    assert!(!bench.receiver.is_beginning());
+}

@@ -41,6 +41,11 @@ impl Sender {
         }
     }
 
+    /// Another peer receives the stream: what went to the one before is not sent again.
+    pub(crate) fn forget(&mut self) {
+        self.history = History::default();
+    }
+
     /// The packets of a frame, with the next numbers of the stream.
     pub(crate) fn packets(
         &mut self,

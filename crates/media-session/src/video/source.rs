@@ -20,10 +20,17 @@ const AHEAD: usize = 2;
 /// is played to its end.
 const MOST_REPETITIONS: u32 = 3;
 
+/// What a file hears of whoever looks.
+#[derive(Default)]
+struct Wishes {
+    key: AtomicBool,
+    is_another: AtomicBool,
+}
+
 /// What a sender has of its source.
 pub(crate) struct Feed {
     frames: mpsc::Receiver<VideoFrame>,
-    wants_key: Arc<AtomicBool>,
+    wishes: Arc<Wishes>,
     source: VideoSource,
 }
 
@@ -35,7 +42,7 @@ impl Feed {
         events: Arc<Events>,
     ) -> Self {
         let (sender, frames) = mpsc::channel(AHEAD);
-        let wants_key = Arc::new(AtomicBool::new(false));
+        let wishes = Arc::<Wishes>::default();
         match source.clone() {
             VideoSource::None => {}
             VideoSource::Frames(source) => {
@@ -53,11 +60,11 @@ impl Feed {
                 });
             }
             VideoSource::File { path, repeat } => {
-                let wants_key = Arc::clone(&wants_key);
+                let wishes = Arc::clone(&wishes);
                 tokio::spawn(async move {
                     let play = Play {
                         repeat,
-                        wants_key,
+                        wishes,
                         sender,
                     };
                     match play.run(path).await {
@@ -72,7 +79,7 @@ impl Feed {
         }
         Feed {
             frames,
-            wants_key,
+            wishes,
             source: source.clone(),
         }
     }
@@ -87,10 +94,16 @@ impl Feed {
 
     /// The peer needs a key frame.
     pub(crate) fn want_key(&self) {
-        self.wants_key.store(true, Ordering::Release);
+        self.wishes.key.store(true, Ordering::Release);
         if let VideoSource::Frames(source) = &self.source {
             source.key_frame_wanted();
         }
+    }
+
+    /// Another peer looks, and needs one: how often the one before it did does not count.
+    pub(crate) fn begin_anew(&self) {
+        self.wishes.is_another.store(true, Ordering::Release);
+        self.want_key();
     }
 
     pub(crate) fn bitrate(&self, bits_per_second: u64) {
@@ -103,7 +116,7 @@ impl Feed {
 /// A file that is played.
 struct Play {
     repeat: bool,
-    wants_key: Arc<AtomicBool>,
+    wishes: Arc<Wishes>,
     sender: mpsc::Sender<VideoFrame>,
 }
 
@@ -117,8 +130,12 @@ impl Play {
         let mut repeated = (None, 0);
         loop {
             let key = reader.last_key();
+            let is_wanted = self.wishes.key.swap(false, Ordering::AcqRel);
+            if self.wishes.is_another.swap(false, Ordering::AcqRel) {
+                repeated = (None, 0);
+            }
             let is_tired = repeated == (key, MOST_REPETITIONS);
-            if self.wants_key.swap(false, Ordering::AcqRel) && key.is_some() && !is_tired {
+            if is_wanted && key.is_some() && !is_tired {
                 repeated = (key, if repeated.0 == key { repeated.1 + 1 } else { 1 });
                 reader = blocking(move || reader.back().map(|()| reader)).await?;
                 clock.jump();

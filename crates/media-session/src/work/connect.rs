@@ -119,6 +119,7 @@ impl Work {
                     peer,
                     video,
                     numbers: Arc::clone(&self.video_numbers),
+                    queue: Arc::clone(&self.video_queue),
                     events: Arc::clone(&self.events),
                 });
                 own.show(outlook);

@@ -3,6 +3,7 @@
 use super::{CLOSE, Work, step};
 use crate::chosen::Chosen;
 use crate::ear::{Ear, Standing};
+use crate::video::VideoQueue;
 use crate::{Begin, Fork};
 use siprtc_core::media::{ForkConfig, MediaEventSink, MediaPeer, PacketSink, SdpKind, VideoPort};
 use siprtc_core::{Error, Fault, Result};
@@ -61,13 +62,16 @@ impl Branches {
         self.branches.iter_mut().find(|branch| branch.fork == fork)
     }
 
-    /// From now on this one is heard, and spoken to.
-    fn hear(&mut self, fork: Fork) {
-        self.heard = fork;
+    /// From now on this one is heard, and spoken to; its video is `video`'s.
+    fn hear(&mut self, fork: Fork, video: &VideoQueue) {
+        let is_another = std::mem::replace(&mut self.heard, fork) != fork;
         // The one that falls silent first: two at once would be one broken stream.
         self.branches.sort_by_key(|branch| branch.fork == fork);
         for branch in &self.branches {
             if branch.fork == fork {
+                if is_another {
+                    video.begin_anew();
+                }
                 self.chosen.choose(Arc::clone(&branch.peer));
             }
             branch.ear.stand(match branch.fork == fork {
@@ -92,7 +96,7 @@ impl Work {
             return Ok(());
         };
         if let Some(branches) = &mut self.branches {
-            branches.hear(fork);
+            branches.hear(fork, &self.video_queue);
         }
         self.start(audio, video).await
     }
@@ -104,7 +108,7 @@ impl Work {
         let Some(branches) = &mut self.branches else {
             return Err(nothing_forks());
         };
-        branches.hear(fork);
+        branches.hear(fork, &self.video_queue);
         if let Some(taken) = branches.of(fork) {
             taken.ear.stand(Standing::Sole);
         }

@@ -107,6 +107,30 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_fork_trickles_while_another_is_heard_is_its_own() {
+    let (engine, media) = KINDS[0];
+    let mut telephones = Telephones::of(registry::media_engine("rtp").unwrap());
+    telephones.reads = misled;
+    let mut scene = Scene::with(engine, "first", media, &mut telephones).await;
+    let (up, down) = (scene.up.answer.clone(), scene.down.answer.clone());
+    scene.trickles("up", &up).await;
+    scene.trickles("down", &down).await;
+    // The one that is not heard is known first.
+    scene.informs("down", &down).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(*scene.ear.borrow(), 0, "nobody knows how to reach the first one");
+    scene.informs("up", &up).await;
+    scene.hears_only(1).await;
+    scene.up.is_spoken_to().await;
+    scene.down.answer = without(&down);
+    while let Some(event) = scene.sink.try_next() {
+        scene.answers_info(event).await;
+    }
+    scene.the_second_answers().await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fork_is_heard_by_candidates_that_come_in_infos_before_it_answers() {
     // The other engine's m-lines have no name that candidates could be trickled for (a=mid).
     let (engine, media) = KINDS[0];

@@ -30,7 +30,9 @@ pub(super) struct Screen {
     payload_type: AtomicU8,
     is_key_wanted: AtomicBool,
     has_shown: AtomicBool,
-    /// Alice's frames, since the key frame that was asked for.
+    /// It does not ask.
+    is_mute: AtomicBool,
+    /// Alice's frames, since her first key frame.
     seen: AtomicU64,
 }
 
@@ -63,7 +65,8 @@ impl Screen {
         };
         let is_shown = peer.send_video(packet).is_ok();
         self.has_shown.fetch_or(is_shown, Ordering::Relaxed);
-        if number.is_multiple_of(10) && self.seen.load(Ordering::Relaxed) == 0 {
+        let has_seen = self.seen.load(Ordering::Relaxed) > 0 || self.is_mute.load(Ordering::Relaxed);
+        if number.is_multiple_of(10) && !has_seen {
             let _ = peer.send_feedback(Feedback::KeyFrame);
         }
     }
@@ -114,22 +117,23 @@ impl FrameSource for Camera {
     }
 }
 
-/// Whom Alice sees; nobody has begun with anything but a key frame.
-struct Eye(watch::Sender<u8>);
+/// Whom Alice sees, and how many pictures since the last key frame; nobody has begun with anything but one.
+struct Eye(watch::Sender<(u8, u64)>);
 
 impl FrameSink for Eye {
     fn write(&self, _: VideoCodec, frame: VideoFrame) {
         let whose = frame.data.last().copied().unwrap_or_default();
-        let is_new = *self.0.borrow() != whose;
-        assert!(frame.is_key || !is_new, "{whose:x} begins in the middle");
-        self.0.send_replace(whose);
+        let (before, count) = *self.0.borrow();
+        assert!(frame.is_key || whose == before, "{whose:x} begins in the middle");
+        self.0
+            .send_replace((whose, if frame.is_key { 0 } else { count + 1 }));
     }
 }
 
 /// A scene in which these telephones have screens, and whom Alice sees.
 struct Show {
     scene: Scene,
-    eye: watch::Receiver<u8>,
+    eye: watch::Receiver<(u8, u64)>,
     screens: [Option<Arc<Screen>>; 2],
 }
 
@@ -139,7 +143,7 @@ impl Show {
         let mut telephones = Telephones::of(registry::media_engine(engine).unwrap());
         let screens = screens.map(|has_one| has_one.then(Arc::<Screen>::default));
         telephones.screens = screens.clone();
-        let (told, eye) = watch::channel(0);
+        let (told, eye) = watch::channel((0, 0));
         let source = VideoSource::Frames(Arc::new(Camera::default()));
         let mut plan = VideoPlan::new(source, VideoSink::Frames(Arc::new(Eye(told))));
         plan.codecs = vec![VideoCodec::Vp8];
@@ -149,8 +153,16 @@ impl Show {
     }
 
     async fn sees(&mut self, whose: u8) {
-        let seen = self.eye.wait_for(|seen| *seen == whose);
+        let seen = self.eye.wait_for(|(seen, _)| *seen == whose);
         timeout(SOON, seen).await.expect("Alice sees").unwrap();
+    }
+
+    /// Picture after picture, and nobody else's: then each would have to begin with a key frame again.
+    async fn sees_only(&mut self, whose: u8) {
+        self.sees(whose).await;
+        let seen = self.eye.wait_for(|(seen, count)| *seen != whose || *count >= 20);
+        let seen = timeout(SOON, seen).await.expect("Alice sees on").unwrap().0;
+        assert_eq!(seen, whose, "the other one is seen, too");
     }
 
     /// One of them sees Alice.
@@ -168,12 +180,8 @@ impl Show {
     /// `down` answers for good: it alone is heard and seen.
     async fn the_second_answers(mut self) {
         self.scene.the_second_answers().await;
-        self.sees(DOWN).await;
+        self.sees_only(DOWN).await;
         self.is_seen_by(1).await;
-        for _ in 0..20 {
-            sleep(Duration::from_millis(20)).await;
-            assert_eq!(*self.eye.borrow(), DOWN, "the other one is seen, too");
-        }
         self.scene.end().await;
     }
 }
@@ -187,8 +195,27 @@ async fn the_latest_fork_is_seen_and_sees_before_and_after_its_200() {
         show.sees(UP).await;
         show.is_seen_by(0).await;
         show.scene.respond(183, "down", &down).await;
+        show.sees_only(DOWN).await;
+        show.is_seen_by(1).await;
+        show.the_second_answers().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_that_becomes_heard_has_a_key_frame_without_asking() {
+    for kind in KINDS {
+        let mut show = Show::new(kind, "latest", [true, true]).await;
+        let (up, down) = (show.scene.up.answer.clone(), show.scene.down.answer.clone());
+        show.scene.respond(183, "down", &down).await;
         show.sees(DOWN).await;
         show.is_seen_by(1).await;
+        show.scene.respond(183, "up", &up).await;
+        show.sees_only(UP).await;
+        show.is_seen_by(0).await;
+        // Its path has been up for long; it has forgotten what it saw, and waits.
+        let screen = show.screens[1].as_ref().unwrap();
+        screen.is_mute.store(true, Ordering::Relaxed);
+        screen.seen.store(0, Ordering::Relaxed);
         show.the_second_answers().await;
     }
 }
@@ -202,6 +229,7 @@ async fn the_first_fork_is_seen_until_the_second_answers() {
         show.scene.respond(183, "down", &down).await;
         show.sees(UP).await;
         show.is_seen_by(0).await;
+        show.sees_only(UP).await;
         show.the_second_answers().await;
     }
 }
