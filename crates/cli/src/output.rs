@@ -405,6 +405,7 @@ fn video_json(video: &VideoStats) -> Value {
         "key_frames_received": video.key_frames_received,
         "key_frames_wanted": video.key_frames_wanted,
         "key_frames_asked": video.key_frames_asked,
+        "bitrate_allowed": video.bitrate_allowed,
         "unsent": video.unsent,
     })
 }

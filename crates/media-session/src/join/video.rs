@@ -133,6 +133,7 @@ impl VideoWay {
     pub(crate) fn close(&self) {
         if let Some(open) = self.open.lock().take() {
             open.to.numbers.lent.store(false, Ordering::Release);
+            open.from.queue.is_taken_no_more();
         }
     }
 
@@ -197,6 +198,9 @@ impl VideoWay {
             lost.retain(|number| !way.history.has(*number));
             lost.iter_mut()
                 .for_each(|number| *number = number.wrapping_sub(shift));
+        }
+        if let Feedback::Bitrate(rate) = &mut onward {
+            *rate = way.from.queue.is_taken(*rate);
         }
         let (from, to) = (way.from.peer.clone(), way.to.peer.clone());
         // The peers have locks of their own, and their tasks come here with them.

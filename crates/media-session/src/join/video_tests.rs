@@ -134,6 +134,31 @@ fn what_is_missed_comes_from_here_or_from_the_sender() {
     assert_eq!(sender.take_told(), [Feedback::Lost(vec![501])]);
 }
 
+/// The path from the sender, and what the viewer's side takes: the sender hears of the narrower one.
+#[tokio::test(start_paused = true)]
+async fn the_sender_is_told_what_the_narrowest_part_of_its_way_carries() {
+    let (sender, from) = side(96, 0);
+    let (_viewer, to) = side(120, 1_000);
+    let queue = from.queue.clone();
+    let way = VideoWay::default();
+    way.open(from, to);
+    let takes = |rate| {
+        let now = tokio::time::Instant::now().into_std();
+        way.feedback(now, Feedback::Bitrate(rate)).unwrap();
+        sender.take_told()
+    };
+    assert_eq!(takes(300_000), [Feedback::Bitrate(300_000)]);
+    assert_eq!(queue.carries(1_000_000), 300_000);
+    assert_eq!(takes(2_000_000), [Feedback::Bitrate(1_000_000)]);
+    assert_eq!(queue.carries(3_000_000), 2_000_000);
+    // Whoever said it says it no more.
+    tokio::time::advance(Duration::from_secs(11)).await;
+    assert_eq!(queue.carries(3_000_000), 3_000_000);
+    takes(2_000_000);
+    way.close();
+    assert_eq!(queue.carries(3_000_000), 3_000_000, "it goes nowhere any more");
+}
+
 #[test]
 fn only_what_the_other_side_takes_passes() {
     let ((_, from), (_, to)) = (side(96, 0), side(97, 0));

@@ -1,5 +1,6 @@
 //! Video of a session: taken from files or the application, given to files or the application, as it was encoded.
 
+mod estimate;
 mod file;
 mod payload;
 mod pump;
@@ -186,6 +187,8 @@ pub struct VideoStats {
     pub key_frames_asked: u64,
     /// Packets that our own queue dropped because we were too slow.
     pub queue_dropped: u64,
+    /// bit/s that the peer was last told to send at most (REMB), for its path to us carries no more, or a bridge takes no more.
+    pub bitrate_allowed: Option<u64>,
 }
 
 /// Whether a file could be written there.

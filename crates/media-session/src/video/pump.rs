@@ -385,6 +385,7 @@ impl Receiving {
                 match output {
                     Output::Began => self.begin_anew(),
                     Output::Frame(frame) => self.show(video.codec, frame),
+                    Output::Tell(Feedback::Bitrate(rate)) => self.limit(rate),
                     Output::Tell(feedback) => self.tell(feedback, receiver.is_beginning()),
                 }
             }
@@ -436,6 +437,15 @@ impl Receiving {
         }
         self.stats.lock().key_frames_asked += u64::from(is_key);
         if let Err(error) = self.peer.send_feedback(feedback) {
+            tracing::trace!(call_id = %self.events.call, %error, "feedback is not sent");
+        }
+    }
+
+    /// Whoever looks or not: the path carries audio, too.
+    fn limit(&self, carried: u64) {
+        let allowed = self.queue.carries(carried);
+        self.stats.lock().bitrate_allowed = Some(allowed);
+        if let Err(error) = self.peer.send_feedback(Feedback::Bitrate(allowed)) {
             tracing::trace!(call_id = %self.events.call, %error, "feedback is not sent");
         }
     }

@@ -177,7 +177,11 @@ impl Watching {
         let (peer, queue) = (Arc::new(LonePeer::default()), Arc::new(VideoQueue::default()));
         let video = NegotiatedVideo {
             codec,
-            feedback: FeedbackKinds::OURS,
+            // What the path carries is told by the clock, beside everything that is looked at here.
+            feedback: FeedbackKinds {
+                remb: false,
+                ..FeedbackKinds::OURS
+            },
             fragments: true,
             ..agreed(96)
         };

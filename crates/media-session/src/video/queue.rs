@@ -6,6 +6,7 @@ use siprtc_core::media::{Feedback, RtpPacket, VideoPort};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -13,6 +14,9 @@ use tokio::time::Instant;
 const PACKETS: usize = 2_048;
 /// What the peer says of our stream. When it is full the oldest is dropped: the peer says again what it still misses.
 const FEEDBACK: usize = 64;
+
+/// What the other side of a bridge takes is believed for so long: it is said again every second or so.
+const BELIEVED: Duration = Duration::from_secs(10);
 
 /// What an engine brings, in order.
 #[derive(Debug)]
@@ -43,6 +47,21 @@ pub(crate) struct VideoQueue {
     pub(crate) told: Notify,
     dropped: AtomicU64,
     relays: Mutex<Relays>,
+    limits: Mutex<Limits>,
+}
+
+/// How much the peer may send, in bit/s: what its path to us carries, and what the one takes to whom a bridge brings it.
+#[derive(Default)]
+struct Limits {
+    carried: Option<u64>,
+    taken: Option<(Instant, u64)>,
+}
+
+impl Limits {
+    fn least(&self, now: Instant) -> Option<u64> {
+        let taken = self.taken.filter(|(at, _)| *at + BELIEVED > now);
+        self.carried.into_iter().chain(taken.map(|(_, rate)| rate)).min()
+    }
 }
 
 /// What a bridge puts in the way.
@@ -71,6 +90,7 @@ impl VideoQueue {
     /// Another peer is seen from now on, and sees us: neither side can begin in the middle. What the one before sent is over.
     pub(crate) fn begin_anew(&self) {
         self.came_in.lock().clear();
+        self.limits.lock().carried = None;
         self.come(Came::Another);
         let inward = self.relays.lock().inward.clone();
         if let Some(inward) = inward {
@@ -88,6 +108,26 @@ impl VideoQueue {
     pub(crate) fn is_passed_on(&self) -> bool {
         let onward = self.relays.lock().onward.clone();
         onward.is_some_and(|onward| onward.is_open())
+    }
+
+    /// The path from the peer carries so many bit/s; how many it is to be told.
+    pub(crate) fn carries(&self, rate: u64) -> u64 {
+        let mut limits = self.limits.lock();
+        limits.carried = Some(rate);
+        limits.least(Instant::now()).unwrap_or(rate)
+    }
+
+    /// The same where a bridge brings it.
+    pub(crate) fn is_taken(&self, rate: u64) -> u64 {
+        let mut limits = self.limits.lock();
+        let now = Instant::now();
+        limits.taken = Some((now, rate));
+        limits.least(now).unwrap_or(rate)
+    }
+
+    /// No bridge brings it anywhere any more.
+    pub(crate) fn is_taken_no_more(&self) {
+        self.limits.lock().taken = None;
     }
 
     fn come(&self, came: Came) {

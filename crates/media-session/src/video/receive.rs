@@ -3,6 +3,7 @@
 //! **After each `push` or `handle_timeout`, call `poll` until it says `None`, then ask `poll_timeout`.**
 
 use super::VideoFrame;
+use super::estimate::Estimator;
 use super::payload::{Unfit, assemble, is_key};
 use bytes::Bytes;
 use siprtc_core::media::{Feedback, NegotiatedVideo, RtpPacket};
@@ -68,6 +69,7 @@ pub(crate) struct Receiver {
     /// There was a key frame since somebody began to look.
     has_begun: bool,
     asked_key: Option<Instant>,
+    estimator: Estimator,
     outputs: VecDeque<Output>,
     pub(crate) counts: Counts,
 }
@@ -84,6 +86,7 @@ impl Receiver {
             needs_key: true,
             has_begun: false,
             asked_key: None,
+            estimator: Estimator::default(),
             outputs: VecDeque::new(),
             counts: Counts::default(),
         }
@@ -101,6 +104,7 @@ impl Receiver {
         if packet.payload_type != self.video.payload_type {
             return;
         }
+        self.estimate(now, &packet);
         let jump = packet.sequence.wrapping_sub(self.highest as u16) as i16;
         if self.ssrc != Some(packet.ssrc) || usize::from(jump.unsigned_abs()) > 2 * MOST_WAITING {
             self.begin(&packet);
@@ -143,8 +147,19 @@ impl Receiver {
         self.outputs.push_back(Output::Began);
     }
 
+    fn estimate(&mut self, now: Instant, packet: &RtpPacket) {
+        if !self.video.feedback.remb {
+            return;
+        }
+        self.estimator.push(now, packet);
+        let carried = self.estimator.poll(now);
+        let told = carried.map(|rate| Output::Tell(Feedback::Bitrate(rate)));
+        self.outputs.extend(told);
+    }
+
     /// Another peer's stream follows, whatever its numbers are.
     pub(crate) fn begin_anew(&mut self) {
+        self.estimator = Estimator::default();
         self.ssrc = None;
         self.waiting.clear();
         self.missing.clear();

@@ -99,6 +99,36 @@ fn what_comes_in_order_is_shown_at_once() {
 }
 
 #[test]
+fn what_the_path_carries_is_told_to_who_understands_it() {
+    let unable = FeedbackKinds {
+        remb: false,
+        ..FeedbackKinds::OURS
+    };
+    let rates = |bench: &mut Bench| -> Vec<u64> {
+        (bench.told.drain(..))
+            .filter_map(|told| match told {
+                Feedback::Bitrate(rate) => Some(rate),
+                _ => None,
+            })
+            .collect()
+    };
+    for (feedback, is_told) in [(FeedbackKinds::OURS, true), (unable, false)] {
+        let mut bench = Bench::new(feedback);
+        for part in [0, 1] {
+            for frame in packets(90).chunks(3) {
+                frame.iter().for_each(|packet| bench.push(packet));
+                bench.wait(Duration::from_millis(33));
+            }
+            let told = rates(&mut bench);
+            assert_eq!((2..=3).contains(&told.len()), is_told, "{part}: {told:?}");
+            // 30 frames of 3,000 octets a second, and no queue.
+            assert!(told.iter().all(|rate| *rate > 720_000), "{told:?}");
+            bench.receiver.begin_anew();
+        }
+    }
+}
+
+#[test]
 fn what_is_lost_is_asked_for_and_shown_when_it_comes() {
     let packets = packets(12);
     let mut bench = Bench::new(FeedbackKinds::OURS);

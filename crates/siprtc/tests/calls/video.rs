@@ -334,6 +334,12 @@ async fn video_goes_over_a_bridge_of_two_engines_with_its_key_frames() {
             "{video:?}"
         );
     }
+    for end in [&own_first, &own_second] {
+        let video = end.stats().await.unwrap().video.unwrap();
+        let received = video.transport.bytes_received * 8 / 5;
+        let allowed = video.bitrate_allowed.expect("its peer was told");
+        assert!(allowed > received, "{allowed} of {received} bit/s");
+    }
     first.hangup().await.unwrap();
     second.hangup().await.unwrap();
     first.finished().await.unwrap();
