@@ -6,7 +6,7 @@ use crate::messages::{MediaPlan, Trickle};
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use siprtc_core::ice::PairEnd;
-use siprtc_core::media::{Codec, Dialect, Direction, MediaEngine, NegotiatedVideo, SdpKind};
+use siprtc_core::media::{Codec, Dialect, Direction, MediaEngine, NegotiatedVideo, SdpKind, VideoCodec};
 use siprtc_core::sip::{Headers, NameAddr};
 use siprtc_core::{CallId, Error, Fault, Result};
 use siprtc_dialog_manager::MeasureInvite;
@@ -38,8 +38,6 @@ pub(crate) struct Entry {
     pub(crate) is_muted: bool,
     /// What differs from `media` in our descriptions.
     pub(crate) change: Option<Arc<MediaChange>>,
-    /// Its media began, or was to begin, before it was answered.
-    pub(crate) is_early: bool,
     /// What is agreed on about video.
     pub(crate) video: Option<NegotiatedVideo>,
     /// The application wants video: it hears that there is none, too.
@@ -87,7 +85,6 @@ impl Entry {
             plays_on: false,
             is_muted: false,
             change: None,
-            is_early: false,
             video: None,
             local: None,
             redirect: Vec::new(),
@@ -107,16 +104,40 @@ impl Entry {
 impl Entry {
     /// The media of a call that takes this one's place, or that its peer asks for: as it is now, unrecorded.
     pub(crate) fn media_for_another(&self) -> MediaPlan {
+        self.media_now().unrecorded()
+    }
+
+    /// The plan with what was changed since, but for a hold.
+    fn media_now(&self) -> MediaPlan {
         let mut media = self.media.clone();
-        if let Some(video) = self.change.as_ref().and_then(|change| change.video.clone()) {
+        let change = self.change.as_deref().cloned().unwrap_or_default();
+        if let Some(video) = change.video {
             media.video = video.map(|plan| (*plan).clone());
         }
-        media.unrecorded()
+        media.direction = change.direction.unwrap_or(media.direction);
+        media
+    }
+
+    /// What the peer would have to be told for the media to be as `media` says.
+    pub(crate) fn change_to(&self, media: &MediaPlan, codecs: &[VideoCodec]) -> MediaChange {
+        let now = self.media_now();
+        let of = |plan: &MediaPlan| plan.video.clone().map(|plan| Arc::new(plan.or_codecs(codecs)));
+        let (before, video) = (of(&now), of(media));
+        let is_same_video = match (&before, &video) {
+            (Some(one), Some(other)) => one.is_same(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        MediaChange {
+            codecs: None,
+            direction: (media.direction != now.direction).then_some(media.direction),
+            video: (!is_same_video).then_some(video),
+        }
     }
 
     /// Which way audio shall flow, from our side: who holds a call hears nothing (RFC 3264 section 8.4).
     pub(crate) fn direction(&self) -> Direction {
-        let wanted = self.media.direction;
+        let changed = self.change.as_ref().and_then(|change| change.direction);
+        let wanted = changed.unwrap_or(self.media.direction);
         Direction::from_parts(wanted.sends(), wanted.receives() && !self.held)
     }
 }

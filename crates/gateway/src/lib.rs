@@ -23,7 +23,7 @@ pub mod table;
 pub use actor::Gateway;
 pub use asking::{AskForCall, ReferralEvent};
 pub use bridge::{Bridge, Confer, NameDialog, Record, StopRecording, Unbridge};
-pub use change::{ChangeMedia, Mute};
+pub use change::{ChangeMedia, Mute, SetAudio};
 pub use control::{AcceptTransfer, CallControl, EarlyMedia, RefuseTransfer, Transfer, TransferTo, Transfers};
 pub use errands::{DtmfWay, MessageTo, SendMessage};
 pub use messages::{

@@ -170,7 +170,8 @@ impl Call {
         if matches!(input, Input::Change(_) | Input::Hold(_)) && !self.may_change() {
             return false;
         }
-        if matches!(input, Input::Answer | Input::AnswerEarly) && !self.may_answer(&input) {
+        let answers = matches!(input, Input::Answer | Input::AnswerEarly | Input::AnswerWith(_));
+        if answers && !self.may_answer(&input) {
             return false;
         }
         let is_answer = matches!(input, Input::AcceptTransfer | Input::RefuseTransfer { .. });
@@ -262,6 +263,9 @@ impl Call {
             )
         };
         if sdp.is_some() && actions.iter().any(reads) {
+            if let (Some(theirs), true) = (&sdp, actions.contains(&Do::MakeAnswer)) {
+                self.trickle.offered(theirs);
+            }
             self.theirs = sdp;
             self.trickle.unsettle();
             self.early = dialog;

@@ -205,8 +205,11 @@ pub struct Dial {
 pub struct Answer {
     /// Which.
     pub call: CallId,
-    /// With what media. Not read after [`AnswerEarly`]: what began then goes on.
-    pub media: MediaPlan,
+    /// With what media; `None` is silence. After [`AnswerEarly`] `None` goes on with what began then; another plan takes its place: its
+    /// source and its sink at once, what the peer has to know of it (direction, video) in an offer of its own right after the ACK, for the
+    /// 200 repeats what the 183 said (RFC 3261 section 13.2.1). [`CallEventKind::MediaChanged`] or `MediaRefused` tells how that went.
+    /// What both plans have alike goes on.
+    pub media: Option<MediaPlan>,
 }
 
 /// Media before an incoming call is answered: a ringback tone, an announcement, a voice that asks before it costs anything (early

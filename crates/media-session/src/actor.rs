@@ -6,8 +6,8 @@ use crate::work::Work;
 use crate::{
     AcceptAnswer, AcceptFork, AddCandidates, AnswerOffer, Begin, CheckMedia, Close, Confer, CreateOffer,
     Estate, HandOver, Inherit, Join, Mute, Part, Processing, Record, RestartIce, Rollback, SendDtmf,
-    SessionConfig, SessionEvent, SessionId, SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
-    TakeFork,
+    SessionConfig, SessionEvent, SessionId, SessionStats, SetAudio, SetDirection, SetMedia, Snapshot,
+    StopRecording, TakeFork,
 };
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use actix::{ActorContext, fut};
@@ -246,6 +246,17 @@ impl Handler<SetMedia> for MediaSession {
     fn handle(&mut self, message: SetMedia, ctx: &mut Self::Context) -> Self::Result {
         self.ask(ctx, Request::SetMedia, move |work| {
             Box::pin(work.set_media(message.change))
+        })
+    }
+}
+
+impl Handler<SetAudio> for MediaSession {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, message: SetAudio, ctx: &mut Self::Context) -> Self::Result {
+        let SetAudio { source, sink } = message;
+        self.ask(ctx, Request::Connect, move |work| {
+            Box::pin(work.set_audio(source, sink))
         })
     }
 }

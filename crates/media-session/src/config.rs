@@ -74,6 +74,31 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// Whether it would go on where the other one is.
+    pub fn is_same(&self, other: &Source) -> bool {
+        match (self, other) {
+            (
+                Source::File { path, repeat },
+                Source::File {
+                    path: other,
+                    repeat: again,
+                },
+            ) => (path, repeat) == (other, again),
+            (Source::Samples(one), Source::Samples(other)) => Arc::ptr_eq(one, other),
+            (Source::Silence, Source::Silence) => true,
+            (
+                Source::Tone { hz, level_dbfs },
+                Source::Tone {
+                    hz: other,
+                    level_dbfs: level,
+                },
+            ) => (hz, level_dbfs) == (other, level),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -106,6 +131,18 @@ pub enum Sink {
     Null,
     /// The application takes the samples.
     Samples(Arc<dyn AudioSink>),
+}
+
+impl Sink {
+    /// Whether it would go on where the other one is.
+    pub fn is_same(&self, other: &Sink) -> bool {
+        match (self, other) {
+            (Sink::File { path }, Sink::File { path: other }) => path == other,
+            (Sink::Null, Sink::Null) => true,
+            (Sink::Samples(one), Sink::Samples(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Debug for Sink {

@@ -51,8 +51,8 @@ pub use level::level_dbov;
 pub use messages::{
     AcceptAnswer, AcceptFork, AddCandidates, AnswerOffer, Begin, CheckMedia, Close, Confer, CreateOffer,
     Fork, HandOver, Inherit, Join, MediaChange, Mute, Part, Record, RestartIce, Rollback, SendDtmf,
-    SessionEvent, SessionEventKind, SessionId, SessionStats, SetDirection, SetMedia, Snapshot, StopRecording,
-    TakeFork,
+    SessionEvent, SessionEventKind, SessionId, SessionStats, SetAudio, SetDirection, SetMedia, Snapshot,
+    StopRecording, TakeFork,
 };
 pub use mixer::{LegId, LegStats, Mixer, MixerConfig};
 pub use pcm::Voice;

@@ -1,6 +1,8 @@
 //! What a session is told, and what it tells.
 
-use crate::{BridgeEnd, Carriage, Estate, PartedBy, Seat, Sides, Talker, VideoPlan, VideoStats};
+use crate::{
+    BridgeEnd, Carriage, Estate, PartedBy, Seat, Sides, Sink, Source, Talker, VideoPlan, VideoStats,
+};
 use actix::Message;
 use siprtc_core::ice::{Candidate, CandidatePair};
 use siprtc_core::media::{
@@ -134,11 +136,13 @@ pub struct SetDirection {
 pub struct MediaChange {
     /// Codecs to offer and to accept, best first.
     pub codecs: Option<Vec<Codec>>,
+    /// Which way audio shall flow; what [`SetDirection`] says on top of it (a hold) has to be said anew after it.
+    pub direction: Option<Direction>,
     /// `Some(None)`: no video. Another plan takes the place of the one that runs when the negotiation is over.
     pub video: Option<Option<Arc<VideoPlan>>>,
 }
 
-/// Codecs and video as they shall be from the next offer or answer on. What is said now takes the place of what was said before: a
+/// Codecs, direction and video as they shall be from the next offer or answer on. What is said now takes the place of what was said before: a
 /// change that came to nothing is taken back so. To be sent while no offer is pending.
 ///
 /// Errors: [`Fault::ConfigInvalid`](siprtc_core::Fault) when a file of the plan cannot be read, or made.
@@ -157,6 +161,20 @@ pub struct SetMedia {
 pub struct CheckMedia {
     /// What would differ from the beginning.
     pub change: Arc<MediaChange>,
+}
+
+/// Another source and another listener from now on, or from the beginning of audio: what is the same as before goes on, so that neither a
+/// file begins anew nor a recording. A recording that goes on no longer is complete with the answer. The peer is not told; what a bridge
+/// or a conference brings has precedence.
+///
+/// Errors: [`Fault::ConfigInvalid`](siprtc_core::Fault) when a file cannot be read, or made; nothing changes then.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<()>")]
+pub struct SetAudio {
+    /// What is sent.
+    pub source: Source,
+    /// What becomes of what is received.
+    pub sink: Sink,
 }
 
 /// Silence in the place of the source, or the source again. Packets go on, so that nobody takes the call for broken. What a
@@ -241,7 +259,7 @@ pub struct StopRecording;
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<Estate>")]
 pub struct HandOver {
-    /// Also the recording of a [`Sink::File`](crate::Sink::File).
+    /// Also the recording of a [`Sink::File`].
     pub with_sink: bool,
     /// Also that of a [`VideoSink::File`](crate::VideoSink::File).
     pub with_video_sink: bool,

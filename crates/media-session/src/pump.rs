@@ -8,6 +8,7 @@ use crate::queue::PacketQueue;
 use crate::receive::{Listener, Order, Received, Receiver};
 use crate::recorder::Recorder;
 use crate::send::Sender;
+use crate::source::Feed;
 use crate::{AudioSink, Processing, Seat, Source};
 use parking_lot::Mutex;
 use siprtc_core::media::{MediaPeer, NegotiatedAudio};
@@ -55,6 +56,8 @@ impl Settings {
 /// Running audio.
 pub(crate) struct Pumps {
     settings: watch::Sender<Settings>,
+    /// A source that the sender has not taken up yet.
+    next: Arc<Mutex<Option<Feed>>>,
     steps: mpsc::Sender<Step>,
     orders: mpsc::Sender<Order>,
     sender: JoinHandle<()>,
@@ -95,9 +98,13 @@ impl Pumps {
         let (steps, waiting) = mpsc::channel(dtmf::MAX_WAITING * 2);
         let (orders, ordered) = mpsc::channel(MOST_ORDERS);
         let for_feed = Arc::clone(&events);
+        let next = Arc::new(Mutex::new(None));
+        let changing = Arc::clone(&next);
         let sender = spawn_blocking(move || {
             let sender = Sender::open(peer, &source, for_feed, waiting, sending)?;
-            Ok(sender.minding_silence(silence_detection, quiet))
+            Ok(sender
+                .minding_silence(silence_detection, quiet)
+                .changing_to(changing))
         })
         .await
         .map_err(|error| {
@@ -112,6 +119,7 @@ impl Pumps {
         let receiver = Receiver::new(queue, listener, receiving, audio, numbers, events).watching(quiet);
         Ok(Pumps {
             settings,
+            next,
             steps,
             sender: tokio::spawn(sender.run(for_sender)),
             receiver: tokio::spawn(receiver.run(for_receiver, ordered)),
@@ -128,6 +136,23 @@ impl Pumps {
     /// Joins, seats or records.
     pub(crate) fn connect(&self, connect: impl FnOnce(&mut Settings)) {
         self.settings.send_modify(connect);
+    }
+
+    /// Another source is sent from now on.
+    pub(crate) fn play(&self, feed: Feed) {
+        *self.next.lock() = Some(feed);
+        self.settings.send_modify(|_| ());
+    }
+
+    /// Another one listens from now on; a recording is complete.
+    pub(crate) async fn listen(&self, listener: Listener) -> Result<()> {
+        let finished = match self.give_recorder().await {
+            Some(mut recorder) => recorder.finish().await,
+            None => Ok(()),
+        };
+        // It is gone only with its task, which was stopped.
+        let _ = self.orders.send(Order::Listen(listener)).await;
+        finished
     }
 
     /// The recording of the sink goes on elsewhere, if it is one.

@@ -63,6 +63,8 @@ pub(crate) enum Listener {
 pub(crate) enum Order {
     /// The recording goes on elsewhere; nobody listens here any more.
     GiveUp(oneshot::Sender<Option<Box<Recorder>>>),
+    /// Another one listens, or nobody. A recording is to be given up before.
+    Listen(Listener),
     /// A recording that was begun elsewhere goes on here.
     Take(Box<Recorder>),
 }
@@ -167,6 +169,7 @@ impl Receiver {
     fn obey(&mut self, order: Order) {
         let listener = &mut self.voice.listener;
         match order {
+            Order::Listen(other) => *listener = other,
             Order::Take(recorder) => *listener = Listener::Recorder(recorder),
             Order::GiveUp(whom) => {
                 let given = match std::mem::replace(listener, Listener::Nobody) {

@@ -53,6 +53,8 @@ pub(crate) struct Sender {
     /// A first packet's audio that the path, not being up, has not taken yet.
     held: Option<Frame>,
     started: bool,
+    /// What takes the place of `feed` next.
+    next: Arc<Mutex<Option<Feed>>>,
     /// Instead of `feed`, in a conference.
     seat: Option<Feed>,
     /// Silence in the place of the source.
@@ -111,11 +113,18 @@ impl Sender {
             marker: true,
             held: None,
             started: false,
+            next: Arc::default(),
             seat: None,
             is_muted: false,
             said: None,
             lent: None,
         })
+    }
+
+    /// Where another source will be, told by new settings.
+    pub(crate) fn changing_to(mut self, next: Arc<Mutex<Option<Feed>>>) -> Self {
+        self.next = next;
+        self
     }
 
     /// Whether silence is left out, and when it is told.
@@ -206,6 +215,9 @@ impl Sender {
     /// Takes new settings.
     fn follow(&mut self, current: &mut Settings, settings: &mut watch::Receiver<Settings>) {
         *current = settings.borrow_and_update().clone();
+        if let Some(feed) = self.next.lock().take() {
+            self.feed = feed;
+        }
         self.seat = current.seat.clone().map(|seat| Feed::Samples(seat));
         self.is_muted = current.is_muted;
         self.said.clone_from(&current.said);

@@ -62,7 +62,7 @@ pub(crate) struct Work {
     video: Option<NegotiatedVideo>,
     terms: Terms,
     is_muted: bool,
-    /// Which way audio was wanted from the beginning.
+    /// Which way audio is wanted, but for a hold.
     wanted: Direction,
     /// Hold was asked for: nothing is wanted of the peer.
     is_held: bool,
@@ -84,7 +84,7 @@ impl Work {
         let queue = Arc::new(PacketQueue::new(Arc::clone(&events)));
         Work {
             wanted: config.direction,
-            terms: Terms::new(config.video.as_ref()),
+            terms: Terms::new(config.direction, config.video.as_ref()),
             config,
             events,
             queue,
@@ -371,18 +371,22 @@ impl Work {
         {
             return Ok(());
         }
-        let (source, sink) = (self.config.source.clone(), self.config.sink.clone());
-        let checked = spawn_blocking(move || {
-            Feed::open(&source)?;
-            match sink {
-                Sink::File { path } => check_folder(&path),
-                _ => Ok(()),
-            }
-        });
-        checked.await.map_err(|error| {
-            Error::new(Fault::Backend, "check audio files", "the checking thread ended").caused_by(error)
-        })?
+        opened(&self.config.source, &self.config.sink).await.map(drop)
     }
+}
+
+/// The source, and a sink whose folder is there.
+async fn opened(source: &Source, sink: &Sink) -> Result<Feed> {
+    let (source, sink) = (source.clone(), sink.clone());
+    let opened = spawn_blocking(move || {
+        if let Sink::File { path } = &sink {
+            check_folder(path)?;
+        }
+        Feed::open(&source)
+    });
+    opened.await.map_err(|error| {
+        Error::new(Fault::Backend, "check audio files", "the checking thread ended").caused_by(error)
+    })?
 }
 
 fn check_folder(path: &Path) -> Result<()> {

@@ -13,8 +13,9 @@ use siprtc_core::Fault;
 use siprtc_core::media::{Codec, Direction, MediaEvent, SdpKind};
 use siprtc_media_session::{
     AcceptAnswer, AnswerOffer, AudioSink, Begin, Close, Confer, Conference, ConferenceConfig, CreateOffer,
-    Mute, Rollback, SessionEventKind, SetDirection, Sink, Snapshot, Source,
+    Mute, Rollback, SessionEventKind, SetAudio, SetDirection, Sink, Snapshot, Source,
 };
+use siprtc_testkit::Folder;
 use siprtc_testkit::media::{FakeNetwork, Impairment};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -222,4 +223,79 @@ async fn a_mute_and_a_seat_from_before_audio_began_hold_from_its_beginning() {
         sleep(Duration::from_secs(1)).await;
         assert!(*ear.0.lock().unwrap() > 1_000, "the source goes on");
     }
+}
+
+fn tone(level_dbfs: f32) -> Source {
+    Source::Tone {
+        hz: 440.0,
+        level_dbfs,
+    }
+}
+
+fn heard_by(ear: &Arc<Loudest>) -> Sink {
+    Sink::Samples(Arc::clone(ear) as Arc<dyn AudioSink>)
+}
+
+/// What was heard since it was asked last.
+fn loudest(ear: &Loudest) -> u16 {
+    std::mem::take(&mut *ear.0.lock().unwrap())
+}
+
+#[actix_rt::test]
+async fn another_source_is_heard_and_another_ear_hears_from_then_on() {
+    pause();
+    let folder = Folder::new("set-audio");
+    let (wav, network) = (folder.file("heard.wav"), FakeNetwork::new(Impairment::default()));
+    let (first, second) = (Arc::new(Loudest::default()), Arc::new(Loudest::default()));
+    let alice = End::new(&network, &[Codec::Pcmu], tone(-40.0), Sink::Null);
+    let bob = End::new(&network, &[Codec::Pcmu], Source::Silence, heard_by(&first));
+    let set = async |end: &End, source: Source, sink: Sink| {
+        end.session.send(SetAudio { source, sink }).await.unwrap()
+    };
+    // Before audio begins it is what audio begins with.
+    set(&alice, tone(-30.0), Sink::Null).await.unwrap();
+    connect(&alice, &bob, audio(Codec::Pcmu)).await;
+    sleep(Duration::from_secs(1)).await;
+    let quiet = loudest(&first);
+    assert!((500..2_000).contains(&quiet), "{quiet}: -30 dBFS");
+    set(&alice, tone(-6.0), Sink::Null).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert!(loudest(&first) > 10_000, "the other source is heard");
+
+    set(&bob, Source::Silence, heard_by(&second)).await.unwrap();
+    loudest(&first);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(loudest(&first), 0, "it listens no more");
+    assert!(loudest(&second) > 10_000, "another one does");
+
+    // A recording begins, goes on where it is meant again, and is complete when another ear takes its place.
+    let recorded = Sink::File { path: wav.clone() };
+    set(&bob, Source::Silence, recorded.clone()).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    set(&bob, Source::Silence, recorded).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    set(&bob, Source::Silence, heard_by(&second)).await.unwrap();
+    let reader = hound::WavReader::open(&wav).unwrap();
+    let seconds = reader.duration() / reader.spec().sample_rate;
+    assert!(
+        (1..=2).contains(&seconds) && reader.duration() > 12_000,
+        "{}",
+        reader.duration()
+    );
+
+    // What cannot be read, or made, changes nothing.
+    let nothing = Source::File {
+        path: folder.file("nothing.wav"),
+        repeat: false,
+    };
+    let nowhere = Sink::File {
+        path: folder.file("no-folder").join("heard.wav"),
+    };
+    for (source, sink) in [(nothing, Sink::Null), (Source::Silence, nowhere)] {
+        let refused = set(&bob, source, sink).await.unwrap_err();
+        assert_eq!(refused.fault(), Fault::ConfigInvalid, "{refused}");
+    }
+    loudest(&second);
+    sleep(Duration::from_secs(1)).await;
+    assert!(loudest(&second) > 10_000, "it hears on");
 }

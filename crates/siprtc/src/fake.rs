@@ -56,7 +56,7 @@ use siprtc_core::{CallId, Cause, Error, Fault, Result};
 use siprtc_gateway::{
     AcceptTransfer, Account, Answer, AnswerEarly, AskForCall, Attach, CallEvent, CallEventKind, ChangeMedia,
     Dial, Ending, Hangup, Head, Hold, MediaPlan, MessageTo, Mute, Note, Redirect, Refuse, RefuseTransfer,
-    SendDtmf, SendMessage, Side, Transfer, TransferTo,
+    SendDtmf, SendMessage, SetAudio, Side, Transfer, TransferTo,
 };
 use siprtc_media_session::{SessionStats, Sink, Source};
 use std::any::Any;
@@ -408,9 +408,7 @@ impl Inner {
                 Deed::AcceptedTransfer
             });
             Answer => |Answer { call, media }| self.ringing(call).map(|line| {
-                if !line.early {
-                    line.media = media;
-                }
+                line.media = media.unwrap_or_else(|| line.media.clone());
             }).map(|()| {
                 self.answered(call);
                 Deed::Answered
@@ -430,9 +428,17 @@ impl Inner {
                 };
                 to.map(|to| Deed::AskedForCall { target: target.to_string(), to, headers })
             };
-            ChangeMedia => |ChangeMedia { call, codecs, video }| self.line(call).map(|_| ()).map(|()| {
+            ChangeMedia => |ChangeMedia { call, codecs, direction, video }| self.line(call).map(|_| ()).map(|()| {
                 self.tell(call, CallEventKind::MediaChanged);
-                codecs.map_or_else(|| Deed::ChangedVideo(video.flatten().is_some()), Deed::ChangedCodecs)
+                match (codecs, direction) {
+                    (Some(codecs), _) => Deed::ChangedCodecs(codecs),
+                    (None, Some(direction)) => Deed::ChangedDirection(direction),
+                    (None, None) => Deed::ChangedVideo(video.flatten().is_some()),
+                }
+            });
+            SetAudio => |SetAudio { call, source, sink }| self.line(call).map(|line| {
+                (line.media.source, line.media.sink) = (source, sink);
+                Deed::ChangedAudio
             });
             Dial => |Dial { call, target, media, headers }| {
                 self.begin(call, true, media);

@@ -2,9 +2,9 @@
 
 use crate::endpoint::{Call, ask};
 use siprtc_core::Result;
-use siprtc_core::media::Codec;
-use siprtc_gateway::{ChangeMedia, Mute};
-use siprtc_media_session::VideoPlan;
+use siprtc_core::media::{Codec, Direction};
+use siprtc_gateway::{ChangeMedia, Mute, SetAudio};
+use siprtc_media_session::{Sink, Source, VideoPlan};
 
 impl Call {
     /// Sends silence in the place of the source (`true`), or the source again. The peer is not told, and packets go on. What a
@@ -15,6 +15,32 @@ impl Call {
     pub async fn set_muted(&self, muted: bool) -> Result<()> {
         let call = self.id();
         ask(self.gateway(), Mute { call, muted }).await
+    }
+
+    /// Has another source sent and another sink written to from now on: an announcement, then a microphone. What is the same as before goes
+    /// on, so a file does not begin anew; a recording to a file that is not meant any more is complete. The peer is not told.
+    ///
+    /// # Errors
+    /// [`Fault::ApiMisuse`](siprtc_core::Fault) when the call has no media yet, or no more;
+    /// [`Fault::ConfigInvalid`](siprtc_core::Fault) when a file cannot be read, or made. Then nothing changes.
+    pub async fn set_audio(&self, source: Source, sink: Sink) -> Result<()> {
+        let call = self.id();
+        ask(self.gateway(), SetAudio { call, source, sink }).await
+    }
+
+    /// Offers the peer another direction of audio, from our side, with a re-INVITE or an UPDATE; a hold is on top of it. `MediaChanged`
+    /// follows, or `MediaRefused`.
+    ///
+    /// # Errors
+    /// [`Fault::ApiMisuse`](siprtc_core::Fault) before the call is confirmed; before it is answered, too, where the peer takes no UPDATE.
+    pub async fn set_direction(&self, direction: Direction) -> Result<()> {
+        let change = ChangeMedia {
+            call: self.id(),
+            codecs: None,
+            direction: Some(direction),
+            video: None,
+        };
+        ask(self.gateway(), change).await
     }
 
     /// Offers the peer video, or other video in the place of what there is, or none, with a re-INVITE or an UPDATE.
@@ -28,6 +54,7 @@ impl Call {
         let change = ChangeMedia {
             call: self.id(),
             codecs: None,
+            direction: None,
             video: Some(plan),
         };
         ask(self.gateway(), change).await
@@ -42,6 +69,7 @@ impl Call {
         let change = ChangeMedia {
             call: self.id(),
             codecs: Some(codecs.to_vec()),
+            direction: None,
             video: None,
         };
         ask(self.gateway(), change).await

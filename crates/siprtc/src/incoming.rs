@@ -77,6 +77,11 @@ impl IncomingCall {
 
     /// Takes the call. Given up before it is done, the call is over.
     pub async fn answer(self, media: MediaPlan) -> Result<Call> {
+        self.take(Some(media)).await
+    }
+
+    /// `None`: with the media that runs.
+    async fn take(self, media: Option<MediaPlan>) -> Result<Call> {
         let call = self.call.id();
         ask(self.call.gateway(), Answer { call, media }).await?;
         self.guard.disarm();
@@ -123,8 +128,38 @@ impl EarlyCall {
 
     /// Answers. The media goes on as it is. Given up before it is done, the call is over.
     pub async fn answer(self) -> Result<Call> {
-        // What began goes on; the plan is not read.
-        self.0.answer(MediaPlan::default()).await
+        self.0.take(None).await
+    }
+
+    /// Answers with another plan: an announcement that was sent only, then a talk both ways; video after a voice. What both plans have alike
+    /// goes on: a file does not begin anew.
+    ///
+    /// Source and sink change at once. The 200 can say nothing that the 183 did not (RFC 3261 section 13.2.1), so another direction, or
+    /// video, is offered right after the ACK, by re-INVITE or UPDATE as `call.reoffer` says:
+    /// [`MediaChanged`](CallEventKind::MediaChanged) or `MediaRefused` tells how that went, and `NegotiatedVideo` what came of
+    /// video. To change it before the answer, use [`EarlyCall::call`]: `set_direction` and `set_video` send an UPDATE (RFC 3311) to a caller
+    /// that has acknowledged the 183 and takes one.
+    ///
+    /// ```no_run
+    /// # use siprtc::prelude::*;
+    /// /// Says that the line is recorded, and listens from then on.
+    /// async fn warn_first(incoming: IncomingCall, talk: MediaPlan) -> Result<Call> {
+    ///     let announcement = MediaPlan {
+    ///         source: Source::File { path: "recorded.wav".into(), repeat: false },
+    ///         direction: Direction::SendOnly,
+    ///         ..MediaPlan::default()
+    ///     };
+    ///     let mut early = incoming.early_media(announcement).await?;
+    ///     while !matches!(early.next().await, Some(CallEventKind::SourceEnded) | None) {}
+    ///     early.answer_with(talk).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Fault::ConfigInvalid`](siprtc_core::Fault) when a file of the plan cannot be read, or made: the call is declined then, like any
+    /// that is dropped.
+    pub async fn answer_with(self, media: MediaPlan) -> Result<Call> {
+        self.0.take(Some(media)).await
     }
 
     /// Refuses it all the same: 486 is busy here, 603 is decline.

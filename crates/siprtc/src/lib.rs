@@ -43,6 +43,7 @@ pub mod prelude {
         Bridge, Call, CallReport, Conference, Config, DialOptions, EarlyCall, Endpoint, IncomingCall, Layers,
         Registration,
     };
+    pub use siprtc_core::media::Direction;
     pub use siprtc_core::sip::Headers;
     pub use siprtc_core::{Cause, Error, Fault, Result};
     pub use siprtc_gateway::{CallEventKind, Ending, Head, MediaPlan, Note, Side};

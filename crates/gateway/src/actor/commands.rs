@@ -152,15 +152,21 @@ impl Handler<Redirect> for Gateway {
 }
 
 impl Handler<Answer> for Gateway {
-    type Result = Result<()>;
+    type Result = ResponseActFuture<Self, Result<()>>;
 
-    fn handle(&mut self, message: Answer, ctx: &mut Context<Self>) -> Result<()> {
-        self.command_input(ctx, "answer", message.call, Input::Answer)?;
-        // In time: the media peer that needs it is not made before its plan has come.
-        if let Some(entry) = self.calls.get_mut(&message.call).filter(|entry| !entry.is_early) {
-            entry.media = message.media;
+    fn handle(&mut self, message: Answer, ctx: &mut Context<Self>) -> Self::Result {
+        let Answer { call, media } = message;
+        let ringing = self.calls.get(&call).filter(|entry| entry.call.rings_here());
+        let running = ringing.and_then(|entry| entry.session.clone());
+        if let (Some((_, session)), Some(media)) = (running, media.clone()) {
+            return self.answer_otherwise(call, session, media);
         }
-        Ok(())
+        let answered = self.command_input(ctx, "answer", call, Input::Answer);
+        // In time: the media peer that needs it is not made before its plan has come.
+        if let (Ok(()), Some(media), Some(entry)) = (&answered, media, self.calls.get_mut(&call)) {
+            entry.media = media;
+        }
+        Box::pin(fut::ready(answered))
     }
 }
 
@@ -183,7 +189,6 @@ impl Handler<AnswerEarly> for Gateway {
         self.command_input(ctx, OPERATION, call, Input::AnswerEarly)?;
         if let Some(entry) = self.calls.get_mut(&call) {
             entry.media = media;
-            entry.is_early = true;
         }
         Ok(())
     }

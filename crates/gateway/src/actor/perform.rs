@@ -244,13 +244,13 @@ impl Gateway {
         let Some((_, session)) = entry.session.clone() else {
             return;
         };
-        // Before the offer in the same mailbox: `send` takes its place there here and now.
-        let directed = session.send(media::SetDirection { direction });
+        // Before the offer in the same mailbox: `send` takes its place there here and now. A hold is said on top of the change.
         let changed = is_changed.then(|| {
             session.send(media::SetMedia {
                 change: change.unwrap_or_default(),
             })
         });
+        let directed = session.send(media::SetDirection { direction });
         actix::spawn(async move {
             let mut set = vec![directed.await];
             if let Some(changed) = changed {

@@ -206,7 +206,10 @@ async fn go_on(phone: &mut Phone, mut call: Option<CallId>, over: bool) -> Endin
 
 fn answer(call: CallId) -> Answer {
     let media = MediaPlan::default();
-    Answer { call, media }
+    Answer {
+        call,
+        media: Some(media),
+    }
 }
 
 /// Nobody has anything left of any call.

@@ -162,6 +162,13 @@ impl Call {
                     ..On::Hangup.into()
                 }
             }
+            Input::AnswerWith(change) => {
+                if !self.rings_here() {
+                    return Some(On::Answer.into());
+                }
+                self.hold.want_change(change);
+                return self.hear_answer();
+            }
             Input::Change(change) => {
                 self.hold.want_change(change);
                 return None;

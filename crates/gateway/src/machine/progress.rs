@@ -55,7 +55,7 @@ impl Call {
     }
 
     /// We have not answered.
-    pub(super) fn rings_here(&self) -> bool {
+    pub(crate) fn rings_here(&self) -> bool {
         self.has_progressed() || matches!(self.sip, Sip::Incoming | Sip::Progressing)
     }
 

@@ -61,6 +61,7 @@ impl Hold {
         let before = self.wanted.change.as_deref().cloned().unwrap_or_default();
         self.wanted.change = Some(Arc::new(MediaChange {
             codecs: change.codecs.or(before.codecs),
+            direction: change.direction.or(before.direction),
             video: change.video.or(before.video),
         }));
     }
@@ -129,6 +130,9 @@ impl Hold {
         let mut change = wanted.clone();
         if change.codecs == said.codecs {
             change.codecs = agreed.codecs;
+        }
+        if change.direction == said.direction {
+            change.direction = agreed.direction;
         }
         if is_same_video(&change.video, &said.video) {
             change.video = agreed.video;

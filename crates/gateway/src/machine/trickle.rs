@@ -134,6 +134,22 @@ impl Trickle {
         self.is_settled = false;
     }
 
+    /// The peer offers. With other credentials than before ICE begins anew (RFC 8839 section 4.4.1.1.1), and what was found for the old ones
+    /// is of no use; whether a path is up is for the media peer to say.
+    pub(super) fn offered(&mut self, theirs: &str) {
+        // An m-line that comes or goes is no restart.
+        let known = |ufrag: &str| {
+            let mut all = self.applied.iter().flat_map(|applied| ufrags(&applied.theirs));
+            all.any(|other| other == ufrag)
+        };
+        let is_restart = ufrags(theirs).next().is_some() && !ufrags(theirs).any(known);
+        if is_restart && !self.applied.is_empty() {
+            let is_up = self.is_up;
+            self.restart();
+            self.is_up = is_up;
+        }
+    }
+
     /// Our description is taken back.
     pub(super) fn undo(&mut self) {
         if let Some((ours, is_offered)) = self.settled.clone() {
@@ -242,4 +258,9 @@ impl Trickle {
     fn peer(&mut self, dialog: &DialogTag) -> Option<&mut Peer> {
         self.peers.iter_mut().find(|peer| peer.dialog == *dialog)
     }
+}
+
+/// The user fragments of a description (RFC 8839 section 5.4).
+fn ufrags(sdp: &str) -> impl Iterator<Item = &str> {
+    sdp.lines().filter_map(|line| line.strip_prefix("a=ice-ufrag:"))
 }

@@ -25,6 +25,8 @@ pub enum Input {
     Answer,
     /// The application wants media before it answers.
     AnswerEarly,
+    /// The application answers, and wants the media that runs to be otherwise as soon as the call is confirmed.
+    AnswerWith(MediaChange),
     /// The media peer found a candidate after its description was made.
     Candidate(Candidate),
     /// The application wants other codecs, or other video, or none.

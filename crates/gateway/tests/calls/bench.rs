@@ -236,7 +236,7 @@ impl Phone {
     pub(crate) async fn answer(&self, call: CallId) {
         self.tell(Answer {
             call,
-            media: MediaPlan::default(),
+            media: Some(MediaPlan::default()),
         })
         .await
         .unwrap();

@@ -168,7 +168,7 @@ fn a_caller_may_give_up_while_it_rings() {
         let late = bob
             .tell(Answer {
                 call: called,
-                media: MediaPlan::default(),
+                media: Some(MediaPlan::default()),
             })
             .await;
         assert_eq!(late.unwrap_err().fault(), Fault::ApiMisuse);
@@ -447,13 +447,13 @@ fn commands_that_fit_no_call_say_so() {
             alice
                 .tell(Answer {
                     call: calling,
-                    media: media(),
+                    media: Some(media()),
                 })
                 .await
                 .unwrap_err(),
             bob.tell(Answer {
                 call: called,
-                media: media(),
+                media: Some(media()),
             })
             .await
             .unwrap_err(),

@@ -63,6 +63,7 @@ fn a_mute_that_was_answered_with_an_error_does_not_mute_the_media_peer_that_come
             source,
             ..MediaPlan::default()
         };
+        let media = Some(media);
         bob.tell(Answer { call, media }).await.unwrap();
         alice.confirmed().await;
         bob.confirmed().await;

@@ -2,9 +2,10 @@
 
 use crate::bench::*;
 use crate::raw::{PCMA, Raw, body, sdp};
+use siprtc_core::media::Direction;
 use siprtc_core::sip::{Method, Route};
 use siprtc_core::{Cause, Fault};
-use siprtc_gateway::{AnswerEarly, CallEventKind, MediaPlan, Refuse, Reliability, Side};
+use siprtc_gateway::{Answer, AnswerEarly, CallEventKind, ChangeMedia, MediaPlan, Refuse, Reliability, Side};
 
 /// With an acknowledged 183, and with one that is not.
 const BOTH: [Reliability; 2] = [Reliability::Supported, Reliability::Off];
@@ -159,4 +160,74 @@ fn an_invite_without_an_offer_whose_caller_acknowledges_nothing_has_no_early_med
             raw.sink.expect_response(status).await;
         }
     });
+}
+
+/// Bob says something, and hears nothing.
+async fn announces(alice: &mut Phone, bob: &mut Phone) -> siprtc_core::CallId {
+    alice.dial(bob).await;
+    let call = bob.incoming().await;
+    let media = MediaPlan {
+        direction: Direction::SendOnly,
+        ..MediaPlan::default()
+    };
+    bob.tell(AnswerEarly { call, media }).await.unwrap();
+    hears_early(alice).await;
+    call
+}
+
+fn flows(direction: Direction) -> impl Fn(&CallEventKind) -> bool {
+    move |kind| matches!(kind, CallEventKind::Negotiated(audio) if audio.direction == direction)
+}
+
+fn has_changed(kind: &CallEventKind) -> bool {
+    matches!(kind, CallEventKind::MediaChanged)
+}
+
+#[test]
+fn what_was_announced_one_way_is_answered_both_ways() {
+    for reliability in BOTH {
+        set_up(relying(reliability), |mut alice, mut bob| async move {
+            let call = announces(&mut alice, &mut bob).await;
+            let media = Some(MediaPlan::default());
+            bob.tell(Answer { call, media }).await.unwrap();
+            alice.confirmed().await;
+            alice.until(flows(Direction::SendRecv)).await;
+            bob.until(has_changed).await;
+            bob.until(|kind| matches!(kind, CallEventKind::FirstPacket { inbound: true }))
+                .await;
+            // Once: another answer changes nothing of a call that is answered.
+            let media = Some(MediaPlan::default());
+            let again = bob.tell(Answer { call, media }).await;
+            assert_eq!(again.unwrap_err().fault(), Fault::ApiMisuse);
+            assert_eq!(alice.network.open_peers(), 2);
+        });
+    }
+}
+
+#[test]
+fn what_was_announced_one_way_goes_both_ways_before_the_answer_where_the_caller_takes_an_update() {
+    for reliability in BOTH {
+        set_up(relying(reliability), |mut alice, mut bob| async move {
+            let call = announces(&mut alice, &mut bob).await;
+            let change = ChangeMedia {
+                call,
+                codecs: None,
+                direction: Some(Direction::SendRecv),
+                video: None,
+            };
+            let changed = bob.tell(change).await;
+            if reliability == Reliability::Off {
+                assert_eq!(changed.unwrap_err().fault(), Fault::ApiMisuse);
+                return;
+            }
+            bob.until(has_changed).await;
+            alice.until(flows(Direction::SendRecv)).await;
+            bob.answer(call).await;
+            alice.confirmed().await;
+            let renegotiated = bob
+                .before_confirmed(|kind| matches!(kind, CallEventKind::Negotiated(_)))
+                .await;
+            assert_eq!(renegotiated, 0, "all was said before");
+        });
+    }
 }

@@ -449,7 +449,7 @@ fn an_invite_without_an_offer_is_offered_something() {
         alice
             .tell(Answer {
                 call,
-                media: MediaPlan::default(),
+                media: Some(MediaPlan::default()),
             })
             .await
             .unwrap();

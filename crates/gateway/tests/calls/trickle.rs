@@ -2,7 +2,7 @@
 
 use crate::bench::*;
 use siprtc_core::ice::Candidate;
-use siprtc_gateway::{CallEventKind, Trickle};
+use siprtc_gateway::{CallEventKind, Reliability, Trickle};
 use std::time::Duration;
 
 fn candidate(port: u16) -> Candidate {
@@ -105,4 +105,54 @@ fn who_does_not_wait_and_is_not_understood_still_connects() {
             bob.until(|kind| matches!(kind, CallEventKind::Connected)).await;
         },
     );
+}
+
+/// Both find more candidates while the callee is heard, and nobody has answered.
+#[test]
+fn a_callee_that_speaks_before_it_answers_tells_and_hears_what_is_found_later() {
+    for reliability in [Reliability::Supported, Reliability::Off] {
+        let setup = Setup {
+            reliability: [Reliability::Supported, reliability],
+            ..set([Trickle::Half; 2])
+        };
+        set_up(setup, |mut alice, mut bob| async move {
+            alice.engine.gather_late();
+            bob.engine.gather_late();
+            let calling = alice.dial(&bob).await;
+            let called = bob.incoming().await;
+            bob.answer_early(called).await;
+            soon().await;
+            alice.engine.find(&candidate(41));
+            bob.engine.find(&candidate(51));
+            soon().await;
+            assert_eq!((ports(&alice), ports(&bob)), (vec![51], vec![41]));
+            bob.answer(called).await;
+            alice.confirmed().await;
+            bob.confirmed().await;
+            bob.engine.find(&candidate(52));
+            bob.engine.finish_gathering();
+            alice.engine.finish_gathering();
+            soon().await;
+            assert_eq!((ports(&alice), ports(&bob)), (vec![51, 52], vec![41]));
+            alice.hang_up(calling).await;
+            assert!(alice.over().await.is_ok());
+        });
+    }
+}
+
+#[test]
+fn a_candidate_that_a_callee_finds_while_it_speaks_connects_the_early_media() {
+    set_up(set([Trickle::Full; 2]), |mut alice, mut bob| async move {
+        bob.engine.gather_late();
+        alice.engine.need_candidate(51);
+        let _calling = alice.dial(&bob).await;
+        let called = bob.incoming().await;
+        bob.answer_early(called).await;
+        soon().await;
+        bob.engine.find(&candidate(51));
+        alice.until(|kind| matches!(kind, CallEventKind::Connected)).await;
+        assert_eq!(ports(&alice), [51]);
+        bob.answer(called).await;
+        alice.confirmed().await;
+    });
 }

@@ -3,7 +3,7 @@
 use crate::world::{Side, Weather, World, others};
 use rand::Rng;
 use siprtc_core::CallId;
-use siprtc_core::media::Codec;
+use siprtc_core::media::{Codec, Direction};
 use siprtc_core::sip::Uri;
 use siprtc_dialog_manager::machine::Input as DialogInput;
 use siprtc_dialog_manager::{self as dialog, ReferTo};
@@ -181,13 +181,13 @@ impl Play {
         self.world.say(|| format!("order {order:?}"));
         match order {
             Order::AcceptTransfer(side, id) => _ = self.world.tell(side, id, Input::AcceptTransfer),
-            Order::Answer(side, id) => _ = self.world.tell(side, id, Input::Answer),
+            Order::Answer(side, id) => self.answer(side, id),
             Order::AnswerEarly(side, id) => self.answer_early(side, id),
             Order::Attended(side, id, other) => self.transfer(side, id, ReferTo::Call(other)),
             Order::Change(side, id) => {
                 let change = MediaChange {
                     codecs: Some(vec![Codec::Pcma]),
-                    video: None,
+                    ..MediaChange::default()
                 };
                 if self.world.tell(side, id, Input::Change(change)) {
                     self.known(side, id).changing = true;
@@ -260,6 +260,22 @@ impl Play {
             0 => {}
             1 => self.later(6_000, Order::Refuse(side, id)),
             _ => self.later(6_000, Order::Answer(side, id)),
+        }
+    }
+
+    /// One whose media runs already may be answered with another plan.
+    fn answer(&mut self, side: Side, id: CallId) {
+        let otherwise = self.early.contains(&id) && self.chance(0..=1) == 0;
+        let change = MediaChange {
+            direction: Some(Direction::SendRecv),
+            ..MediaChange::default()
+        };
+        match otherwise {
+            true if self.world.tell(side, id, Input::AnswerWith(change)) => {
+                self.known(side, id).changing = true;
+            }
+            true => {}
+            false => _ = self.world.tell(side, id, Input::Answer),
         }
     }
 

@@ -125,20 +125,21 @@ fn a_failed_offer_of_the_peer_does_not_cost_our_wish() {
 fn codecs() -> MediaChange {
     MediaChange {
         codecs: Some(vec![Codec::Pcma]),
-        video: None,
+        ..MediaChange::default()
     }
 }
 
 fn no_video() -> MediaChange {
     MediaChange {
-        codecs: None,
         video: Some(None),
+        ..MediaChange::default()
     }
 }
 
 /// What the descriptions say of codecs and video.
-const BOTH: &str = "set hold false and MediaChange { codecs: Some([Pcma]), video: Some(None) }";
-const ONE: &str = "set hold false and MediaChange { codecs: Some([Pcma]), video: None }";
+const BOTH: &str =
+    "set hold false and MediaChange { codecs: Some([Pcma]), direction: None, video: Some(None) }";
+const ONE: &str = "set hold false and MediaChange { codecs: Some([Pcma]), direction: None, video: None }";
 
 #[test]
 fn codecs_and_video_change_one_after_the_other_and_together() {

@@ -1,10 +1,12 @@
 //! Media before we answer (RFC 3261 section 13.3.1.1), with and without an acknowledgement of our 183 (RFC 3262).
 
 use crate::bench::*;
+use siprtc_core::media::Direction;
 use siprtc_core::{Cause, Fault};
 use siprtc_dialog_manager::{DialogEventKind as K, Side};
 use siprtc_gateway::machine::{Command, Input, Step};
 use siprtc_gateway::table::{Jsep, Sip};
+use siprtc_media_session::MediaChange;
 
 fn acknowledged(sdp: Option<&str>) -> K {
     K::ProgressConfirmed {
@@ -45,6 +47,99 @@ fn the_200_says_what_the_183_said() {
         assert_eq!(bench.dialog(K::Confirmed { sdp: None }), ["Confirmed"]);
         assert_eq!(bench.state(), (Sip::Confirmed, Jsep::Stable));
     }
+}
+
+/// Both ways from now on.
+fn both_ways() -> Input {
+    Input::AnswerWith(MediaChange {
+        direction: Some(Direction::SendRecv),
+        ..MediaChange::default()
+    })
+}
+
+const CHANGED: &str =
+    "set hold false and MediaChange { codecs: None, direction: Some(SendRecv), video: None }";
+
+/// The 200 says what the 183 said; what is to be otherwise is offered right after the ACK.
+fn changes_after_the_ack(bench: &mut Bench) {
+    assert_eq!(
+        bench.dialog(K::Confirmed { sdp: None }),
+        ["Confirmed", CHANGED, "offer"]
+    );
+    assert_eq!(bench.offer_made(), ["re-INVITE ours-2"]);
+    bench.dialog(K::OfferAnswered {
+        sdp: Some("theirs-2".into()),
+    });
+    assert_eq!(bench.step(Step::AnswerApplied), ["MediaChanged"]);
+    assert_eq!(bench.state(), (Sip::Confirmed, Jsep::Stable));
+}
+
+#[test]
+fn an_answer_with_another_plan_is_followed_by_an_offer() {
+    for mut bench in [progressed(), agreed()] {
+        assert_eq!(bench.on(both_ways()), ["200 ours-1", "Accepted"]);
+        assert!(!bench.takes(both_ways()), "once");
+        changes_after_the_ack(&mut bench);
+    }
+    // The 183 is still being made, and becomes a 200.
+    let mut bench = Bench::invited();
+    bench.on(Input::AnswerEarly);
+    assert_eq!(bench.on(both_ways()), NOBODY);
+    assert_eq!(bench.answer_made(), ["200 ours-1", "Accepted"]);
+    changes_after_the_ack(&mut bench);
+}
+
+#[test]
+fn another_plan_waits_for_the_prack_that_has_the_answer() {
+    let mut bench = offering();
+    assert_eq!(bench.on(both_ways()), NOBODY);
+    bench.dialog(acknowledged(Some("theirs-1")));
+    assert_eq!(bench.step(Step::AnswerApplied), ["200 ours-1", "Accepted"]);
+    changes_after_the_ack(&mut bench);
+}
+
+#[test]
+fn another_plan_that_the_peer_refuses_leaves_what_the_183_said() {
+    let mut bench = agreed();
+    bench.on(both_ways());
+    bench.dialog(K::Confirmed { sdp: None });
+    bench.offer_made();
+    assert_eq!(
+        bench.dialog(K::OfferRejected { status: 488 }),
+        ["undo", "set hold false", "MediaRefused"]
+    );
+    assert_eq!(bench.state(), (Sip::Confirmed, Jsep::Stable));
+}
+
+/// Before the answer it goes by UPDATE, where the caller takes one, and the 200 still says what the 183 said.
+#[test]
+fn a_plan_that_changes_before_the_answer_is_not_offered_again_after_it() {
+    assert!(!progressed().takes(Input::Change(MediaChange::default())));
+    let mut bench = agreed();
+    let Input::AnswerWith(change) = both_ways() else {
+        panic!("it is an answer");
+    };
+    assert_eq!(bench.on(Input::Change(change)), [CHANGED, "offer"]);
+    assert_eq!(bench.offer_made(), ["re-INVITE ours-2"]);
+    bench.dialog(K::OfferAnswered {
+        sdp: Some("theirs-2".into()),
+    });
+    assert_eq!(bench.step(Step::AnswerApplied), ["MediaChanged"]);
+    assert_eq!(bench.on(Input::Answer), ["200 ours-1", "Accepted"]);
+    assert_eq!(bench.dialog(K::Confirmed { sdp: None }), ["Confirmed"]);
+}
+
+#[test]
+fn another_plan_answers_a_call_that_rings_here_and_no_other() {
+    assert!(!Bench::accepting().takes(both_ways()));
+    assert!(!Bench::dialled().takes(both_ways()));
+    let mut confirmed = Bench::calling();
+    assert!(!confirmed.takes(both_ways()));
+    assert_eq!(
+        confirmed.offered(Some("theirs-2")),
+        ["answer theirs-2"],
+        "nothing is wanted of it"
+    );
 }
 
 #[test]

@@ -221,6 +221,96 @@ fn a_callee_tells_a_caller_that_trickles_and_hears_it() {
     );
 }
 
+/// Our answer is in a 183, whose caller trickles.
+fn speaking_early(answer: &str) -> Bench {
+    let mut bench = Bench::new();
+    bench.on(incoming(Some(&sdp("v", &[9], MORE))));
+    assert_eq!(bench.on(supports("a", true)), NOBODY);
+    bench.step(Step::ScreenPassed);
+    bench.on(Input::AnswerEarly);
+    assert!(bench.call.may_trickle());
+    assert_eq!(bench.on(info("a", "v", &[9, 10])), NOBODY);
+    assert_eq!(bench.on(candidate(2)), NOBODY);
+    assert_eq!(
+        bench.step(Step::AnswerMade(answer.to_owned())),
+        [format!("183 {answer}").as_str(), "add 10", "INFO 1 2"]
+    );
+    bench
+}
+
+fn acknowledged() -> K {
+    K::ProgressConfirmed {
+        sdp: None,
+        takes_offers: true,
+    }
+}
+
+#[test]
+fn a_callee_that_speaks_early_tells_and_hears_candidates_before_it_answers() {
+    let answer = sdp("u", &[1], MORE);
+    for is_acknowledged in [false, true] {
+        let mut bench = speaking_early(&answer);
+        if is_acknowledged {
+            assert_eq!(bench.dialog(acknowledged()), NOBODY);
+        }
+        assert_eq!(bench.on(info("a", "v", &[9, 10, 11])), ["add 11"]);
+        assert_eq!(bench.on(candidate(3)), ["INFO 1 2 3"]);
+        assert_eq!(bench.state(), (Sip::Progressed, Jsep::Stable));
+        // Of another generation.
+        assert_eq!(bench.on(info("a", "w", &[12])), NOBODY);
+        assert_eq!(
+            bench.on(Input::Answer),
+            [format!("200 {answer}").as_str(), "Accepted"]
+        );
+        assert_eq!(bench.on(candidate(4)), ["INFO 1 2 3 4"]);
+        assert_eq!(bench.on(info("a", "v", &[9, 10, 11, 12])), ["add 12"]);
+        assert_eq!(bench.dialog(K::Confirmed { sdp: None }), ["Confirmed"]);
+        assert_eq!(bench.on(Input::Gathered), ["INFO 1 2 3 4 all"]);
+    }
+}
+
+#[test]
+fn an_update_before_the_answer_has_candidates_of_its_own() {
+    let mut bench = speaking_early(&sdp("u", &[1], MORE));
+    bench.dialog(acknowledged());
+    let offer = sdp("v2", &[20], MORE);
+    assert_eq!(
+        bench.offered_in("alice", Some(&offer)),
+        [format!("answer {offer}")]
+    );
+    // For the generation that is being answered, either side's; what was found for the one before is gone.
+    assert_eq!(bench.on(info("a", "v2", &[20, 21])), NOBODY);
+    assert_eq!(bench.on(candidate(31)), NOBODY);
+    let answer = sdp("u2", &[30], MORE);
+    assert_eq!(
+        bench.step(Step::AnswerMade(answer.clone())),
+        [format!("200 re {answer}").as_str(), "add 21", "INFO 30 31"]
+    );
+    assert_eq!(bench.on(candidate(32)), ["INFO 30 31 32"]);
+    // The same credentials again: no restart, and nothing is forgotten.
+    let offer = sdp("v2", &[20, 21, 22], MORE);
+    bench.offered_in("alice", Some(&offer));
+    let answer = sdp("u2", &[30], MORE);
+    assert_eq!(
+        bench.step(Step::AnswerMade(answer.clone())),
+        [format!("200 re {answer}").as_str(), "INFO 30 31 32"]
+    );
+}
+
+#[test]
+fn a_caller_that_refuses_infos_before_the_answer_gets_an_offer_after_it() {
+    let mut bench = speaking_early(&sdp("u", &[1], MORE));
+    bench.on(Input::Gathered);
+    let refused = Input::Dialog(K::InfoRefused {
+        dialog: tag("a"),
+        package: "trickle-ice".to_owned(),
+        status: 469,
+    });
+    assert_eq!(bench.on(refused), NOBODY, "nobody has answered");
+    bench.on(Input::Answer);
+    assert_eq!(bench.dialog(K::Confirmed { sdp: None }), ["Confirmed", "offer"]);
+}
+
 #[test]
 fn a_callee_does_not_count_on_a_caller_that_does_not_trickle() {
     let mut bench = Bench::new();

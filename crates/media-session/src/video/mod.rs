@@ -50,6 +50,29 @@ pub struct VideoPlan {
 }
 
 impl VideoPlan {
+    /// Whether it would go on where the other one is.
+    pub fn is_same(&self, other: &VideoPlan) -> bool {
+        let is_same_source = match (&self.source, &other.source) {
+            (
+                VideoSource::File { path, repeat },
+                VideoSource::File {
+                    path: other,
+                    repeat: again,
+                },
+            ) => (path, repeat) == (other, again),
+            (VideoSource::Frames(one), VideoSource::Frames(other)) => Arc::ptr_eq(one, other),
+            (VideoSource::None, VideoSource::None) => true,
+            _ => false,
+        };
+        let is_same_sink = match (&self.sink, &other.sink) {
+            (VideoSink::File { path }, VideoSink::File { path: other }) => path == other,
+            (VideoSink::Frames(one), VideoSink::Frames(other)) => Arc::ptr_eq(one, other),
+            (VideoSink::Null, VideoSink::Null) => true,
+            _ => false,
+        };
+        is_same_source && is_same_sink && (&self.codecs, self.direction) == (&other.codecs, other.direction)
+    }
+
     /// Both ways, in the codecs that the configuration names.
     pub fn new(source: VideoSource, sink: VideoSink) -> Self {
         VideoPlan {

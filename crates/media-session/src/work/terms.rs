@@ -1,15 +1,14 @@
 //! What descriptions say of codecs and video, and how it changes within a call.
 
-use super::{Work, check_folder};
+use super::{Work, check_folder, opened};
 use crate::video::{VideoEnds, VideoPumps, names_a_file};
-use crate::{MediaChange, VideoPlan};
-use siprtc_core::media::{Codec, NegotiatedVideo, VideoCodec};
+use crate::{MediaChange, SessionEventKind, Sink, Source, VideoPlan};
+use siprtc_core::media::{Codec, Direction, NegotiatedVideo, VideoCodec};
 use siprtc_core::{Error, Fault, Result};
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 /// What the next description says.
-#[derive(Default)]
 pub(super) struct Terms {
     /// `None`: the peer's own, from its beginning.
     pub(super) codecs: Option<Vec<Codec>>,
@@ -17,16 +16,22 @@ pub(super) struct Terms {
     pub(super) video: Option<(Arc<VideoPlan>, Vec<VideoCodec>)>,
     /// The plan of the beginning, which a change may lead back to.
     first: Option<Arc<VideoPlan>>,
+    /// Which way audio was to flow at the beginning.
+    direction: Direction,
     is_changed: bool,
     /// The plan whose pumps run.
     running: Option<Arc<VideoPlan>>,
 }
 
 impl Terms {
-    pub(super) fn new(plan: Option<&VideoPlan>) -> Self {
+    pub(super) fn new(direction: Direction, plan: Option<&VideoPlan>) -> Self {
         Terms {
+            codecs: None,
+            video: None,
             first: plan.cloned().map(Arc::new),
-            ..Terms::default()
+            direction,
+            is_changed: false,
+            running: None,
         }
     }
 
@@ -47,6 +52,7 @@ impl Terms {
 impl Work {
     pub(crate) async fn set_media(&mut self, change: Arc<MediaChange>) -> Result<()> {
         self.terms.video = usable(self.terms.plan(&change)).await?;
+        self.wanted = change.direction.unwrap_or(self.terms.direction);
         self.terms.is_changed = true;
         let is_to_be_said = change.codecs.is_some() || self.terms.codecs.is_some();
         let codecs = || {
@@ -61,6 +67,35 @@ impl Work {
 
     pub(crate) async fn check_media(&self, change: &MediaChange) -> Result<()> {
         usable(self.terms.plan(change)).await.map(drop)
+    }
+
+    pub(crate) async fn set_audio(&mut self, source: Source, sink: Sink) -> Result<()> {
+        let is_other_source = !self.config.source.is_same(&source);
+        let is_other_sink = !self.config.sink.is_same(&sink);
+        if !is_other_source && !is_other_sink {
+            return Ok(());
+        }
+        let feed = opened(&source, &sink).await?;
+        if is_other_source {
+            self.config.source = source;
+            if let Some(pumps) = &self.pumps {
+                pumps.play(feed);
+            }
+        }
+        if !is_other_sink {
+            return Ok(());
+        }
+        self.config.sink = sink;
+        let Some(pumps) = self.pumps.take() else {
+            return Ok(());
+        };
+        let finished = pumps.listen(self.listener()).await;
+        self.pumps = Some(pumps);
+        if let Err(error) = finished {
+            let error = Arc::new(error);
+            self.events.emit(SessionEventKind::SinkFailed { error });
+        }
+        Ok(())
     }
 
     pub(crate) fn mute(&mut self, muted: bool) -> Result<()> {

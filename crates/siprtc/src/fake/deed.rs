@@ -1,6 +1,6 @@
 //! What a program does with its endpoint, as its test reads it.
 
-use siprtc_core::media::Codec;
+use siprtc_core::media::{Codec, Direction};
 use siprtc_core::sip::Headers;
 use siprtc_media_session::Sides;
 use std::path::PathBuf;
@@ -17,8 +17,12 @@ pub enum Deed {
     Answered,
     /// It speaks before it answers.
     AnsweredEarly,
+    /// It has another source or sink, which [`Fake::plan`](super::Fake::plan), `say` and `hear` mean from now on.
+    ChangedAudio,
     /// It wants these codecs from now on.
     ChangedCodecs(Vec<Codec>),
+    /// It wants audio to flow this way from now on.
+    ChangedDirection(Direction),
     /// It wants video from now on, or none any more. The fake takes it and has none.
     ChangedVideo(bool),
     /// It asked somebody to call somebody ([`Endpoint::refer`](crate::Endpoint::refer)). [`Fake::report`](super::Fake::report) says how it goes.

@@ -119,6 +119,20 @@ async fn a_program_that_is_called_refuses_forwards_answers_and_speaks() {
     fake.ring(from).unwrap();
     let ringing = endpoint.incoming().await.unwrap();
     let early = ringing.early_media(MediaPlan::default()).await.unwrap();
+    let other = MediaPlan {
+        direction: Direction::SendOnly,
+        ..MediaPlan::default()
+    };
+    drop(early.answer_with(other).await.unwrap());
+    assert_eq!(
+        [fake.deed().await, fake.deed().await],
+        [Deed::AnsweredEarly, Deed::Answered]
+    );
+    assert_eq!(fake.plan().unwrap().direction, Direction::SendOnly);
+    fake.hang_up();
+    fake.ring(from).unwrap();
+    let ringing = endpoint.incoming().await.unwrap();
+    let early = ringing.early_media(MediaPlan::default()).await.unwrap();
     early.refuse(603).await.unwrap();
     assert_eq!(
         [fake.deed().await, fake.deed().await],
@@ -150,10 +164,16 @@ async fn a_program_that_is_called_refuses_forwards_answers_and_speaks() {
     call.set_muted(true).await.unwrap();
     call.set_codecs(&[Codec::Pcma]).await.unwrap();
     call.set_video(None).await.unwrap();
+    call.set_direction(Direction::SendOnly).await.unwrap();
+    call.set_audio(Source::Silence, fake.plan().unwrap().sink)
+        .await
+        .unwrap();
     let deeds = [
         Deed::Muted(true),
         Deed::ChangedCodecs(vec![Codec::Pcma]),
         Deed::ChangedVideo(false),
+        Deed::ChangedDirection(Direction::SendOnly),
+        Deed::ChangedAudio,
     ];
     for expected in deeds {
         assert_eq!(fake.deed().await, expected);

@@ -1,6 +1,7 @@
 //! Media before the callee answers: what a caller hears of it, whether the 183 is acknowledged or not.
 
 use crate::house::{SOON, endpoint_with as endpoint, event, home, rings};
+use crate::video::{film, is_negotiated};
 use siprtc::media_session::AudioSink;
 use siprtc::prelude::*;
 use siprtc_testkit::Folder;
@@ -15,6 +16,9 @@ const HZ: f32 = 700.0;
 
 /// The callee's configuration: its 183 is acknowledged, or is not.
 const KINDS: [(&str, &str); 2] = [("supported", "PRACK"), ("off", "")];
+
+/// The other engine's.
+const TELEPHONE: &str = "[media]\nengine = \"rtp\"\nclassic = \"\"\n[media.rtp]\nkeying = \"sdes\"\n";
 
 fn relying(reliability: &str) -> String {
     format!("[call]\nreliable_provisionals = {reliability:?}")
@@ -109,10 +113,7 @@ async fn ended(call: Call) -> CallReport {
 async fn a_caller_hears_the_callees_file_before_the_answer_and_goes_on_after_it() {
     let folder = Folder::new("early");
     let path = announcement(&folder);
-    for engine in [
-        "",
-        "[media]\nengine = \"rtp\"\nclassic = \"\"\n[media.rtp]\nkeying = \"sdes\"\n",
-    ] {
+    for engine in ["", TELEPHONE] {
         for (reliability, prack) in KINDS {
             let home = home().await;
             let alice = endpoint(&home, "alice", engine).await;
@@ -226,6 +227,95 @@ async fn a_call_is_held_by_either_side_before_it_is_answered() {
     event(&mut call, resumed(Side::Local)).await;
     answered.hangup().await.unwrap();
     assert_eq!(ended(call).await.ending.cause, Cause::Bye);
+    alice.shutdown().await;
+    bob.shutdown().await;
+    home.shutdown().await;
+}
+
+/// An announcement that is sent only, then a talk both ways in which the callee is heard with another voice and hears the caller, whatever
+/// became of the 183; and video with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_announced_one_way_is_answered_both_ways_and_with_video() {
+    let folder = Folder::new("early-both");
+    let path = announcement(&folder);
+    let shown = folder.file("film.ivf");
+    film(&shown, 7);
+    for (engine, (reliability, _)) in ["", TELEPHONE]
+        .into_iter()
+        .flat_map(|engine| KINDS.map(|kind| (engine, kind)))
+    {
+        let home = home().await;
+        let alice = endpoint(&home, "alice", engine).await;
+        let mut bob = endpoint(&home, "bob", &format!("{engine}{}", relying(reliability))).await;
+        let (plan, mut ear) = listening();
+        let plan = MediaPlan {
+            source: Source::File {
+                path: path.clone(),
+                repeat: true,
+            },
+            video: Some(VideoPlan::new(VideoSource::None, VideoSink::Null)),
+            ..plan
+        };
+        let mut call = alice.dial("bob", plan).await.unwrap();
+        let announced = MediaPlan {
+            direction: Direction::SendOnly,
+            ..playing(path.clone())
+        };
+        let early = rings(&mut bob).await.early_media(announced).await.unwrap();
+        hears_the_announcement(&mut ear).await;
+        let received = early.call().stats().await.unwrap().transport.packets_received;
+        assert_eq!(received, 0, "nothing is to be heard of the caller yet");
+
+        let (talk, mut at_bob) = listening();
+        let film = VideoSource::File {
+            path: shown.clone(),
+            repeat: true,
+        };
+        let talk = MediaPlan {
+            source: Source::File {
+                path: path.clone(),
+                repeat: true,
+            },
+            video: Some(VideoPlan::new(film, VideoSink::Null)),
+            ..talk
+        };
+        let mut answered = early.answer_with(talk).await.unwrap();
+        call.confirmed().await.unwrap();
+        event(&mut answered, is_negotiated).await;
+        event(&mut answered, |event| {
+            matches!(event, CallEventKind::MediaChanged)
+        })
+        .await;
+        hears_the_announcement(&mut at_bob).await;
+        ear.mark_unchanged();
+        let before = *ear.borrow();
+        let goes_on = tokio::time::timeout(SOON, ear.wait_for(|count| *count >= before + 20)).await;
+        goes_on.expect("the other file is heard").unwrap();
+        event(&mut call, |event| matches!(event, CallEventKind::FirstFrame)).await;
+        answered.hangup().await.unwrap();
+        ended(call).await;
+        alice.shutdown().await;
+        bob.shutdown().await;
+        home.shutdown().await;
+    }
+}
+
+/// A plan that cannot be played declines the call, and nobody was told that it was answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_with_a_file_that_is_not_there_declines_the_call() {
+    let folder = Folder::new("early-none");
+    let home = home().await;
+    let alice = endpoint(&home, "alice", "").await;
+    let mut bob = endpoint(&home, "bob", "").await;
+    let (call, early) = announced(&alice, &mut bob, announcement(&folder)).await;
+    let refused = early
+        .answer_with(playing(folder.file("nothing.wav")))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(refused.fault(), Fault::ConfigInvalid, "{refused}");
+    let ending = ended(call).await.ending;
+    assert_eq!((ending.cause, ending.established), (Cause::Declined, false));
     alice.shutdown().await;
     bob.shutdown().await;
     home.shutdown().await;
