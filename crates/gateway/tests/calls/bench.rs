@@ -2,7 +2,7 @@
 
 use actix::prelude::*;
 use siprtc_core::media::Codec;
-use siprtc_core::sip::{Headers, NameAddr, SipStack, SipUri, TimerConfig};
+use siprtc_core::sip::{EventSink, Headers, NameAddr, SipStack, SipUri, TimerConfig};
 use siprtc_core::{CallId, Result};
 use siprtc_gateway::{
     Account, Answer, AnswerEarly, CallControl, CallEvent, CallEventKind, Dial, EarlyMedia, Ending, Gateway,
@@ -76,10 +76,19 @@ pub(crate) fn between<F: Future>(scenario: impl FnOnce(Phone, Phone) -> F) -> F:
 }
 
 pub(crate) fn set_up<F: Future>(setup: Setup, scenario: impl FnOnce(Phone, Phone) -> F) -> F::Output {
+    set_up_over(setup, |[a, b]| Wire::pair(a, b), scenario)
+}
+
+/// The same over another wire.
+pub(crate) fn set_up_over<F: Future>(
+    setup: Setup,
+    wire: impl FnOnce([Arc<dyn EventSink>; 2]) -> (Arc<dyn SipStack>, Arc<dyn SipStack>),
+    scenario: impl FnOnce(Phone, Phone) -> F,
+) -> F::Output {
     System::new().block_on(async {
         tokio::time::pause();
         let routers = [Arc::new(Router::new()), Arc::new(Router::new())];
-        let (alice, bob) = Wire::pair(routers[0].clone(), routers[1].clone());
+        let (alice, bob) = wire([routers[0].clone(), routers[1].clone()]);
         let [of_alice, of_bob] = &setup.stacks;
         let (alice, bob) = (of_alice(alice), of_bob(bob));
         let network = FakeNetwork::new(Impairment::default());

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod bench;
+mod lossy;
 mod mute;
 mod progress;
 mod raw;
 mod trickle;
+mod weather;
 
 use bench::*;
 use siprtc_core::media::Codec;

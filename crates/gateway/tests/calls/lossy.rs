@@ -1,0 +1,150 @@
+//! Calls between two gateways over a wire that loses, copies, delays and reorders: each seed is another wire.
+
+use crate::bench::*;
+use crate::weather::{Weather, pair};
+use siprtc_core::CallId;
+use siprtc_core::media::Direction;
+use siprtc_gateway::{Answer, AnswerEarly, CallEventKind, ChangeMedia, Hold, MediaPlan, Reliability, Side};
+use std::time::Duration;
+
+/// Of each story.
+const SEEDS: u64 = 16;
+
+/// Retransmissions bring everything over in the end.
+const ROUGH: Weather = Weather {
+    loss: 0.2,
+    copies: 0.15,
+    delay: 400,
+};
+
+/// How long a person waits before the same wish is said again.
+const AGAIN: Duration = Duration::from_secs(3);
+
+/// Plays a story over each wire.
+fn over_each_wire<F: Future<Output = ()>>(story: impl Fn(Phone, Phone) -> F) {
+    for seed in 0..SEEDS {
+        let setup = Setup {
+            reliability: [Reliability::Supported; 2],
+            ..Setup::default()
+        };
+        println!("seed {seed}");
+        set_up_over(setup, |sinks| pair(seed, ROUGH, sinks), &story);
+    }
+}
+
+/// Bob speaks, Alice hears it, and nobody has answered.
+async fn speaking(alice: &mut Phone, bob: &mut Phone, media: MediaPlan) -> [CallId; 2] {
+    let calling = alice.dial(bob).await;
+    let call = bob.incoming().await;
+    bob.tell(AnswerEarly { call, media }).await.unwrap();
+    let is_heard = |kind: &CallEventKind| matches!(kind, CallEventKind::FirstPacket { inbound: true });
+    alice.until(is_heard).await;
+    [calling, call]
+}
+
+/// Wants it until it is so: as long as the 183 is not acknowledged it is an error, and where both want something at once one is refused.
+async fn hold(phone: &mut Phone, call: CallId, held: bool) {
+    let plays_on = false;
+    loop {
+        if phone.tell(Hold { call, held, plays_on }).await.is_ok() {
+            let outcome = phone.until(|kind| {
+                matches!(
+                    kind,
+                    CallEventKind::Held { by: Side::Local }
+                        | CallEventKind::Resumed { by: Side::Local }
+                        | CallEventKind::HoldRefused { .. }
+                )
+            });
+            match outcome.await.kind {
+                CallEventKind::Held { .. } if held => return,
+                CallEventKind::Resumed { .. } if !held => return,
+                _ => {}
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Bob answers, both know it, and whoever hangs up ends it on both sides with nothing left.
+async fn answered_and_over(alice: &mut Phone, bob: &mut Phone, [calling, called]: [CallId; 2]) {
+    alice.confirmed().await;
+    bob.confirmed().await;
+    alice.hang_up(calling).await;
+    assert!(alice.over().await.is_ok(), "{calling}");
+    assert!(bob.over().await.is_ok(), "{called}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(alice.network.open_peers(), 0);
+    alice.ends_at_most_once().await;
+    bob.ends_at_most_once().await;
+}
+
+#[test]
+fn the_callee_offers_anew_before_it_answers() {
+    over_each_wire(|mut alice, mut bob| async move {
+        let calls = speaking(&mut alice, &mut bob, MediaPlan::default()).await;
+        hold(&mut bob, calls[1], true).await;
+        let is_held = |kind: &CallEventKind| matches!(kind, CallEventKind::Held { by: Side::Remote });
+        alice.until(is_held).await;
+        hold(&mut bob, calls[1], false).await;
+        bob.answer(calls[1]).await;
+        answered_and_over(&mut alice, &mut bob, calls).await;
+    });
+}
+
+#[test]
+fn the_caller_offers_anew_before_it_is_answered() {
+    over_each_wire(|mut alice, mut bob| async move {
+        let calls = speaking(&mut alice, &mut bob, MediaPlan::default()).await;
+        hold(&mut alice, calls[0], true).await;
+        let is_held = |kind: &CallEventKind| matches!(kind, CallEventKind::Held { by: Side::Remote });
+        bob.until(is_held).await;
+        hold(&mut alice, calls[0], false).await;
+        bob.answer(calls[1]).await;
+        answered_and_over(&mut alice, &mut bob, calls).await;
+    });
+}
+
+/// Whose UPDATE comes first goes first; the other is said again until it is taken.
+#[test]
+fn both_offer_anew_at_once_before_the_answer_and_agree_in_the_end() {
+    over_each_wire(|mut alice, mut bob| async move {
+        let calls = speaking(&mut alice, &mut bob, MediaPlan::default()).await;
+        tokio::join!(hold(&mut alice, calls[0], true), hold(&mut bob, calls[1], true));
+        tokio::join!(hold(&mut alice, calls[0], false), hold(&mut bob, calls[1], false));
+        bob.answer(calls[1]).await;
+        answered_and_over(&mut alice, &mut bob, calls).await;
+    });
+}
+
+/// The 200 waits for an UPDATE that is under way, and what is wanted beside the answer for the ACK.
+#[test]
+fn an_answer_in_the_midst_of_an_update_brings_what_both_wanted() {
+    over_each_wire(|mut alice, mut bob| async move {
+        let announced = MediaPlan {
+            direction: Direction::SendOnly,
+            ..MediaPlan::default()
+        };
+        let [calling, call] = speaking(&mut alice, &mut bob, announced).await;
+        // Taken or not, by the time of the answer or not.
+        let change = ChangeMedia {
+            call,
+            codecs: None,
+            direction: Some(Direction::SendRecv),
+            video: None,
+        };
+        let _ = bob.tell(change).await;
+        let media = Some(MediaPlan::default());
+        bob.tell(Answer { call, media }).await.unwrap();
+        let hears = |kind: &CallEventKind| matches!(kind, CallEventKind::FirstPacket { inbound: true });
+        let is_confirmed = |kind: &CallEventKind| matches!(kind, CallEventKind::Confirmed);
+        let mut missing = 2;
+        while missing > 0 {
+            bob.until(|kind| hears(kind) || is_confirmed(kind)).await;
+            missing -= 1;
+        }
+        alice.confirmed().await;
+        bob.hang_up(call).await;
+        assert!(alice.over().await.is_ok(), "{calling}");
+        assert!(bob.over().await.is_ok(), "{call}");
+    });
+}
