@@ -1,6 +1,6 @@
 //! `siprtc sdp` over real descriptions of others.
 
-use siprtc_integration_tests::folder::{corpus, siprtc};
+use siprtc_integration_tests::folder::{Folder, corpus, siprtc};
 use siprtc_integration_tests::program::{Outcome, SOON, Siprtc};
 use std::process::Command;
 
@@ -76,6 +76,43 @@ fn answer_answers_the_first_offer_of_rfc_4317_in_its_own_words() {
         .to_owned();
     assert!(answer.contains("m=audio 49920 RTP/AVP 0\r\n"), "{answer}");
     assert!(answer.contains("m=video 0 RTP/AVP"), "{answer}");
+}
+
+#[test]
+fn answer_answers_a_browser_and_a_telephone_with_keys() {
+    let answer = |arguments: &[&str]| {
+        let outcome = sdp(arguments);
+        outcome.exits_with(0);
+        let told = outcome.event("answer");
+        assert_eq!(told["made_up"], true);
+        told["sdp"].as_str().expect("an answer").to_owned()
+    };
+    let hash = "sha-256 00:11";
+    let browser = file("sdp/chrome-jssip-av-2019.sdp");
+    let made = answer(&["answer", &browser, "--fingerprint", hash, "--video", "VP8/90000"]);
+    assert!(made.contains(&format!("a=fingerprint:{hash}\r\n")), "{made}");
+    assert!(
+        made.contains("a=group:BUNDLE ") && made.contains("a=ice-pwd:"),
+        "{made}"
+    );
+    assert_eq!(made.matches("\r\nm=audio 40000 ").count(), 1, "{made}");
+    assert_eq!(made.matches("\r\nm=video 40000 ").count(), 1, "{made}");
+    let folder = Folder::new("sdp-answer");
+    let words = "v=0\no=- 1 1 IN IP6 2001:db8::1\ns=-\nc=IN IP6 2001:db8::1\nt=0 0\nm=audio 5000 RTP/SAVP 8\n\
+        a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\n";
+    let offer = folder.write("sdes.sdp", words);
+    let made = answer(&["answer", &offer.display().to_string()]);
+    assert!(made.contains("c=IN IP6 2001:db8::2\r\n"), "{made}");
+    assert!(
+        made.contains("a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:"),
+        "{made}"
+    );
+    assert!(!made.contains("d0RmdmcmVCspeEc3"), "the key is ours: {made}");
+    folder.write("sdes.sdp", words.replace("RTP/SAVP 8", "TCP/TLS/RTP/SAVP 8"));
+    let outcome = sdp(&["answer", &offer.display().to_string()]);
+    outcome
+        .exits_with(INCOMPATIBLE)
+        .explains("m-line 0 (audio TCP/TLS/RTP/SAVP) is not RTP over UDP");
 }
 
 #[test]

@@ -369,9 +369,9 @@ pub(crate) struct SdpLintArgs {
 pub(crate) struct SdpAnswerArgs {
     /// The offer; - is standard input
     pub(crate) file: PathBuf,
-    /// Where the answer says that it receives
-    #[arg(long, value_name = "IP", default_value = "192.0.2.2")]
-    pub(crate) address: std::net::IpAddr,
+    /// Where the answer says that it receives; without it an address of documentation, of the offer's family
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<std::net::IpAddr>,
     /// The same, the port
     #[arg(long, value_name = "PORT", default_value_t = 40_000)]
     pub(crate) port: u16,
@@ -383,6 +383,12 @@ pub(crate) struct SdpAnswerArgs {
         default_value = "opus/48000/2,G722/8000,PCMU/8000,PCMA/8000,telephone-event/8000"
     )]
     pub(crate) codecs: Vec<String>,
+    /// The same of video, two ports further; none: video is rejected
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) video: Vec<String>,
+    /// The certificate's fingerprint, as in a=fingerprint, where keys come by DTLS; without it one is made up, of no certificate
+    #[arg(long, value_name = "HASH")]
+    pub(crate) fingerprint: Option<String>,
 }
 
 #[derive(ClapArgs, Debug)]

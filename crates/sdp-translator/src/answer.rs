@@ -1,9 +1,11 @@
 //! An answer without an engine (RFC 3264 section 6).
 
+use crate::RtpProfile;
 use crate::sdp::{Sdp, Section, static_encoding};
 use crate::transport::group_of;
 use siprtc_core::media::Direction;
 use siprtc_core::{Error, Fault, Result};
+use siprtc_sdp_words::{Crypto, SessionParameter, Setup};
 
 /// Who answers, with what.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +18,9 @@ pub struct LocalSession {
     pub media: Vec<LocalMedia>,
     /// The one transport for m-lines with DTLS-SRTP; without it they are rejected.
     pub transport: Option<LocalTransport>,
+    /// A key for each suite that m-lines with keys in the SDP (`a=crypto`) are answered with; without any they are rejected. The
+    /// answer's tag is the offer's.
+    pub keys: Vec<Crypto>,
 }
 
 /// One medium to answer with.
@@ -31,7 +36,7 @@ pub struct LocalMedia {
     pub direction: Direction,
 }
 
-/// What a DTLS-SRTP transport says of itself.
+/// What a DTLS-SRTP transport says of itself; an offer without ICE is answered without ICE.
 #[derive(Clone, Debug)]
 pub struct LocalTransport {
     /// The value of `a=fingerprint`.
@@ -47,12 +52,13 @@ pub struct LocalTransport {
 /// The least answer to an offer: its m-lines in their order; what cannot be answered is rejected with port 0; the offer's
 /// payload types, in its order, of what both have; the direction reversed and narrowed.
 ///
-/// RTP/AVP and RTP/AVPF are answered in kind, secure profiles by DTLS-SRTP with the given transport. SDES, and m-lines that
-/// are not RTP, are rejected. Format parameters (`a=fmtp`) are not negotiated: name only codecs that need none.
+/// RTP/AVP and RTP/AVPF are answered in kind, and with a key of ours where the offer has `a=crypto` beside them (RFC 8643); secure
+/// profiles by DTLS-SRTP with the given transport, else by the first `a=crypto` whose suite we have a key for. M-lines that are not
+/// RTP are rejected. Format parameters (`a=fmtp`) are not negotiated: name only codecs that need none.
 ///
 /// # Errors
 /// `PeerMisbehaved` for what is no SDP; `PeerIncompatible` when no m-line can be answered although some are offered (answer
-/// 488); `ApiMisuse` for a line end in what is ours.
+/// 488), with the reason of each; `ApiMisuse` for a line end in what is ours.
 ///
 /// ```
 /// use siprtc_sdp_translator::{LocalMedia, LocalSession, answer};
@@ -70,6 +76,7 @@ pub struct LocalTransport {
 ///         direction: Default::default(),
 ///     }],
 ///     transport: None,
+///     keys: Vec::new(),
 /// };
 /// let sdp = answer(offer, &local)?;
 /// assert!(sdp.contains("m=audio 49920 RTP/AVP 0 97\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:97 iLBC/8000\r\na=recvonly\r\n"));
@@ -81,28 +88,44 @@ pub fn answer(offer: &str, local: &LocalSession) -> Result<String> {
     let offer = Sdp::parse(offer)?;
     let mut free: Vec<&LocalMedia> = local.media.iter().collect();
     let mut taken: Vec<Option<Taken<'_>>> = Vec::new();
+    let mut reasons: Vec<String> = Vec::new();
     for (index, media) in offer.media.iter().enumerate() {
         let bearer = bearer(&offer, index, local, &taken);
-        let fit = bearer.and_then(|is_secure| {
-            let (at, formats) = free
-                .iter()
-                .enumerate()
-                .find_map(|(at, own)| Some((at, own.common(media)?)))?;
-            Some(Taken {
-                own: free.remove(at),
-                formats,
-                is_secure,
-            })
+        let fit = bearer.and_then(|bearer| {
+            let fits = |(at, own): (usize, &&LocalMedia)| Some((at, own.common(media)?));
+            let (at, formats) = (free.iter().enumerate().find_map(fits)).ok_or("has no codec of ours")?;
+            let own = free.remove(at);
+            Ok(Taken { own, formats, bearer })
         });
-        taken.push(fit);
+        if let Some(why) = fit.as_ref().err().filter(|_| media.is_live()) {
+            let line = media.media_line();
+            reasons.push(format!("m-line {index} ({} {}) {why}", line.media, line.proto));
+        }
+        taken.push(fit.ok());
     }
-    let is_asked = offer.media.iter().any(Section::is_live);
-    if is_asked && taken.iter().all(Option::is_none) {
-        let what = "no m-line of the offer can be answered with what is there".to_owned();
+    if !reasons.is_empty() && taken.iter().all(Option::is_none) {
+        reasons.truncate(MOST_REASONS);
+        let what = format!("no m-line of the offer can be answered: {}", reasons.join("; "));
         return Err(Error::new(Fault::PeerIncompatible, "answer SDP", what)
             .advice("answer 488; lint tells what the offer asks for"));
     }
     Ok(write(&offer, local, &taken))
+}
+
+/// Why m-lines cannot be answered, told at most.
+const MOST_REASONS: usize = 4;
+
+/// How an m-line is carried.
+enum Bearer {
+    Dtls { has_ice: bool },
+    Plain,
+    Sdes(Crypto),
+}
+
+impl Bearer {
+    fn is_dtls(&self) -> bool {
+        matches!(self, Bearer::Dtls { .. })
+    }
 }
 
 /// An m-line of the offer that is accepted.
@@ -110,7 +133,7 @@ struct Taken<'a> {
     own: &'a LocalMedia,
     /// Payload type and `a=rtpmap`'s value, in the offer's order.
     formats: Vec<(String, String)>,
-    is_secure: bool,
+    bearer: Bearer,
 }
 
 impl LocalSession {
@@ -187,37 +210,94 @@ fn is_same(own: &str, other: &str) -> bool {
     read(own) == read(other)
 }
 
-/// Whether the m-line can be carried, and by DTLS-SRTP.
-fn bearer(offer: &Sdp<'_>, index: usize, local: &LocalSession, taken: &[Option<Taken<'_>>]) -> Option<bool> {
+/// What the m-line can be carried by; or why it cannot.
+fn bearer(
+    offer: &Sdp<'_>,
+    index: usize,
+    local: &LocalSession,
+    taken: &[Option<Taken<'_>>],
+) -> std::result::Result<Bearer, &'static str> {
     let media = &offer.media[index];
     let line = media.media_line();
     if !media.is_live() {
-        return None;
+        return Err("is rejected by the offer itself");
     }
-    match line.proto {
+    let profile = RtpProfile::from_name(line.proto).ok_or("is not RTP over UDP")?;
+    let number = line.port.split('/').next().unwrap_or_default();
+    let Ok(port) = number.parse::<u16>() else {
+        return Err("has no port");
+    };
+    let sdes = || match profile.is_dtls() {
+        true => None,
+        false => sdes(media, &local.keys),
+    };
+    if !profile.is_secure() {
         // Without bundling a bundle-only m-line is rejected (RFC 9143 section 7.3.3).
-        "RTP/AVP" | "RTP/AVPF" => media.media_line().port.ne("0").then_some(false),
-        "RTP/SAVP" | "RTP/SAVPF" | "UDP/TLS/RTP/SAVP" | "UDP/TLS/RTP/SAVPF" => {
-            local.transport.as_ref()?;
-            let group = group_of(offer, index);
-            let has = |name: &str| {
-                offer.attribute(media, name).is_some()
-                    || group
-                        .iter()
-                        .any(|&mate| offer.media[mate].attribute(name).is_some())
-            };
-            if !has("fingerprint") || !has("ice-ufrag") || !has("ice-pwd") {
-                return None;
-            }
-            // One transport: the first m-line that takes it, and those that are bundled with it.
-            let first = taken
-                .iter()
-                .position(|taken| taken.as_ref().is_some_and(|taken| taken.is_secure));
-            let is_first = first.is_none() && line.port != "0";
-            (is_first || first.is_some_and(|first| group.contains(&first))).then_some(true)
-        }
-        _ => None,
+        return match port {
+            0 => Err("has no port of its own (a=bundle-only)"),
+            _ => Ok(sdes().map_or(Bearer::Plain, Bearer::Sdes)),
+        };
     }
+    match (dtls(offer, index, local, taken), sdes()) {
+        (Ok(bearer), _) => Ok(bearer),
+        (Err(_), Some(crypto)) if port != 0 => Ok(Bearer::Sdes(crypto)),
+        (Err(why), _) => Err(match media.attribute("crypto") {
+            Some(_) if !profile.is_dtls() => "has no a=crypto that we have a key for",
+            _ => why,
+        }),
+    }
+}
+
+fn dtls(
+    offer: &Sdp<'_>,
+    index: usize,
+    local: &LocalSession,
+    taken: &[Option<Taken<'_>>],
+) -> std::result::Result<Bearer, &'static str> {
+    let media = &offer.media[index];
+    let group = group_of(offer, index);
+    let has = |name: &str| {
+        let its = |&mate: &usize| offer.media[mate].attribute(name).is_some();
+        offer.attribute(media, name).is_some() || group.iter().any(its)
+    };
+    if !has("fingerprint") {
+        return Err("has no fingerprint");
+    }
+    if local.transport.is_none() {
+        return Err("wants keys by DTLS, and there is no fingerprint to answer with");
+    }
+    // RFC 4145 section 4.1: for the time being there shall be no connection.
+    if offer.attribute(media, "setup") == Some("holdconn") {
+        return Err("wants no connection for now (a=setup:holdconn)");
+    }
+    // One transport: the first m-line that takes it, and those that are bundled with it.
+    let is_its = |taken: &Option<Taken<'_>>| taken.as_ref().is_some_and(|taken| taken.bearer.is_dtls());
+    let has_ice = has("ice-ufrag") && has("ice-pwd");
+    match taken.iter().position(is_its) {
+        None if media.media_line().port == "0" => Err("has no port of its own (a=bundle-only)"),
+        Some(first) if !group.contains(&first) => Err("is not bundled with the one that has the transport"),
+        _ => Ok(Bearer::Dtls { has_ice }),
+    }
+}
+
+/// The first `a=crypto` that can be answered (RFC 4568 section 5.1.2): one whose suite we have, and that changes nothing of what is
+/// encrypted.
+fn sdes(media: &Section<'_>, keys: &[Crypto]) -> Option<Crypto> {
+    let offered = media
+        .attributes("crypto")
+        .filter_map(|text| text.parse::<Crypto>().ok());
+    let mut ours = offered.filter_map(|line: Crypto| {
+        let is_plain = |parameter: &SessionParameter| {
+            use SessionParameter::{Kdr, Optional, Wsh};
+            matches!(parameter, Optional(_) | Wsh(_) | Kdr(0))
+        };
+        let key = keys.iter().find(|key| key.suite == line.suite)?;
+        line.session.iter().all(is_plain).then(|| Crypto {
+            tag: line.tag,
+            ..key.clone()
+        })
+    });
+    ours.next()
 }
 
 fn write(offer: &Sdp<'_>, local: &LocalSession, taken: &[Option<Taken<'_>>]) -> String {
@@ -226,7 +306,7 @@ fn write(offer: &Sdp<'_>, local: &LocalSession, taken: &[Option<Taken<'_>>]) -> 
         .lines
         .iter()
         .filter(|line| line.letter() == Some(b't'));
-    let mut times: Vec<String> = times.map(|line| line.0.clone().into_owned()).collect();
+    let mut times: Vec<String> = times.map(|line| line.0.trim_ascii_end().to_owned()).collect();
     if times.is_empty() {
         times.push("t=0 0".to_owned());
     }
@@ -238,7 +318,7 @@ fn write(offer: &Sdp<'_>, local: &LocalSession, taken: &[Option<Taken<'_>>]) -> 
     ];
     lines.append(&mut times);
     let secure: Vec<usize> = (0..taken.len())
-        .filter(|&index| taken[index].as_ref().is_some_and(|taken| taken.is_secure))
+        .filter(|&index| taken[index].as_ref().is_some_and(|taken| taken.bearer.is_dtls()))
         .collect();
     let mids: Vec<&str> = secure
         .iter()
@@ -256,7 +336,9 @@ fn write(offer: &Sdp<'_>, local: &LocalSession, taken: &[Option<Taken<'_>>]) -> 
     for (media, taken) in offer.media.iter().zip(taken) {
         match taken {
             Some(taken) => {
-                let port = shared.filter(|_| taken.is_secure).unwrap_or(taken.own.port);
+                let port = shared
+                    .filter(|_| taken.bearer.is_dtls())
+                    .unwrap_or(taken.own.port);
                 accept(&mut lines, offer, media, taken, port, local);
             }
             None => reject(&mut lines, media),
@@ -297,18 +379,21 @@ fn accept(
     if direction != Direction::SendRecv {
         lines.push(format!("a={direction}"));
     }
-    let Some(transport) = local.transport.as_ref().filter(|_| taken.is_secure) else {
-        return;
+    let (transport, has_ice) = match (&taken.bearer, &local.transport) {
+        (Bearer::Sdes(crypto), _) => return lines.push(format!("a=crypto:{crypto}")),
+        (Bearer::Dtls { has_ice }, Some(transport)) => (transport, *has_ice),
+        _ => return,
     };
-    let role = match offer.attribute(media, "setup") {
-        Some("active") => "passive",
-        _ => "active",
-    };
+    let offered = offer.attribute(media, "setup").and_then(Setup::from_name);
+    let (role, _) = Setup::answering(offered, None);
     if media.position("rtcp-mux").is_some() {
         lines.push("a=rtcp-mux".to_owned());
     }
     lines.push(format!("a=setup:{role}"));
     lines.push(format!("a=fingerprint:{}", transport.fingerprint));
+    if !has_ice {
+        return;
+    }
     lines.push(format!("a=ice-ufrag:{}", transport.ice_ufrag));
     lines.push(format!("a=ice-pwd:{}", transport.ice_pwd));
     lines.extend(

@@ -12,7 +12,8 @@ use proptest::test_runner::RngSeed;
 use siprtc_core::Fault;
 use siprtc_core::media::Direction;
 use siprtc_sdp_translator::{
-    Check, LocalMedia, LocalSession, LocalTransport, Severity, answer, check_answer, lint, lint_answer,
+    Check, Crypto, LocalMedia, LocalSession, LocalTransport, Severity, answer, check_answer, lint,
+    lint_answer,
 };
 
 const FINGERPRINT: &str =
@@ -33,6 +34,7 @@ fn local(media: Vec<LocalMedia>) -> LocalSession {
         connection: "IN IP4 host.biloxi.example.com".to_owned(),
         media,
         transport: None,
+        keys: Vec::new(),
     }
 }
 
@@ -76,6 +78,7 @@ fn author_of(known: &str, wish: Direction) -> LocalSession {
         connection: value("c="),
         media,
         transport: None,
+        keys: Vec::new(),
     }
 }
 
@@ -220,6 +223,118 @@ fn what_cannot_be_answered_is_an_error_with_a_next_step() {
     );
 }
 
+/// An m-line of audio with PCMU, beside a session.
+fn audio(line: &str, rest: &[&str]) -> String {
+    let rest: String = rest.iter().map(|line| format!("{line}\r\n")).collect();
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio {line} 0\r\n{rest}"
+    )
+}
+
+const THEIRS: &str = "d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj";
+const OURS: &str = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
+
+fn key() -> Crypto {
+    format!("1 AES_CM_128_HMAC_SHA1_80 inline:{OURS}")
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn keys_in_the_sdp_are_answered_with_ours_and_the_offers_tag() {
+    let mut bob = local(vec![medium("audio", 4_000, &["PCMU/8000"])]);
+    let line = |tag: u32, rest: &str| format!("a=crypto:{tag} AES_CM_128_HMAC_SHA1_80 inline:{THEIRS}{rest}");
+    let lines = [
+        "a=crypto:1 F8_128_HMAC_SHA1_80 inline:MTIzNDU2Nzg5QUJDREUwMTIzNDU2Nzg5QUJjZGVm".to_owned(),
+        line(2, " UNENCRYPTED_SRTCP"),
+        line(3, " KDR=4"),
+        line(4, "|2^20|1:4 WSH=64 -X"),
+        line(5, ""),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    for profile in ["RTP/SAVP", "RTP/SAVPF", "RTP/AVP"] {
+        let offer = audio(&format!("5000 {profile}"), &lines);
+        bob.keys.clear();
+        let without = answer(&offer, &bob);
+        assert_eq!(without.is_ok(), profile == "RTP/AVP", "{without:?}");
+        bob.keys = vec![key()];
+        let made = answer(&offer, &bob).unwrap();
+        assert!(made.contains(&format!("m=audio 4000 {profile} 0\r\n")), "{made}");
+        assert_eq!(
+            common::lines(&made, "a=crypto:"),
+            [format!("4 AES_CM_128_HMAC_SHA1_80 inline:{OURS}")],
+            "{made}"
+        );
+        assert_eq!(
+            lint_answer(&offer, &made, None)
+                .iter()
+                .filter(|f| f.severity == Severity::Refuses)
+                .count(),
+            0
+        );
+    }
+    let error = answer(&audio("5000 RTP/SAVP", &lines[..3]), &bob).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("m-line 0 (audio RTP/SAVP) has no a=crypto"),
+        "{error}"
+    );
+}
+
+#[test]
+fn dtls_is_answered_without_ice_where_the_offer_has_none_and_in_the_other_role() {
+    let mut bob = local(vec![medium("audio", 4_000, &["PCMU/8000"])]);
+    bob.transport = Some(transport());
+    let fingerprint = format!("a=fingerprint:{FINGERPRINT}");
+    for (setup, role) in [
+        ("actpass", "active"),
+        ("passive", "active"),
+        ("active", "passive"),
+    ] {
+        let offer = audio(
+            "5000 UDP/TLS/RTP/SAVP",
+            &[&fingerprint, &format!("a=setup:{setup}")],
+        );
+        let made = answer(&offer, &bob).unwrap();
+        assert_eq!(common::lines(&made, "a=setup:"), [role]);
+        assert!(
+            !made.contains("a=ice-") && !made.contains("a=candidate"),
+            "{made}"
+        );
+    }
+    let offer = audio("5000 UDP/TLS/RTP/SAVP", &[&fingerprint, "a=setup:holdconn"]);
+    let error = answer(&offer, &bob).unwrap_err();
+    assert!(error.to_string().contains("holdconn"), "{error}");
+}
+
+#[test]
+fn each_m_line_that_cannot_be_answered_has_its_reason() {
+    let bob = local(vec![medium("audio", 4_000, &["PCMA/8000"])]);
+    for (line, rest, why) in [
+        ("99999 RTP/AVP", "a=x", "has no port"),
+        ("5000 RTP/AVP", "a=x", "has no codec of ours"),
+        ("5000 udptl", "a=x", "is not RTP over UDP"),
+        ("5000 RTP/SAVP", "a=x", "has no fingerprint"),
+        (
+            "5000 RTP/SAVPF",
+            "a=fingerprint:sha-1 00",
+            "no fingerprint to answer with",
+        ),
+        (
+            "5000 RTP/SAVP",
+            "a=crypto:1 X inline:y",
+            "has no a=crypto that we have a key for",
+        ),
+        ("0 RTP/AVP", "a=bundle-only", "has no port of its own"),
+    ] {
+        let error = answer(&audio(line, &[rest]), &bob).unwrap_err();
+        assert_eq!(error.fault(), Fault::PeerIncompatible);
+        let told = error.to_string();
+        assert!(told.contains("m-line 0 (audio ") && told.contains(why), "{told}");
+    }
+}
+
 fn section() -> impl Strategy<Value = String> {
     let medium = prop::sample::select(vec!["audio", "video", "text", "application"]);
     let proto = prop::sample::select(vec![
@@ -261,6 +376,7 @@ fn section() -> impl Strategy<Value = String> {
             }
             if crypto {
                 text.push_str("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:k\r\n");
+                text.push_str(&format!("a=crypto:7 AES_CM_128_HMAC_SHA1_80 inline:{THEIRS}|2^31|1:1\r\n"));
             }
             text
         },
@@ -307,7 +423,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, rng_seed: RngSeed::Fixed(3264), ..ProptestConfig::default() })]
 
     #[test]
-    fn an_answer_always_fits_its_offer(offer in offers(), secure in any::<bool>()) {
+    fn an_answer_always_fits_its_offer(offer in offers(), secure in any::<bool>(), keyed in any::<bool>()) {
         let mut bob = local(vec![
             medium("audio", 40_000, &["PCMU/8000", "opus/48000/2", "telephone-event/8000"]),
             medium("audio", 40_002, &["iLBC/8000", "telephone-event/8000"]),
@@ -315,6 +431,7 @@ proptest! {
         ]);
         bob.connection = "IN IP4 192.0.2.2".to_owned();
         bob.transport = secure.then(transport);
+        bob.keys = keyed.then(key).into_iter().collect();
         answers_fit(&offer, &bob);
     }
 }

@@ -126,6 +126,7 @@ fn phone(offer: &str, codecs: &[&str], direction: Direction) -> siprtc_core::Res
         connection: "IN IP4 192.0.2.20".to_owned(),
         media: media.to_vec(),
         transport: None,
+        keys: Vec::new(),
     };
     let answer = answer(&plain(offer), &local)?;
     let (asked, mut text, mut at) = (lines(offer, "m="), String::new(), 0);
@@ -294,6 +295,7 @@ proptest! {
                 direction: given,
             }).to_vec(),
             transport: Some(side(None).transport),
+            keys: Vec::new(),
         };
         let reply = answer(&shown, &local).unwrap();
         let mut ours = target(profile, media.len(), false);
@@ -405,6 +407,7 @@ fn every_classic_description_of_the_corpus_goes_to_webrtc_and_is_answered_in_its
                 })
                 .to_vec(),
             transport: Some(side(None).transport),
+            keys: Vec::new(),
         };
         let Ok(reply) = answer(&shown, &local) else {
             continue;

@@ -54,6 +54,32 @@ const BROKEN: &[Example] = &[
     (Check::CandidatePlace, WEB, "m=audio 40000", "m=audio 0"),
     (Check::ConnectionMissing, PLAIN, "c=IN IP4 192.0.2.1\r\n", ""),
     (
+        Check::CryptoInvalid,
+        PLAIN,
+        "a=rtpmap:0",
+        "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:short\r\na=rtpmap:0",
+    ),
+    (
+        Check::CryptoInvalid,
+        PLAIN,
+        "a=rtpmap:0",
+        "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n\
+         a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\na=rtpmap:0",
+    ),
+    (
+        Check::PtimeInvalid,
+        PLAIN,
+        "a=rtpmap:0",
+        "a=ptime:0\r\na=rtpmap:0",
+    ),
+    (
+        Check::PtimeInvalid,
+        PLAIN,
+        "a=rtpmap:0",
+        "a=ptime:60\r\na=maxptime:40\r\na=rtpmap:0",
+    ),
+    (Check::MediaLine, PLAIN, "m=audio", "m=AUDIO"),
+    (
         Check::DefaultCandidate,
         WEB,
         "c=IN IP4 192.0.2.1",
@@ -241,6 +267,21 @@ fn each_break_of_an_rfc_is_found_where_it_is() {
             let told = finding.number.and_then(|number| text.lines().nth(number - 1));
             assert_eq!(told, finding.line.as_deref(), "{finding}");
         }
+    }
+}
+
+#[test]
+fn what_is_unusual_and_right_is_not_found() {
+    for lines in [
+        "a=ptime:20.0\r\na=maxptime:20",
+        "a=crypto:1 F8_128_HMAC_SHA1_80 inline:MTIzNDU2Nzg5QUJDREUwMTIzNDU2Nzg5QUJjZGVm|2^20|1:4",
+    ] {
+        let text = PLAIN.replace("a=rtpmap:0", &format!("{lines}\r\na=rtpmap:0"));
+        let findings = lint(&text, None);
+        assert!(
+            !has(&findings, Check::PtimeInvalid) && !has(&findings, Check::CryptoInvalid),
+            "{findings:#?}"
+        );
     }
 }
 

@@ -254,6 +254,7 @@ fn a_fax_is_declined_by_the_book_and_beside_audio_the_audio_stays() {
             direction: Direction::SendRecv,
         }],
         transport: None,
+        keys: Vec::new(),
     };
     let reply = answer(&beside, &local).unwrap();
     check_classic_answer(&beside, &reply).unwrap();

@@ -5,11 +5,12 @@ use crate::exit::Exit;
 use crate::output::Output;
 use serde_json::json;
 use siprtc::sdp::{
-    Explanation, LocalMedia, LocalSession, Needs, PeerProfile, Severity, SipForm, Way, answer, explain, lint,
-    lint_answer, needs,
+    Crypto, Explanation, LocalMedia, LocalSession, LocalTransport, MasterKey, Needs, PeerProfile, Severity,
+    SipForm, Suite, Way, answer, explain, lint, lint_answer, needs,
 };
 use siprtc_core::{Error, Fault, Result};
 use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 /// Nobody's description is longer; the translator's own bound is below it.
@@ -66,24 +67,73 @@ fn lints(args: &SdpLintArgs, output: &Output) -> Result<Exit> {
 }
 
 fn answers(args: &SdpAnswerArgs, output: &Output) -> Result<Exit> {
-    let family = if args.address.is_ipv6() { "IP6" } else { "IP4" };
-    let local = LocalSession {
-        origin: format!("- 1 1 IN {family} {}", args.address),
-        connection: format!("IN {family} {}", args.address),
-        media: vec![LocalMedia {
-            medium: "audio".to_owned(),
-            port: args.port,
-            codecs: args.codecs.clone(),
-            direction: Default::default(),
-        }],
-        transport: None,
-    };
     let offer = read(&args.file)?;
+    let address = args.address.unwrap_or_else(|| documentation(&offer));
+    let family = if address.is_ipv6() { "IP6" } else { "IP4" };
+    let media = |medium: &str, port: u16, codecs: &[String]| LocalMedia {
+        medium: medium.to_owned(),
+        port,
+        codecs: codecs.to_vec(),
+        direction: Default::default(),
+    };
+    let video = (!args.video.is_empty()).then(|| media("video", args.port.saturating_add(2), &args.video));
+    let local = LocalSession {
+        origin: format!("- 1 1 IN {family} {address}"),
+        connection: format!("IN {family} {address}"),
+        media: std::iter::once(media("audio", args.port, &args.codecs))
+            .chain(video)
+            .collect(),
+        transport: Some(transport(args, address)),
+        keys: Suite::ALL.map(fresh_key).to_vec(),
+    };
     let sdp = answer(&offer, &local)?;
     output.say(sdp.trim_end());
+    let is_made_up = ["a=crypto:", "a=ice-pwd:", "a=fingerprint:"]
+        .iter()
+        .any(|line| sdp.contains(line));
+    if is_made_up {
+        output.say("\nits keys, ICE credentials and fingerprint are made up where none was given: nobody can use them");
+    }
     let needs = told_needs(&offer, output);
-    output.emit(json!({ "event": "answer", "sdp": sdp, "needs": needs }));
+    output.emit(json!({ "event": "answer", "sdp": sdp, "made_up": is_made_up, "needs": needs }));
     Ok(Exit::Ok)
+}
+
+/// RFC 5737 and RFC 3849, by the family of the first address that the offer names.
+fn documentation(offer: &str) -> IpAddr {
+    let first = offer.lines().find_map(|line| line.strip_prefix("c="));
+    match first.is_some_and(|connection| connection.to_ascii_uppercase().starts_with("IN IP6")) {
+        true => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2).into(),
+        false => Ipv4Addr::new(192, 0, 2, 2).into(),
+    }
+}
+
+/// One whose words are right and whose secrets are nobody's.
+fn transport(args: &SdpAnswerArgs, address: IpAddr) -> LocalTransport {
+    let made_up = || {
+        let hash = rand::random::<[u8; 32]>().map(|octet| format!("{octet:02X}"));
+        format!("sha-256 {}", hash.join(":"))
+    };
+    LocalTransport {
+        fingerprint: args.fingerprint.clone().unwrap_or_else(made_up),
+        ice_ufrag: format!("{:08x}", rand::random::<u32>()),
+        ice_pwd: format!("{:032x}", rand::random::<u128>()),
+        candidates: vec![format!("1 1 udp 2130706431 {address} {} typ host", args.port)],
+    }
+}
+
+fn fresh_key(suite: Suite) -> Crypto {
+    let octets = (0..suite.key_len() + suite.salt_len()).map(|_| rand::random());
+    Crypto {
+        tag: 1,
+        suite,
+        keys: vec![MasterKey {
+            key_and_salt: octets.collect(),
+            lifetime: None,
+            mki: None,
+        }],
+        session: Vec::new(),
+    }
 }
 
 /// What the one who gets the description needs to carry it; nothing, where it is none.

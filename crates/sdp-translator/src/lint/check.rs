@@ -109,6 +109,10 @@ checks! {
     ConnectionMissing = "connection-missing", Refuses,
         "a c= line stands in the session or in each m-line (RFC 8866 section 5.7)",
         "add a c= line";
+    /// A key that cannot be read, or whose tag is another's.
+    CryptoInvalid = "crypto-invalid", Degrades,
+        "a=crypto has a tag of its own, a suite and a key of the suite's length (RFC 4568 section 4.1); a line that cannot be read is passed over",
+        "correct the line or leave it out";
     /// The default candidate is not told.
     DefaultCandidate = "default-candidate", Degrades,
         "the m= and c= lines carry the default candidate when there are candidates (RFC 8839 section 4.2.1.2)",
@@ -301,6 +305,10 @@ checks! {
     PeerTrickle = "peer-trickle", Degrades,
         "a peer that does not trickle takes the candidates of the description for all there are (RFC 8838 section 16)",
         "send a description with every candidate, and without the trickle option";
+    /// A packet time that is none, or longer than the longest.
+    PtimeInvalid = "ptime-invalid", Degrades,
+        "a=ptime and a=maxptime are milliseconds, and what is wanted is not longer than what is taken (RFC 8866 section 6.4)",
+        "write a=ptime:20, or leave it out";
     /// A bundled m-line without rtcp-mux.
     RtcpMuxBundle = "rtcp-mux-bundle", Degrades,
         "bundled RTP m-lines have a=rtcp-mux (RFC 9143 section 9.3)",

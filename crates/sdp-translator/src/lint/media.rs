@@ -6,6 +6,8 @@ use crate::sdp::{Section, is_unspecified, static_encoding};
 use siprtc_core::media::Direction;
 use std::collections::{HashMap, HashSet};
 
+/// RFC 8866 section 5.14.
+const MEDIA: [&str; 6] = ["audio", "video", "text", "application", "message", "image"];
 /// Payload types that mean nothing without `a=rtpmap` (RFC 3551 section 6).
 const DYNAMIC: std::ops::RangeInclusive<u8> = 96..=127;
 /// Payload types that RTCP's packet types look like, the marker bit apart (RFC 5761 section 4).
@@ -52,6 +54,15 @@ fn media_line(desk: &mut Desk<'_, '_>, index: usize, media: &Section<'_>) {
             at,
             "the m= line has fewer than four fields".to_owned(),
         );
+    } else if MEDIA
+        .iter()
+        .any(|known| *known != line.media && known.eq_ignore_ascii_case(line.media))
+    {
+        let what = format!(
+            "{:?} is not in lower case, as everybody writes and reads it",
+            line.media
+        );
+        desk.find(Check::MediaLine, Some(index), at, what);
     } else if !port_is_fine {
         desk.find(
             Check::MediaLine,

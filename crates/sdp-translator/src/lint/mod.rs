@@ -6,6 +6,7 @@ mod ice;
 mod lines;
 mod media;
 mod peer;
+mod values;
 
 pub use check::Check;
 
@@ -180,6 +181,7 @@ impl<'s, 'a> Desk<'s, 'a> {
     fn alone(&mut self, text: &str, peer: Option<&PeerProfile>) {
         lines::look(self, text);
         media::look(self);
+        values::look(self);
         ice::look(self);
         if let Some(peer) = peer {
             peer::look(self, peer);
