@@ -2,7 +2,7 @@
 
 use rtc_srtp::protection_profile::ProtectionProfile;
 pub use siprtc_sdp_words::Suite;
-use siprtc_sdp_words::{Crypto as Line, MasterKey, SessionParameter};
+use siprtc_sdp_words::{Crypto as Line, MasterKey, Mki, SessionParameter};
 use std::fmt;
 
 /// Lines of a description that are read; a telephone sends up to eight.
@@ -36,6 +36,8 @@ pub(crate) struct Crypto {
     pub(crate) tag: u32,
     pub(crate) suite: Suite,
     pub(crate) profile: ProtectionProfile,
+    /// What whoever wrote it puts into each packet beside the tag (RFC 3711 section 3.1); ours has none.
+    pub(crate) mki: Option<Mki>,
     /// Master key and salt.
     material: Vec<u8>,
 }
@@ -43,7 +45,8 @@ pub(crate) struct Crypto {
 /// The library's profiles cannot be compared; the suite says which it is.
 impl PartialEq for Crypto {
     fn eq(&self, other: &Self) -> bool {
-        (self.tag, self.suite, &self.material) == (other.tag, other.suite, &other.material)
+        (self.tag, self.suite, self.mki, &self.material)
+            == (other.tag, other.suite, other.mki, &other.material)
     }
 }
 
@@ -65,6 +68,7 @@ impl Crypto {
             tag,
             suite,
             profile: profile_of(suite)?,
+            mki: None,
             material,
         })
     }
@@ -81,19 +85,25 @@ impl Crypto {
         self.material.split_at(self.suite.key_len()).1
     }
 
-    /// The value of an `a=crypto` line. `None` for what we cannot do: an unknown suite, several keys, a master key
-    /// identifier, or a session parameter that changes what is encrypted. RFC 4568 section 6.1 has the answerer look at the
+    /// The value of an `a=crypto` line. `None` for what we cannot do: an unknown suite, several keys, or a session parameter that changes what is encrypted. RFC 4568 section 6.1 has the answerer look at the
     /// next line then. The lifetime bounds what we never reach.
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let line: Line = value.parse().ok()?;
-        let [MasterKey { mki: None, .. }] = line.keys.as_slice() else {
+        let mut keys = line.keys.into_iter();
+        let (
+            Some(MasterKey {
+                key_and_salt, mki, ..
+            }),
+            None,
+        ) = (keys.next(), keys.next())
+        else {
             return None;
         };
-        let MasterKey { key_and_salt, .. } = line.keys.into_iter().next()?;
         line.session.iter().all(is_harmless).then_some(Crypto {
             tag: line.tag,
             suite: line.suite,
             profile: profile_of(line.suite)?,
+            mki,
             material: key_and_salt,
         })
     }
@@ -123,11 +133,10 @@ impl fmt::Display for Crypto {
 
 /// Whether we may pass over a session parameter (RFC 4568 section 6.3): a hint of a window, one that may be ignored (`-`),
 /// and the default said aloud.
+/// The order of FEC and SRTP is nothing where there is no FEC.
 fn is_harmless(parameter: &SessionParameter) -> bool {
-    matches!(
-        parameter,
-        SessionParameter::Optional(_) | SessionParameter::Wsh(_) | SessionParameter::Kdr(0)
-    )
+    use SessionParameter::{FecOrder, Kdr, Optional, Wsh};
+    matches!(parameter, Optional(_) | Wsh(_) | Kdr(0) | FecOrder(_))
 }
 
 #[cfg(test)]
@@ -162,6 +171,8 @@ mod tests {
             format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key}|2^31"),
             format!("1 aes_cm_128_hmac_sha1_32 INLINE:{key}|1048576 WSH=64"),
             format!("11 AES_CM_128_HMAC_SHA1_80 inline:{key}|2^20 -SOMETHING"),
+            format!("2 AES_CM_128_HMAC_SHA1_80 inline:{key}|2^31|1:1"),
+            RFC.to_owned(),
         ] {
             assert!(Crypto::parse(&line).is_some(), "{line}");
         }
@@ -178,14 +189,12 @@ mod tests {
     fn what_would_be_encrypted_otherwise_is_left_out() {
         let key = "d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj";
         for line in [
-            RFC.to_owned(),
             String::new(),
             "1".to_owned(),
             "1 AES_CM_128_HMAC_SHA1_80".to_owned(),
             format!("1 F8_128_HMAC_SHA1_80 inline:{key}"),
             format!("one AES_CM_128_HMAC_SHA1_80 inline:{key}"),
             format!("1234567890 AES_CM_128_HMAC_SHA1_80 inline:{key}"),
-            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key}|2^20|1:4"),
             format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key};inline:{key}"),
             format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key} UNENCRYPTED_SRTP"),
             format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key} KDR=1"),

@@ -150,6 +150,7 @@ impl Dtls {
             profile_in: profile,
             key_out: config.keys.local_master_key,
             salt_out: config.keys.local_master_salt,
+            mki_in: None,
             key_in: config.keys.remote_master_key,
             salt_in: config.keys.remote_master_salt,
         })

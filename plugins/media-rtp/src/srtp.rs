@@ -11,6 +11,8 @@ use rtc_srtp::context::Context;
 use rtc_srtp::crypto::default_provider;
 use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
 use rtc_srtp::protection_profile::ProtectionProfile;
+use siprtc_sdp_words::Mki;
+use std::borrow::Cow;
 
 /// Streams of the peer's; the one that was silent longest goes for one more.
 const MOST_STREAMS: usize = 8;
@@ -22,6 +24,8 @@ const REPLAY_WINDOW: usize = 128;
 pub(crate) struct Keys {
     pub(crate) profile_out: ProtectionProfile,
     pub(crate) profile_in: ProtectionProfile,
+    /// The identifier that stands in each packet of theirs.
+    pub(crate) mki_in: Option<Mki>,
     pub(crate) key_out: Vec<u8>,
     pub(crate) salt_out: Vec<u8>,
     pub(crate) key_in: Vec<u8>,
@@ -72,7 +76,7 @@ impl Protection {
     /// Whether these are the keys in use.
     pub(crate) fn is_keyed_with(&self, keys: &Keys) -> bool {
         let words = |keys: &Keys| {
-            let profiles = (keys.profile_out as u8, keys.profile_in as u8);
+            let profiles = (keys.profile_out as u8, keys.profile_in as u8, keys.mki_in);
             (
                 profiles,
                 keys.key_out.clone(),
@@ -94,10 +98,32 @@ impl Protection {
 
     pub(crate) fn decrypt_rtp(&mut self, packet: &[u8]) -> Result<BytesMut> {
         let ssrc = word(packet, 8).ok_or(Error::ErrTooShortRtp)?;
-        self.decrypt(ssrc, |context| context.decrypt_rtp(packet))
+        let packet = self
+            .without_mki(packet, self.keys.profile_in.rtp_auth_tag_len())
+            .ok_or(Error::RtpFailedToVerifyAuthTag)?;
+        self.decrypt(ssrc, |context| context.decrypt_rtp(&packet))
+    }
+
+    /// The packet as it would be without the identifier of the master key, which stands before the tag and is not authenticated (RFC
+    /// 3711 sections 3.1 and 3.4; with GCM at the end, RFC 7714 section 8.2). `None`: it is another key's, or too short.
+    fn without_mki<'p>(&self, packet: &'p [u8], tag: usize) -> Option<Cow<'p, [u8]>> {
+        let Some(mki) = self.keys.mki_in else {
+            return Some(Cow::Borrowed(packet));
+        };
+        let end = packet.len().checked_sub(tag)?;
+        let start = end.checked_sub(usize::from(mki.length))?;
+        let octets = packet.get(start..end)?;
+        let value = octets
+            .iter()
+            .fold(0, |value: u128, octet| value << 8 | u128::from(*octet));
+        let rest = [packet.get(..start)?, packet.get(end..)?];
+        (value == mki.value).then(|| Cow::Owned(rest.concat()))
     }
 
     pub(crate) fn decrypt_rtcp(&mut self, packet: &[u8]) -> Result<BytesMut> {
+        let packet = self
+            .without_mki(packet, self.keys.profile_in.rtcp_auth_tag_len())
+            .ok_or(Error::RtcpFailedToVerifyAuthTag)?;
         // RFC 3711 section 3.4: the flag before the index. With AES-CM the library gives a packet back that says it is not
         // encrypted, and does not look at its tag: whoever leaves the flag out would be believed.
         let tail = 4 + self.keys.profile_in.rtcp_auth_tag_len();
@@ -105,8 +131,8 @@ impl Protection {
         if flag.is_none_or(|flag| flag & 0x80 == 0) {
             return Err(Error::RtcpFailedToVerifyAuthTag);
         }
-        let ssrc = word(packet, 4).ok_or(Error::ErrTooShortRtcp)?;
-        self.decrypt(ssrc, |context| context.decrypt_rtcp(packet))
+        let ssrc = word(&packet, 4).ok_or(Error::ErrTooShortRtcp)?;
+        self.decrypt(ssrc, |context| context.decrypt_rtcp(&packet))
     }
 
     fn decrypt(
@@ -159,6 +185,7 @@ mod tests {
         let keys = |ours: &Crypto, theirs: &Crypto| Keys {
             profile_out: ours.profile,
             profile_in: theirs.profile,
+            mki_in: None,
             key_out: ours.key().to_vec(),
             salt_out: ours.salt().to_vec(),
             key_in: theirs.key().to_vec(),
@@ -189,6 +216,46 @@ mod tests {
                     them.decrypt_rtp(&sent).unwrap()[..],
                     plain[..],
                     "{suite} {sequence}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_that_names_its_master_key_in_each_packet_is_understood() {
+        for suite in Suite::ALL {
+            let (mut ours, theirs) = keys(suite);
+            ours.mki_in = Some(Mki {
+                value: 0x0102,
+                length: 4,
+            });
+            let tags = (
+                ours.profile_in.rtp_auth_tag_len(),
+                ours.profile_in.rtcp_auth_tag_len(),
+            );
+            let (mut us, mut them) = (Protection::new(ours).unwrap(), Protection::new(theirs).unwrap());
+            let named = |packet: &[u8], tag: usize, name: [u8; 4]| {
+                let (front, tag) = packet.split_at(packet.len() - tag);
+                [front, &name, tag].concat()
+            };
+            let plain = rtp(1, 7);
+            let sent = them.encrypt_rtp(&plain).unwrap();
+            assert!(us.decrypt_rtp(&sent).is_err(), "{suite}: it has no name");
+            assert!(
+                us.decrypt_rtp(&named(&sent, tags.0, [0, 0, 1, 3])).is_err(),
+                "{suite}: another key"
+            );
+            let came = us.decrypt_rtp(&named(&sent, tags.0, [0, 0, 1, 2])).unwrap();
+            assert_eq!(came[..], plain[..], "{suite}");
+            // A receiver report without blocks.
+            let report = [0x80, 201, 0, 1, 0, 0, 0, 9];
+            let sent = them.encrypt_rtcp(&report).unwrap();
+            let came = us.decrypt_rtcp(&named(&sent, tags.1, [0, 0, 1, 2])).unwrap();
+            assert_eq!(came[..], report[..], "{suite}");
+            for length in 0..40 {
+                assert!(
+                    us.decrypt_rtp(&vec![0x80; length]).is_err()
+                        && us.decrypt_rtcp(&vec![0x80; length]).is_err()
                 );
             }
         }

@@ -159,6 +159,7 @@ impl Transport {
                 profile_in: theirs.profile,
                 key_out: ours.key().to_vec(),
                 salt_out: ours.salt().to_vec(),
+                mki_in: theirs.mki,
                 key_in: theirs.key().to_vec(),
                 salt_in: theirs.salt().to_vec(),
             })?,
