@@ -10,8 +10,10 @@ use siprtc_gateway::table::{Jsep, On, Sip, lookup};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// Calls that are set up and hung up.
+/// Calls that are set up and hung up,
 const CALLS: usize = 10_000;
+/// so many times; the median counts.
+const TIMES: usize = 5;
 /// Of them at the same time.
 const LANES: usize = 64;
 /// Calls that are held and resumed,
@@ -132,6 +134,36 @@ fn wrong(what: &str) -> Error {
 }
 
 fn set_up() -> Result<Vec<Figure>> {
+    let (mut times, mut confirmed) = (Vec::new(), 0);
+    for _ in 0..TIMES {
+        let (each, of_them) = set_up_once()?;
+        times.push(each);
+        confirmed += of_them;
+    }
+    times.sort_by(f64::total_cmp);
+    let each = times[TIMES / 2];
+    let note = format!(
+        "{:.0} calls a second on one core: {CALLS} calls, {LANES} at a time, both ends: gateways' machines, dialogs, transactions, \
+         messages printed and parsed; no sockets, no actors, no media; the median of {TIMES} runs, of which the best took {:.0} µs",
+        1e6 / each,
+        times[0]
+    );
+    Ok(vec![
+        Figure::new("calls", "a call set up and hung up, processor time", each, "µs")
+            .at_most(200.0)
+            .note(note),
+        Figure::new(
+            "calls",
+            "of them not confirmed",
+            (TIMES * CALLS - confirmed) as f64,
+            "",
+        )
+        .at_most(0.0),
+    ])
+}
+
+/// Processor time of a call in µs, and how many were confirmed.
+fn set_up_once() -> Result<(f64, usize)> {
     let mut world: World<Order> = World::new(1, WIRE);
     let (mut dialled, mut ended, mut confirmed) = (0, 0, 0);
     let begun = process::processor_ms();
@@ -158,17 +190,7 @@ fn set_up() -> Result<Vec<Figure>> {
         }
     }
     let each = (process::processor_ms() - begun) * 1000.0 / CALLS as f64;
-    let note = format!(
-        "{:.0} calls a second on one core: {CALLS} calls, {LANES} at a time, both ends: gateways' machines, dialogs, transactions, \
-         messages printed and parsed; no sockets, no actors, no media",
-        1e6 / each
-    );
-    Ok(vec![
-        Figure::new("calls", "a call set up and hung up, processor time", each, "µs")
-            .at_most(200.0)
-            .note(note),
-        Figure::new("calls", "of them not confirmed", (CALLS - confirmed) as f64, "").at_most(0.0),
-    ])
+    Ok((each, confirmed))
 }
 
 /// Some calls that are held and resumed for hours of the world's own time.

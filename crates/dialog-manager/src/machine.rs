@@ -203,7 +203,8 @@ impl Output {
 /// All calls of one account. See the [module](self) for the drain rule.
 pub struct Machine {
     scope: Scope,
-    calls: BTreeMap<CallId, Call>,
+    /// Boxed: a tree moves its values about, and these are large.
+    calls: BTreeMap<CallId, Box<Call>>,
     outside: Outside,
     subscriptions: Subscriptions,
     notifier: Notifier,
@@ -351,7 +352,7 @@ impl Machine {
     fn invite(&mut self, message: Invite) -> Result<()> {
         const OPERATION: &str = "invite";
         // One that was refused may be tried again under its id. What it still lingered for was another fork's late 2xx.
-        if self.calls.get(&message.call).is_some_and(Call::has_ended) {
+        if self.calls.get(&message.call).is_some_and(|call| call.has_ended()) {
             self.forget(message.call);
         }
         if self.calls.contains_key(&message.call) {
@@ -386,7 +387,7 @@ impl Machine {
             ReferTo::Call(other) => other,
         };
         let known = self.calls.get(&other).filter(|_| Some(other) != this);
-        known.and_then(Call::replaceable).ok_or_else(|| {
+        known.and_then(|call| call.replaceable()).ok_or_else(|| {
             misuse(
                 operation,
                 format!("{other} has no confirmed dialog that a peer could replace"),
@@ -416,11 +417,11 @@ impl Machine {
         }
         self.dialogs
             .insert((call.sip_call_id.clone(), call.local_tag.clone()), call.id);
-        self.calls.insert(call.id, call);
+        self.calls.insert(call.id, Box::new(call));
     }
 
     fn reap(&mut self, id: CallId) {
-        if self.calls.get(&id).is_some_and(Call::is_over) {
+        if self.calls.get(&id).is_some_and(|call| call.is_over()) {
             self.forget(id);
         }
     }

@@ -110,7 +110,10 @@ impl Machine {
         {
             return;
         }
-        let calls = dialog_info::dialogs(&self.scope.config.account.aor, self.calls.values());
+        let calls = dialog_info::dialogs(
+            &self.scope.config.account.aor,
+            self.calls.values().map(Box::as_ref),
+        );
         if calls != self.notifier.calls {
             self.notifier.calls = calls;
             self.tell_watchers(DIALOG);
@@ -134,7 +137,10 @@ impl Machine {
             Ok(granted) => granted,
             Err(response) => return self.scope.respond_outside(tx, *response),
         };
-        self.notifier.calls = dialog_info::dialogs(&self.scope.config.account.aor, self.calls.values());
+        self.notifier.calls = dialog_info::dialogs(
+            &self.scope.config.account.aor,
+            self.calls.values().map(Box::as_ref),
+        );
         self.watched_by(tx, subscribe.response(200), watcher, granted);
     }
 

@@ -160,7 +160,7 @@ impl Machine {
 
     fn named_by(&self, replaces: &Replaces) -> Option<&Call> {
         let key = (replaces.call_id.clone(), replaces.to_tag.clone());
-        self.calls.get(self.dialogs.get(&key)?)
+        self.calls.get(self.dialogs.get(&key)?).map(Box::as_ref)
     }
 }
 

@@ -77,10 +77,10 @@ impl<O: std::fmt::Debug> World<O> {
 
     fn dialog_event(&mut self, side: Side, id: CallId, kind: DialogEventKind) {
         if let DialogEventKind::Incoming { replaces, .. } = kind {
-            let life = Life {
+            let life = Box::new(Life {
                 replaces,
                 ..self.life_of(Call::new(id))
-            };
+            });
             self.party(side).calls.insert(id, life);
         }
         self.say(|| format!("{side:?} {id} hears {}", word(&kind)));

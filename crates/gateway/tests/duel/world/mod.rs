@@ -131,7 +131,7 @@ pub(crate) struct Life {
 struct Party {
     dialogs: Machine,
     stack: Transactions<Wire>,
-    calls: BTreeMap<CallId, Life>,
+    calls: BTreeMap<CallId, Box<Life>>,
     /// Calls that may have something to say.
     busy: VecDeque<CallId>,
     timer: Option<Instant>,
@@ -273,14 +273,14 @@ impl<O: std::fmt::Debug> World<O> {
     }
 
     pub(crate) fn life(&self, side: Side, id: CallId) -> Option<&Life> {
-        self.parties[side as usize].calls.get(&id)
+        self.parties[side as usize].calls.get(&id).map(Box::as_ref)
     }
 
     pub(crate) fn calls(&self, side: Side) -> impl Iterator<Item = (CallId, &Life)> {
         self.parties[side as usize]
             .calls
             .iter()
-            .map(|(id, life)| (*id, life))
+            .map(|(id, life)| (*id, life.as_ref()))
     }
 
     /// Who is at the other end of a call that stands.
@@ -391,11 +391,11 @@ impl<O: std::fmt::Debug> World<O> {
         headers: Headers,
     ) -> CallId {
         let id = CallId::fresh();
-        let life = Life {
+        let life = Box::new(Life {
             reports_to,
             headers,
             ..self.life_of(call(id))
-        };
+        });
         self.party(side).calls.insert(id, life);
         self.tell(side, id, Input::Dial { target });
         id
