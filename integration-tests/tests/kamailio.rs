@@ -1,6 +1,7 @@
 //! Calls through an unmodified SIP server, Kamailio, with coturn for STUN and TURN: two `siprtc` processes, each with its
 //! own tune, and both recordings judged.
 
+use siprtc_integration_tests::baresip::{Baresip, Mode};
 use siprtc_integration_tests::lab::{KamailioSettings, Lab, Phone};
 use siprtc_integration_tests::program::{Outcome, SOON, Siprtc};
 use siprtc_integration_tests::wav::{self, CALLEE, CALLER};
@@ -416,4 +417,35 @@ fn digits_cross_the_call_as_telephone_events() {
         .filter(|line| line["event"] == "dtmf")
         .filter_map(|line| line["digit"].as_str());
     assert_eq!(digits.collect::<String>(), "159#");
+}
+
+/// Alice has Bob's telephone call Carol's baresip, without a call of her own: the proxy asks who she is, and Bob's telephone trusts the proxy.
+#[test]
+fn a_telephone_is_asked_to_call_another_one_and_says_how_it_goes() {
+    let lab = Lab::on_loopback("click-to-dial").with_kamailio();
+    let [theirs, heard] = ["carol-plays.wav", "bob-heard.wav"].map(|name| lab.folder.join(name));
+    // baresip hangs up when its file is over.
+    wav::write_tune_and_silence(&theirs, &CALLEE, 4.0);
+    let mut carol = Baresip::start(&lab, "carol", lab.server, Mode::Plain, &theirs, None);
+    let bob = Phone::of("bob")
+        .set("media.engine", "rtp")
+        .set("call.referrals", "trusted")
+        .set("call.trusted", lab.server);
+    let record = heard.display().to_string();
+    let arguments = ["--calls", "1", "--duration", TALK, "--record", &record];
+    let bob = lab.answering(&bob, &arguments);
+    let alice = lab
+        .start(&Phone::of("alice"), &["refer", "bob", "carol"])
+        .finish(CALL);
+    alice.exits_with(0);
+    assert_eq!(alice.event("referral_accepted")["tells"], true);
+    alice.event("referral_succeeded");
+    let bob = bob.finish(CALL);
+    bob.exits_with(0);
+    let asked = bob.event("asked");
+    let named = |key: &str, name: &str| asked[key].as_str().is_some_and(|text| text.contains(name));
+    assert!(named("to", "carol@") && named("by", "alice@"), "{asked}");
+    assert_eq!(bob.report()["established"], true, "{:#}", bob.report());
+    wav::assert_heard(&CALLEE, &theirs, &heard);
+    carol.process.stop();
 }

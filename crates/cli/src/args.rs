@@ -31,7 +31,7 @@ pub(crate) struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Wait for calls and answer them
+    /// Wait for calls and answer them; make those that others ask for (call.referrals)
     Answer(AnswerArgs),
     /// Draw what a call does: the gateway's table as an automaton
     Automaton(AutomatonArgs),
@@ -201,7 +201,7 @@ pub(crate) struct CallArgs {
 pub(crate) struct AnswerArgs {
     #[command(flatten)]
     pub(crate) media: MediaArgs,
-    /// Stop after this many calls; without it, Ctrl-C stops
+    /// Stop after this many calls, made or answered; without it, Ctrl-C stops
     #[arg(long, value_name = "N")]
     pub(crate) calls: Option<usize>,
     /// Hang up this many seconds after a call is confirmed

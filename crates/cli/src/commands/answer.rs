@@ -7,7 +7,8 @@ use crate::exit::Exit;
 use crate::interrupt::Interrupts;
 use crate::output::Output;
 use serde_json::json;
-use siprtc::{CallReport, Config, Endpoint, IncomingCall};
+use siprtc::gateway::MediaPlan;
+use siprtc::{CallReport, Config, Endpoint, IncomingCall, Referral, Referrals};
 use siprtc_core::sip::NameAddr;
 use siprtc_core::{Error, Fault, Result};
 use std::time::Duration;
@@ -58,15 +59,21 @@ async fn serve(endpoint: &mut Endpoint, config: &Config, args: &AnswerArgs, outp
     let mut interrupts = Interrupts::new();
     let mut control = Control::new(args.control);
     let mut worst = Exit::Ok;
+    let mut referrals = endpoint.referrals();
     for _ in 0..args.calls.unwrap_or(usize::MAX) {
         output.progress("waiting for a call");
-        let incoming = tokio::select! {
-            incoming = endpoint.incoming() => incoming,
+        let wanted = tokio::select! {
+            incoming = endpoint.incoming() => incoming.map(Wanted::Here),
+            asked = next(&mut referrals) => asked.map(Wanted::Elsewhere),
             () = interrupts.next() => None,
         };
-        let Some(incoming) = incoming else { break };
+        let Some(wanted) = wanted else { break };
+        let served = match wanted {
+            Wanted::Elsewhere(referral) => asked(referral, args, &mut control, output).await,
+            Wanted::Here(incoming) => one(incoming, args, &mut control, output).await,
+        };
         // One call that goes wrong is that call's business: the next one is served.
-        worst = match one(incoming, args, &mut control, output).await {
+        worst = match served {
             Ok(Exit::Ok) => worst,
             Ok(exit) => exit,
             Err(error) => output.error(&error),
@@ -74,6 +81,62 @@ async fn serve(endpoint: &mut Endpoint, config: &Config, args: &AnswerArgs, outp
     }
     output.done();
     Ok(worst)
+}
+
+/// What somebody wants of us.
+enum Wanted {
+    /// A call that we make (`call.referrals`).
+    Elsewhere(Referral),
+    /// A call that we answer.
+    Here(IncomingCall),
+}
+
+async fn next(referrals: &mut Option<Referrals>) -> Option<Referral> {
+    match referrals {
+        Some(referrals) => referrals.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Somebody wants us to call somebody (REFER): with the media of an answer.
+async fn asked(
+    referral: Referral,
+    args: &AnswerArgs,
+    control: &mut Control,
+    output: &Output,
+) -> Result<Exit> {
+    let to = referral.to().to_string();
+    let by = referral.referred_by().map(ToString::to_string);
+    output.emit(json!({ "event": "asked", "to": to, "by": by, "replaces": referral.replaces() }));
+    if let Some(status) = args.refuse {
+        referral.refuse(status).await?;
+        output.say(&format!("refused to call {to} with {status}"));
+        return Ok(Exit::Ok);
+    }
+    let media = match args.media.plan().await {
+        Ok(media) => media,
+        Err(error) => {
+            referral.refuse(UNAVAILABLE).await?;
+            return Err(error);
+        }
+    };
+    output.progress(format!("calling {to}"));
+    let call = referral.accept(media.clone()).await?;
+    let (report, exit) = talk::live(call, "asked", plan(args, media), control, output).await?;
+    over(&report, &to, args, output)?;
+    Ok(exit)
+}
+
+fn plan(args: &AnswerArgs, media: MediaPlan) -> Plan {
+    Plan {
+        duration: args
+            .duration
+            .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))),
+        at_source_end: false,
+        at_video_end: false,
+        dtmf: None,
+        media,
+    }
 }
 
 async fn one(
@@ -130,16 +193,7 @@ async fn one(
             speaking.answer().await?
         }
     };
-    let plan = Plan {
-        duration: args
-            .duration
-            .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))),
-        at_source_end: false,
-        at_video_end: false,
-        dtmf: None,
-        media,
-    };
-    let (report, exit) = talk::live(call, "answer", plan, control, output).await?;
+    let (report, exit) = talk::live(call, "answer", plan(args, media), control, output).await?;
     over(&report, &from, args, output)?;
     Ok(exit)
 }
