@@ -1,5 +1,7 @@
 //! Calls that we ask others for outside of any call (REFER, RFC 3515), and the subscription that tells how they go.
 
+mod random;
+
 use crate::bench::*;
 use siprtc_core::CallId;
 use siprtc_core::sip::*;
