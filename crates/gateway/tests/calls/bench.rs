@@ -5,8 +5,8 @@ use siprtc_core::media::Codec;
 use siprtc_core::sip::{EventSink, Headers, NameAddr, SipStack, SipUri, TimerConfig};
 use siprtc_core::{CallId, Result};
 use siprtc_gateway::{
-    Account, Answer, AnswerEarly, CallControl, CallEvent, CallEventKind, Dial, EarlyMedia, Ending, Gateway,
-    GatewayConfig, GatewayEvent, Hangup, MediaPlan, Reliability, Router, Trickle,
+    Account, Admitted, Answer, AnswerEarly, CallControl, CallEvent, CallEventKind, Dial, EarlyMedia, Ending,
+    Gateway, GatewayConfig, GatewayEvent, Hangup, MediaPlan, Reliability, Router, Trickle,
 };
 use siprtc_nat_agent::{InterfaceFilter, NatConfig};
 use siprtc_testkit::media::{FakeEngine, FakeNetwork, Impairment};
@@ -157,6 +157,7 @@ pub(crate) fn alone_hearing<F: Future>(
 fn relying(reliability: Reliability) -> CallControl {
     let mut control = CallControl::default();
     control.dialogs.reliability = reliability;
+    control.dialogs.referrals = Admitted::All;
     control
 }
 
@@ -260,15 +261,19 @@ impl Phone {
         self.tell(Hangup { call }).await.unwrap();
     }
 
+    /// The next event of any kind.
+    pub(crate) async fn next_of_all(&mut self) -> GatewayEvent {
+        let event = tokio::time::timeout(Duration::from_secs(600), self.events.recv());
+        event
+            .await
+            .expect("an event should have come")
+            .expect("the listener runs")
+    }
+
     /// The next event of any call.
     pub(crate) async fn next(&mut self) -> CallEvent {
         loop {
-            let event = tokio::time::timeout(Duration::from_secs(600), self.events.recv());
-            match event
-                .await
-                .expect("an event should have come")
-                .expect("the listener runs")
-            {
+            match self.next_of_all().await {
                 GatewayEvent::Call(event) => return event,
                 other => drop(other),
             }

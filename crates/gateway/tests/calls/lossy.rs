@@ -4,7 +4,11 @@ use crate::bench::*;
 use crate::weather::{Weather, pair};
 use siprtc_core::CallId;
 use siprtc_core::media::Direction;
-use siprtc_gateway::{Answer, AnswerEarly, CallEventKind, ChangeMedia, Hold, MediaPlan, Reliability, Side};
+use siprtc_core::sip::{Headers, SipUri};
+use siprtc_gateway::{
+    AcceptReferral, Answer, AnswerEarly, AskForCall, CallEventKind, ChangeMedia, GatewayEvent, Hold,
+    MediaPlan, ReferralEvent, Reliability, Side, TransferTo,
+};
 use std::time::Duration;
 
 /// Of each story.
@@ -146,5 +150,64 @@ fn an_answer_in_the_midst_of_an_update_brings_what_both_wanted() {
         bob.hang_up(call).await;
         assert!(alice.over().await.is_ok(), "{calling}");
         assert!(bob.over().await.is_ok(), "{call}");
+    });
+}
+
+/// Alice asks Bob to call her, and hears of that call from both ends.
+#[test]
+fn who_is_asked_for_a_call_makes_it_once_and_says_how_it_goes_in_order() {
+    over_each_wire(|mut alice, mut bob| async move {
+        let address = |phone: &Phone| SipUri::from_addr(phone.stack.listeners()[0].bound);
+        let (referral, new) = (CallId::fresh(), CallId::fresh());
+        let wish = AskForCall {
+            referral,
+            target: address(&bob).with_user("bob").into(),
+            to: TransferTo::Uri(address(&alice).with_user("alice")),
+            news: true,
+            headers: Headers::new(),
+        };
+        alice.tell(wish).await.unwrap();
+        let asked = loop {
+            if let GatewayEvent::Asked(asked) = bob.next_of_all().await {
+                break asked.referral;
+            }
+        };
+        let media = MediaPlan::default();
+        let accepted = AcceptReferral {
+            referral: asked,
+            new,
+            media,
+        };
+        bob.tell(accepted).await.unwrap();
+        let (mut heard, mut call) = (Vec::new(), None);
+        while call.is_none() || heard.last() != Some(&"succeeded".to_owned()) {
+            match alice.next_of_all().await {
+                GatewayEvent::Referral(id, event) => {
+                    assert_eq!(id, referral);
+                    heard.push(match event {
+                        ReferralEvent::Accepted { tells: true } => "accepted".to_owned(),
+                        ReferralEvent::Progress { status } => status.to_string(),
+                        ReferralEvent::Succeeded => "succeeded".to_owned(),
+                        other => panic!("{other:?} after {heard:?}"),
+                    });
+                }
+                GatewayEvent::Call(event) => {
+                    if let CallEventKind::Incoming { .. } = event.kind {
+                        assert!(call.replace(event.call).is_none(), "it is called twice");
+                        alice.answer(event.call).await;
+                    }
+                }
+                _ => {}
+            }
+        }
+        // The newest word is told, and those that it overtook are not.
+        let whole = ["accepted", "100", "180", "succeeded"];
+        let mut rest = whole.iter();
+        let is_in_order = heard.iter().all(|word| rest.any(|known| known == word));
+        assert!(is_in_order && heard[0] == "accepted", "{heard:?}");
+        bob.confirmed().await;
+        bob.hang_up(new).await;
+        assert!(alice.over().await.is_ok() && bob.over().await.is_ok());
+        alice.ends_at_most_once().await;
     });
 }
