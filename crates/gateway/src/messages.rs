@@ -12,7 +12,7 @@ use siprtc_core::sip::{DigestAlgorithm, DigestSecret, Headers, NameAddr, SipUri,
 use siprtc_core::{CallId, Error};
 use siprtc_dialog_manager::{Head, Note, Occasion, SessionTimer, Side};
 use siprtc_media_session::{
-    Carriage, PartedBy, QuietConfig, SessionStats, Sink, Source, VideoPlan, VideoSink,
+    Carriage, PartedBy, QuietConfig, SessionStats, Sink, Source, Stages, VideoPlan, VideoSink,
 };
 use siprtc_nat_agent::{NatConfig, NatEvent};
 use siprtc_registrar_client::{Backoff, RegistrationEvent};
@@ -154,6 +154,9 @@ pub struct MediaPlan {
     pub direction: Direction,
     /// Video beside it. `None`: none is offered, and the peer's is declined.
     pub video: Option<VideoPlan>,
+    /// What is done to audio between codec and source or sink: gain, a level meter, echo cancellation, your own. Of what
+    /// comes nothing is decoded for [`Sink::Null`].
+    pub stages: Stages,
 }
 
 impl MediaPlan {
@@ -180,6 +183,7 @@ impl Default for MediaPlan {
             sink: Sink::Null,
             direction: Direction::SendRecv,
             video: None,
+            stages: Stages::default(),
         }
     }
 }

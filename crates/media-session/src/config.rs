@@ -2,9 +2,9 @@
 
 use crate::stage::Chain;
 use crate::{QuietConfig, VideoPlan};
-use siprtc_core::CallId;
 use siprtc_core::ice::IceConfig;
 use siprtc_core::media::{Codec, Direction, MediaEngine};
+use siprtc_core::{CallId, Result};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +48,50 @@ pub struct Processing {
     /// When a side that falls quiet is told ([`Quiet`](crate::SessionEventKind::Quiet)), and when it is heard again; `None`:
     /// never. What the peer says is decoded for it, whoever listens.
     pub quiet: Option<QuietConfig>,
+}
+
+/// The stages of a call, made anew for each of its media sessions, of which it may have several one after the other. The default is
+/// none.
+///
+/// ```
+/// use siprtc_media_session::{Gain, LevelMeter, Stages};
+///
+/// let stages = Stages::new(|sending, receiving| {
+///     let (gain, _control) = Gain::new(-6.0);
+///     let (meter, _level) = LevelMeter::new();
+///     sending.add(gain)?;
+///     receiving.add(meter)?;
+///     Ok(())
+/// });
+/// # drop(stages);
+/// ```
+#[derive(Clone, Default)]
+pub struct Stages(Option<Arc<MakeStages>>);
+
+type MakeStages = dyn Fn(&mut Chain, &mut Chain) -> Result<()> + Send + Sync;
+
+impl Stages {
+    /// Those that `make` puts into the chain of what is sent, and of what is received.
+    pub fn new(make: impl Fn(&mut Chain, &mut Chain) -> Result<()> + Send + Sync + 'static) -> Self {
+        Stages(Some(Arc::new(make)))
+    }
+
+    /// Puts them behind what is there.
+    ///
+    /// # Errors
+    /// Those of whoever makes them.
+    pub fn put_into(&self, processing: &mut Processing) -> Result<()> {
+        match &self.0 {
+            Some(make) => make(&mut processing.sending, &mut processing.receiving),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Stages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Stages" } else { "no stages" })
+    }
 }
 
 /// Where the audio comes from that we send.

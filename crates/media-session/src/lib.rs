@@ -45,7 +45,7 @@ mod work;
 pub use actor::MediaSession;
 pub use bridge::{BridgeStats, OnLoss, PassThrough, TranscodeOptions, Transcoder, passes};
 pub use conference::{Conference, ConferenceConfig, Seat};
-pub use config::{AudioSink, AudioSource, Processing, SessionConfig, Sink, Source};
+pub use config::{AudioSink, AudioSource, Processing, SessionConfig, Sink, Source, Stages};
 pub use join::{Bridge, BridgeConfig, BridgeEnd, Carriage, OnEnd, PartedBy, WayStats};
 pub use level::level_dbov;
 pub use messages::{

@@ -49,7 +49,8 @@ pub mod prelude {
     pub use siprtc_gateway::{CallEventKind, Ending, Head, MediaPlan, Note, Side};
     pub use siprtc_media_session::{
         BridgeConfig, Carriage, ConferenceConfig, FrameSink, FrameSource, OnEnd, PartedBy, QuietConfig,
-        SessionStats, Sides, Sink, Source, VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats, Voice,
+        SessionStats, Sides, Sink, Source, Stages, VideoFrame, VideoPlan, VideoSink, VideoSource, VideoStats,
+        Voice,
     };
 }
 

@@ -115,7 +115,7 @@ async fn talk(alice: &Endpoint, mut bob: Endpoint, files: &Files, output: &Outpu
         },
         sink: Sink::Null,
         direction: Direction::SendRecv,
-        video: None,
+        ..MediaPlan::default()
     };
     let records = MediaPlan {
         source: Source::Silence,
@@ -123,7 +123,7 @@ async fn talk(alice: &Endpoint, mut bob: Endpoint, files: &Files, output: &Outpu
             path: files.heard.clone(),
         },
         direction: Direction::SendRecv,
-        video: None,
+        ..MediaPlan::default()
     };
     let answering = async {
         let incoming = bob

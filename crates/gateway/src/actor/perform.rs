@@ -462,6 +462,12 @@ impl Gateway {
         if config.trickle == Trickle::Full && entry.call.may_trickle() {
             ice.gather_budget = Duration::ZERO;
         }
+        let mut processing = media::Processing {
+            silence_detection: config.silence_detection,
+            quiet: config.quiet,
+            ..media::Processing::default()
+        };
+        entry.media.stages.put_into(&mut processing)?;
         let session = MediaSession::new(
             media::SessionConfig {
                 call: id,
@@ -482,11 +488,7 @@ impl Gateway {
             },
             ctx.address().recipient(),
         )
-        .with_processing(media::Processing {
-            silence_detection: config.silence_detection,
-            quiet: config.quiet,
-            ..media::Processing::default()
-        });
+        .with_processing(processing);
         let session_id = session.id();
         let session = super::watch::session(session, id, ctx.address());
         entry.session = Some((session_id, session.clone()));

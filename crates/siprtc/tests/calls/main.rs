@@ -24,6 +24,7 @@ mod left;
 mod progress;
 mod secure;
 mod silence;
+mod stages;
 mod subscriptions;
 mod takeover;
 mod transfer;
