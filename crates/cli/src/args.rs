@@ -133,8 +133,8 @@ impl MediaArgs {
         Ok(MediaPlan {
             source,
             sink,
-            direction: Direction::SendRecv,
             video: self.video(),
+            ..MediaPlan::default()
         })
     }
 

@@ -27,7 +27,7 @@ pub struct SessionConfig {
     pub sink: Sink,
     /// Which way audio flows at the first offer or answer.
     pub direction: Direction,
-    /// Packet time in milliseconds, until a negotiation says otherwise.
+    /// Packet time in milliseconds, 10 to 60 by tens: it is asked of the peer, and kept where the peer asks for none.
     pub ptime: u32,
     /// Video beside the audio; `None` declines what the peer offers of it.
     pub video: Option<VideoPlan>,

@@ -118,7 +118,8 @@ impl Work {
         let peer = self.peer(None).await?;
         self.direct(&*peer).await?;
         let offer = step("create offer", peer.create_offer()).await?;
-        step("set local offer", peer.set_local(SdpKind::Offer, &offer)).await
+        let set = step("set local offer", peer.set_local(SdpKind::Offer, &offer)).await?;
+        Ok(terms::with_packet_time(set, self.config.ptime))
     }
 
     pub(crate) async fn accept_answer(&mut self, kind: SdpKind, sdp: &str) -> Result<()> {
@@ -148,7 +149,8 @@ impl Work {
 
     async fn answer(&self, peer: &dyn MediaPeer) -> Result<String> {
         let answer = step("create answer", peer.create_answer()).await?;
-        step("set local answer", peer.set_local(SdpKind::Answer, &answer)).await
+        let set = step("set local answer", peer.set_local(SdpKind::Answer, &answer)).await?;
+        Ok(terms::with_packet_time(set, self.config.ptime))
     }
 
     async fn direct(&self, peer: &dyn MediaPeer) -> Result<()> {

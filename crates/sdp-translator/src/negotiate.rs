@@ -4,7 +4,7 @@ use crate::sdp::{Encoding, Sdp, Section, is_unspecified};
 use siprtc_core::media::{AudioParameters, Codec, Direction, NegotiatedAudio};
 use siprtc_core::{Error, Fault, Result};
 
-/// Packet time when the peer does not say (RFC 3551 section 4.2), in milliseconds.
+/// Packet time when nobody says (RFC 3551 section 4.2), in milliseconds.
 const DEFAULT_PTIME: u32 = 20;
 /// What a peer may ask for, in milliseconds.
 const PTIME: std::ops::RangeInclusive<u32> = 10..=120;
@@ -85,7 +85,10 @@ fn negotiate(local: &str, remote: &str, answerer: Option<Answerer>) -> Result<Ne
         payload_type: payload_type(&accepted).unwrap_or(codec.payload_type()),
         telephone_event: common_to_both(&offered, &accepted, "telephone-event", codec),
         direction: direction(&local, ours, &remote, theirs),
-        ptime: ptime(&remote, theirs),
+        ptime: ptime(&remote, theirs)
+            .or(ptime(&local, ours))
+            .unwrap_or(DEFAULT_PTIME)
+            .min(longest(&remote, theirs)),
         parameters: AudioParameters {
             comfort_noise: common_to_both(&offered, &accepted, "CN", codec)
                 .filter(|(_, clock)| *clock == codec.clock_rate()),
@@ -167,13 +170,21 @@ pub(crate) fn direction(
     peer.answer(local.direction(ours))
 }
 
-fn ptime(remote: &Sdp<'_>, theirs: &Section<'_>) -> u32 {
-    let number = |name| -> Option<u32> { remote.attribute(theirs, name)?.parse().ok() };
-    let longest = number("maxptime").unwrap_or(*PTIME.end());
-    number("ptime")
-        .unwrap_or(DEFAULT_PTIME)
-        .min(longest)
-        .clamp(*PTIME.start(), *PTIME.end())
+/// The packet time that a side asks for. What is none is not said.
+fn ptime(sdp: &Sdp<'_>, media: &Section<'_>) -> Option<u32> {
+    milliseconds(sdp, media, "ptime")
+}
+
+/// The longest packet that the peer takes.
+fn longest(remote: &Sdp<'_>, theirs: &Section<'_>) -> u32 {
+    milliseconds(remote, theirs, "maxptime").unwrap_or(*PTIME.end())
+}
+
+/// RFC 8866 section 6.4 allows fractions.
+fn milliseconds(sdp: &Sdp<'_>, media: &Section<'_>, name: &str) -> Option<u32> {
+    let whole = sdp.attribute(media, name)?.trim().split('.').next()?.parse().ok();
+    let ms = whole.filter(|ms: &u32| *ms > 0)?;
+    Some(ms.clamp(*PTIME.start(), *PTIME.end()))
 }
 
 fn no_audio(what: &str, local: &Sdp<'_>, remote: &Sdp<'_>) -> Error {

@@ -98,6 +98,26 @@ fn telephone_events_run_on_the_codecs_clock_when_both_have_it() {
 }
 
 #[test]
+fn where_the_peer_asks_for_no_packet_time_ours_holds() {
+    let ours = |line: &str| sdp("0", &["setup:actpass", line]);
+    let theirs = |line: &str, other: &str| sdp("0", &["setup:active", line, other]);
+    for (local, remote, most, ptime) in [
+        ("x", "x", "x", 20),
+        ("x", "ptime:30", "x", 30),
+        ("ptime:40", "x", "x", 40),
+        ("ptime:40", "ptime:10", "x", 10),
+        ("ptime:40", "x", "maxptime:20", 20),
+        ("x", "ptime:60", "maxptime:0", 60),
+        ("x", "ptime:20.0", "x", 20),
+        ("x", "ptime:99999999999999", "x", 20),
+        ("x", "ptime:1", "maxptime:3", 10),
+    ] {
+        let agreed = agreed(&ours(local), &theirs(remote, most));
+        assert_eq!(agreed.ptime, ptime, "{local} {remote} {most}");
+    }
+}
+
+#[test]
 fn comfort_noise_is_agreed_on_when_both_name_it_and_it_has_the_codecs_clock() {
     let noise = |local: &str, remote: &str| agreed(local, remote).parameters.comfort_noise;
     let lines = ["rtpmap:111 opus/48000/2", "rtpmap:13 CN/8000", "setup:actpass"];
@@ -159,7 +179,7 @@ fn the_packet_time_is_the_peers_within_reason() {
         (&[][..], 20),
         (&["ptime:30"], 30),
         (&["ptime:40", "maxptime:20"], 20),
-        (&["ptime:0"], 10),
+        (&["ptime:0"], 20),
         (&["ptime:99999"], 120),
         (&["ptime:never"], 20),
     ] {

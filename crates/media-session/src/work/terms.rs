@@ -1,6 +1,7 @@
 //! What descriptions say of codecs and video, and how it changes within a call.
 
 use super::{Work, check_folder, opened};
+use crate::codec;
 use crate::video::{VideoEnds, VideoPumps, names_a_file};
 use crate::{MediaChange, SessionEventKind, Sink, Source, VideoPlan};
 use siprtc_core::media::{Codec, Direction, NegotiatedVideo, VideoCodec};
@@ -161,4 +162,43 @@ async fn usable(plan: Option<Arc<VideoPlan>>) -> Result<Option<(Arc<VideoPlan>, 
     checked.await.unwrap_or_else(|error| {
         Err(Error::new(Fault::Backend, "check video files", "the checking thread ended").caused_by(error))
     })
+}
+
+/// Packets of this length are asked for: the engines say nothing of it. What everybody takes is not said (RFC 3551 section 4.2).
+pub(super) fn with_packet_time(sdp: String, ptime: u32) -> String {
+    const DEFAULT: u32 = 20;
+    if ptime == DEFAULT {
+        return sdp;
+    }
+    let mut told = String::with_capacity(sdp.len() + 32);
+    let mut is_audio = false;
+    for line in sdp.split_inclusive('\n').chain([""]) {
+        let ends = line.is_empty() || line.starts_with("m=");
+        if ends && std::mem::take(&mut is_audio) {
+            told.push_str(&format!("a=ptime:{}\r\n", codec::usable_ptime(ptime)));
+        }
+        is_audio |= line.starts_with("m=audio ") && !line.starts_with("m=audio 0 ");
+        if !(is_audio && line.starts_with("a=ptime:")) {
+            told.push_str(line);
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_time_of_our_own_is_said_once_of_audio_that_is_there() {
+        let sdp =
+            "v=0\r\nm=audio 9 X 0\r\na=ptime:20\r\na=mid:0\r\nm=video 9 X 96\r\na=mid:1\r\nm=audio 0 X 0\r\n";
+        assert_eq!(with_packet_time(sdp.to_owned(), 20), sdp);
+        let told = with_packet_time(sdp.to_owned(), 40);
+        let wanted =
+            "v=0\r\nm=audio 9 X 0\r\na=mid:0\r\na=ptime:40\r\nm=video 9 X 96\r\na=mid:1\r\nm=audio 0 X 0\r\n";
+        assert_eq!(told, wanted);
+        let last = with_packet_time("m=audio 9 X 0\r\n".to_owned(), 60);
+        assert_eq!(last, "m=audio 9 X 0\r\na=ptime:60\r\n");
+    }
 }

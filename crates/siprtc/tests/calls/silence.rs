@@ -160,6 +160,53 @@ async fn what_is_not_silent_and_what_the_peer_does_not_take_is_sent_as_audio() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_packet_time_that_is_configured_is_asked_for_and_sent() {
+    for (engine, keying) in [("rtp", "none"), ("webrtc", "auto")] {
+        // Who asks for none is sent what the other side has; who asks is sent that.
+        for (of_alice, of_bob, sent) in [(40, 20, 40), (20, 60, 60), (10, 30, 30)] {
+            let home = home().await;
+            let seen = Arc::new(Seen::default());
+            let nobody = Arc::new(Seen::default());
+            let text = |ptime: u32| {
+                let classic = if keying == "none" {
+                    "[media.rtp]\nkeying = \"none\"\n"
+                } else {
+                    ""
+                };
+                format!(
+                    "[media]\nengine = {engine:?}\nclassic = \"\"\ncodecs = [\"pcmu\"]\nptime_ms = {ptime}\n{classic}"
+                )
+            };
+            let alice = started(&media(&home, "alice", &text(of_alice)), &nobody).await;
+            let mut bob = started(&media(&home, "bob", &text(of_bob)), &seen).await;
+            let plan = MediaPlan {
+                source: Source::Tone {
+                    hz: 440.0,
+                    level_dbfs: -12.0,
+                },
+                ..MediaPlan::default()
+            };
+            let mut call = alice.dial("bob", plan).await.unwrap();
+            let ringing = tokio::time::timeout(SOON, bob.incoming()).await.unwrap().unwrap();
+            let answered = ringing.answer(MediaPlan::default()).await.unwrap();
+            call.confirmed().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let offer = seen.offer.lock().unwrap().clone().unwrap();
+            let asked = format!("a=ptime:{of_alice}\r\n");
+            assert_eq!(offer.contains(&asked), of_alice != 20, "{engine}: {offer}");
+            let packets = seen.packets.lock().unwrap().clone();
+            let (count, longest) = packets.get(&PCMU).copied().unwrap_or_default();
+            assert!(count > 5 && longest == 8 * sent, "{engine} {sent}: {packets:?}");
+            call.hangup().await.unwrap();
+            drop(answered);
+            alice.shutdown().await;
+            bob.shutdown().await;
+            home.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_falls_quiet_is_told_to_both_applications() {
     let home = home().await;
     let quiet = "[media]\nquiet_after_ms = 400\nquiet_dbov = -45.0\n";
