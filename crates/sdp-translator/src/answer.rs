@@ -54,7 +54,9 @@ pub struct LocalTransport {
 ///
 /// RTP/AVP and RTP/AVPF are answered in kind, and with a key of ours where the offer has `a=crypto` beside them (RFC 8643); secure
 /// profiles by DTLS-SRTP with the given transport, else by the first `a=crypto` whose suite we have a key for. M-lines that are not
-/// RTP are rejected. Format parameters (`a=fmtp`) are not negotiated: name only codecs that need none.
+/// RTP are rejected. Of the format parameters (`a=fmtp`) those are the offer's that both must have alike: profile and packetization mode of
+/// H.264 and H.265, the profile of VP9 and AV1, how AMR packs its frames. Each of the others is said by whoever receives, for itself;
+/// none is said here.
 ///
 /// # Errors
 /// `PeerMisbehaved` for what is no SDP; `PeerIncompatible` when no m-line can be answered although some are offered (answer
@@ -186,6 +188,62 @@ impl LocalMedia {
         let is_there = formats.iter().any(|(_, encoding)| is_voice(encoding));
         (!formats.is_empty() && (is_there || !is_wanted)).then_some(formats)
     }
+}
+
+/// Parameters without which a payload type of the answer would be another format than the offer's (RFC 6184 section 8.2.2, RFC 7798
+/// section 7.2.2, RFC 9628 section 6, AV1's payload format section 7.2.1, RFC 4867 section 8.3.1).
+const CONFIGURATION: [(&str, &[&str]); 6] = [
+    ("AMR", &AMR),
+    ("AMR-WB", &AMR),
+    ("AV1", &["level-idx", "profile", "tier"]),
+    (
+        "H264",
+        &[
+            "level-asymmetry-allowed",
+            "packetization-mode",
+            "profile-level-id",
+        ],
+    ),
+    (
+        "H265",
+        &[
+            "interop-constraints",
+            "level-id",
+            "profile-compatibility-indicator",
+            "profile-id",
+            "profile-space",
+            "tier-flag",
+            "tx-mode",
+        ],
+    ),
+    ("VP9", &["profile-id"]),
+];
+
+const AMR: [&str; 6] = [
+    "crc",
+    "interleaving",
+    "mode-change-period",
+    "mode-set",
+    "octet-align",
+    "robust-sorting",
+];
+
+/// What an `a=fmtp` of the answer says of a format: the offer's words that belong to [`CONFIGURATION`]; `None`: nothing.
+fn configuration(media: &Section<'_>, format: &str, encoding: &str) -> Option<String> {
+    let name = encoding.split('/').next().unwrap_or_default().trim();
+    let (_, alike) = CONFIGURATION
+        .iter()
+        .find(|(codec, _)| codec.eq_ignore_ascii_case(name))?;
+    let offered = media.attributes("fmtp").find_map(|value| {
+        let (of, parameters) = value.trim().split_once([' ', '\t'])?;
+        (of == format).then_some(parameters)
+    })?;
+    let is_alike = |parameter: &&str| {
+        let name = parameter.split('=').next().unwrap_or_default().trim();
+        alike.iter().any(|known| known.eq_ignore_ascii_case(name))
+    };
+    let said: Vec<&str> = offered.split(';').map(str::trim).filter(is_alike).collect();
+    (!said.is_empty()).then(|| said.join(";"))
 }
 
 /// Neither events nor comfort noise: something to hear, or to see.
@@ -372,6 +430,9 @@ fn accept(
             .iter()
             .map(|(format, encoding)| format!("a=rtpmap:{format} {encoding}")),
     );
+    lines.extend(taken.formats.iter().filter_map(|(format, encoding)| {
+        configuration(media, format, encoding).map(|said| format!("a=fmtp:{format} {said}"))
+    }));
     if let Some(mid) = media.attribute("mid") {
         lines.push(format!("a=mid:{mid}"));
     }

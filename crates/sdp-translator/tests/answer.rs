@@ -461,3 +461,28 @@ fn answers_to_the_corpus_fit() {
     }
     assert!(answered > 200, "{answered} answered");
 }
+
+/// A payload type whose configuration is not said is another format: packetization mode 0, another profile (RFC 6184 section 8.2.2).
+#[test]
+fn what_both_must_have_alike_is_the_offers_and_the_rest_is_not_said() {
+    let offer = "v=0\r\no=a 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
+        m=audio 5000 RTP/AVP 96 111\r\na=rtpmap:96 AMR-WB/16000\r\na=fmtp:96 octet-align=1; mode-set=0,1,2; max-red=0\r\n\
+        a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n\
+        m=video 5002 RTP/AVP 102 104 98\r\na=rtpmap:102 H264/90000\r\n\
+        a=fmtp:102 profile-level-id=42e01f;Packetization-Mode=1;sprop-parameter-sets=Z0LA,aM4G\r\na=rtpmap:104 h264/90000\r\n\
+        a=rtpmap:98 VP9/90000\r\na=fmtp:98 max-fr=30\r\n";
+    let bob = local(vec![
+        medium("audio", 6000, &["AMR-WB/16000", "opus/48000/2"]),
+        medium("video", 6002, &["H264/90000", "VP9/90000"]),
+    ]);
+    let answered = answer(offer, &bob).unwrap();
+    assert_eq!(
+        common::lines(&answered, "a=fmtp:"),
+        [
+            "96 octet-align=1;mode-set=0,1,2",
+            "102 profile-level-id=42e01f;Packetization-Mode=1"
+        ],
+        "{answered}"
+    );
+    answers_fit(offer, &bob);
+}
