@@ -121,6 +121,8 @@ fn the_words_of_sdp_name_core_only() {
 fn an_actor_names_no_backend_but_the_words_of_its_own_protocol() {
     for actor in ACTORS {
         let own: &[&str] = match actor {
+            // The congestion control of RTP, as functions: no interceptor of it is used.
+            "siprtc-media-session" => &["rtc-interceptor"],
             "siprtc-sdp-translator" => &["rtc-sdp"],
             "siprtc-nat-agent" => &["rtc-stun", "turn-client-proto"],
             _ => &[],
