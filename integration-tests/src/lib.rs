@@ -2,6 +2,7 @@
 
 pub mod asterisk;
 pub mod baresip;
+pub mod browser;
 pub mod certificates;
 pub mod dialogs;
 pub mod film;
