@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The engines that a WebRTC peer is answered with: the library's whole PeerConnection, and the engine that speaks DTLS-SRTP
 /// over ICE without one.
 const ENGINES: [&str; 2] = ["webrtc", LIGHT];
-const LIGHT: &str = "rtp";
+const LIGHT: &str = "rtp-web";
 
 const NETWORK: &str = "set -e
 ulimit -n $(ulimit -Hn)
@@ -87,10 +87,6 @@ fn uri(endpoint: &Endpoint, name: &str) -> Result<String> {
 pub(crate) async fn serve(telephone: &str, engine: &str) -> Result<Vec<Figure>> {
     let mut inward = config("hub")?;
     inward.media.engine = engine.to_owned();
-    if engine == LIGHT {
-        inward.media.classic = String::new();
-        inward.media.rtp.ice = true;
-    }
     let mut endpoint = Endpoint::start(&inward).await?;
     let mut outward = config("out")?;
     outward.media.engine = "rtp".to_owned();
@@ -234,8 +230,6 @@ fn web_engine(seen: &Arc<Seen>) -> Result<Arc<dyn MediaEngine>> {
     let mut config = config("web")?;
     config.media.engine = LIGHT.to_owned();
     config.media.classic = String::new();
-    config.media.rtp.keying = "dtls".to_owned();
-    config.media.rtp.ice = true;
     Ok(Arc::new(Stamped {
         inner: Parts::from_config(&config)?.engine,
         seen: Arc::clone(seen),

@@ -100,6 +100,11 @@ fn a_browser_is_called_and_heard() {
     browser_is_called("browser-called", "webrtc");
 }
 
+#[test]
+fn a_browser_is_called_and_heard_by_the_engine_without_the_library() {
+    browser_is_called("browser-called-rtp", "rtp-web");
+}
+
 /// The browser holds and resumes, then we do: both are told, and what was said around it is heard.
 #[test]
 fn a_call_with_a_browser_is_held_from_both_sides() {
@@ -220,7 +225,7 @@ fn a_browser_and_a_telephone_are_joined() {
     let mut bob = Baresip::start(lab, "bob", THEIRS, Mode::Plain, &play, None);
     let both = lab.file("both.wav");
     let mut hub = lab.start(
-        &Phone::of("hub").at(OURS),
+        &Phone::of("hub").at(OURS).set("media.engine", "rtp-web"),
         &["bridge", "alice", "bob", "--record", &both, "--duration", "11"],
     );
     for who in ["first", "second"] {

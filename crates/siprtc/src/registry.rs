@@ -37,6 +37,9 @@ const MEDIA_ENGINES: &[(&str, EngineMaker)] = &[
     (siprtc_media_rtp::NAME, |config| {
         siprtc_media_rtp::engine(config.rtp.clone())
     }),
+    (siprtc_media_rtp::WEB_NAME, |config| {
+        siprtc_media_rtp::web_engine(config.rtp.clone())
+    }),
     (siprtc_media_webrtc::NAME, |config| {
         siprtc_media_webrtc::engine_with(config.webrtc)
     }),

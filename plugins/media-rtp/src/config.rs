@@ -45,6 +45,8 @@ pub struct RtpConfig {
     pub suites: Vec<Suite>,
     /// Offer RTP and RTCP on one port (RFC 5761); a peer that does not want it gets two.
     pub rtcp_mux: bool,
+    /// Offer no second port for RTCP (RFC 8858), so that with ICE all addresses are offered: an answer that wants two is refused.
+    pub mux_only: bool,
     /// Offer the extended profiles `AVPF` and `SAVPF` (RFC 4585, RFC 5124); many telephones refuse them.
     pub feedback: bool,
     /// Offer ICE (RFC 8445); a peer that has none is met without. With it one port serves RTP and RTCP, or there is no ICE.
@@ -57,6 +59,18 @@ pub struct RtpConfig {
 }
 
 impl RtpConfig {
+    /// Whose offers are a WebRTC endpoint's.
+    pub(crate) fn for_browsers(self) -> Self {
+        RtpConfig {
+            keying: Keying::Dtls,
+            rtcp_mux: true,
+            mux_only: true,
+            feedback: true,
+            ice: true,
+            ..self
+        }
+    }
+
     /// Our formats, in the order of an offer.
     pub(crate) fn formats(&self, codecs: &[Codec]) -> Vec<Format> {
         match self.comfort_noise {
@@ -73,6 +87,7 @@ impl Default for RtpConfig {
             require_encryption: false,
             suites: PREFERRED.to_vec(),
             rtcp_mux: true,
+            mux_only: false,
             feedback: false,
             ice: false,
             latching: true,

@@ -19,19 +19,20 @@ const OPERATION: &str = "create media peer";
 
 /// See [`crate::engine()`].
 pub(crate) struct Engine {
+    name: &'static str,
     config: RtpConfig,
 }
 
 impl Engine {
-    pub(crate) fn new(config: RtpConfig) -> Self {
-        Engine { config }
+    pub(crate) fn new(name: &'static str, config: RtpConfig) -> Self {
+        Engine { name, config }
     }
 }
 
 #[async_trait::async_trait]
 impl MediaEngine for Engine {
     fn name(&self) -> &'static str {
-        crate::NAME
+        self.name
     }
 
     fn ice(&self) -> IceMode {
@@ -76,7 +77,11 @@ impl MediaEngine for Engine {
         let heard = heard.and_then(|heard| Remote::parse(OPERATION, heard, &machine.ours).ok());
         let controls = offer.is_none_or(sdp::is_lite);
         let remotes = (offered.as_ref(), heard.as_ref());
-        let paths = open(&config.ice, remotes, controls, inbox.clone()).await?;
+        let ports = Ports {
+            controls,
+            is_one: self.config.mux_only,
+        };
+        let paths = open(&config.ice, remotes, ports, inbox.clone()).await?;
         let lines = Lines {
             latching: self.config.latching,
             cname: format!("{:032x}", rand::random::<u128>()),
@@ -93,11 +98,20 @@ impl MediaEngine for Engine {
 /// For RTP, and for the RTCP of a peer that does not multiplex.
 pub(crate) type Paths = (Arc<dyn IcePath>, Option<Arc<dyn IcePath>>);
 
-/// One path over all addresses where the offer has ICE; else two ports at the address that leads to the peer.
+/// What ports are wanted for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    /// Ours is the offer, or the peer is a lite one (RFC 8445 section 6.1.1).
+    pub(crate) controls: bool,
+    /// An offer of ours has no second port for RTCP.
+    pub(crate) is_one: bool,
+}
+
+/// One path over all addresses where the offer has ICE, or ours has one port; else two ports at the address that leads to the peer.
 pub(crate) async fn open(
     ice: &IceConfig,
     (offer, heard): (Option<&Remote>, Option<&Remote>),
-    controls: bool,
+    Ports { controls, is_one }: Ports,
     inbox: Arc<Inbox>,
 ) -> Result<Paths> {
     let Some(paths) = &ice.paths else {
@@ -119,6 +133,9 @@ pub(crate) async fn open(
         true => IceRole::Controlling,
         false => IceRole::Controlled,
     };
+    if offer.is_none() && is_one {
+        return Ok((paths.open(ice, role, events).await?, None));
+    }
     let towards = offer.or(heard).and_then(|remote| remote.rtp);
     let config = IceConfig {
         bind: vec![leading_to(&ice.bind, towards)?],

@@ -149,6 +149,11 @@ impl Machine {
         }
     }
 
+    /// Whether our offers have no second port for RTCP.
+    pub(crate) fn has_one_port(&self) -> bool {
+        self.config.mux_only
+    }
+
     /// The peer's offer.
     pub(crate) fn set_remote_offer(&mut self, operation: &'static str, sdp: &str) -> Result<()> {
         let remote = Remote::parse(operation, sdp, &self.ours)?;
@@ -198,6 +203,12 @@ impl Machine {
             let message = format!("our offer says {profile}, its answer {}", remote.profile);
             return Err(
                 incompatible(operation, message).advice("offer what the peer has: rtp.keying, rtp.feedback")
+            );
+        }
+        if self.has_one_port() && !remote.mux {
+            let message = "our offer has one port for RTP and RTCP, its answer two (a=rtcp-mux is missing)";
+            return Err(
+                incompatible(operation, message).advice("offer what the peer has: engine rtp, rtp.rtcp_mux")
             );
         }
         let keys = self.keys_of_answer(operation, &remote)?;

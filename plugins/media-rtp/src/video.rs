@@ -1,7 +1,7 @@
 //! Video beside the audio: an m-line with sockets, keys and reports of its own.
 
 use crate::driver::{Ear, Inbox, Shared};
-use crate::engine::{Paths, open};
+use crate::engine::{Paths, Ports, open};
 use crate::line::Lines;
 use crate::machine::Machine;
 use siprtc_core::Result;
@@ -65,7 +65,10 @@ impl VideoLine {
         let paths = open(
             &opener.ice,
             (self.machine.remote_offer(), None),
-            true,
+            Ports {
+                controls: true,
+                is_one: self.machine.has_one_port(),
+            },
             inbox.clone(),
         )
         .await?;

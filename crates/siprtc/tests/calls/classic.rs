@@ -89,12 +89,14 @@ async fn the_two_engines_meet_over_ice_and_dtls_in_both_directions() {
     let home = home().await;
     let mut web = endpoint(&home, "bob", "").await;
     let ice = format!("{}ice = true\n", rtp("dtls"));
-    let alice = endpoint(&home, "alice", &ice).await;
-    let report = hear(&alice, &mut web).await;
-    assert!(report.timings.dtls.is_some());
-    went_over_ice(&report);
+    for classic in [&ice, "[media]\nengine = \"rtp-web\"\n"] {
+        let alice = endpoint(&home, "alice", classic).await;
+        let report = hear(&alice, &mut web).await;
+        assert!(report.timings.dtls.is_some());
+        went_over_ice(&report);
+        alice.shutdown().await;
+    }
     web.shutdown().await;
-    alice.shutdown().await;
     let alice = endpoint(&home, "alice", "").await;
     let mut bob = endpoint(&home, "bob", &ice).await;
     went_over_ice(&hear(&alice, &mut bob).await);

@@ -297,8 +297,9 @@ impl Scene {
 }
 
 /// How Alice's media may be.
-const KINDS: [(&str, &str); 4] = [
+const KINDS: [(&str, &str); 5] = [
     ("webrtc", ""),
+    ("rtp-web", ""),
     ("rtp", "[media.rtp]\nkeying = \"dtls\"\nice = true"),
     ("rtp", "[media.rtp]\nkeying = \"sdes\""),
     ("rtp", "[media.rtp]\nkeying = \"none\""),

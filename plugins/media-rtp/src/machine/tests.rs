@@ -406,3 +406,42 @@ fn a_fork_takes_another_answer_to_the_same_offer_and_offers_as_it_agreed() {
     first.offered(None);
     assert!(first.fork().is_none());
 }
+
+#[test]
+fn an_offer_to_a_browser_has_one_port_and_takes_no_answer_with_two() {
+    let config = RtpConfig::default().for_browsers();
+    let mut web = Machine::new(config, format::formats(&[Codec::Pcmu]), 7_000);
+    let parameters = IceParameters {
+        ufrag: "ufrag".to_owned(),
+        pwd: "a-password-of-22-letters".to_owned(),
+        lite: false,
+    };
+    let here = Local {
+        rtcp: None,
+        ice: Some((parameters, Vec::new())),
+        ..with_dtls(4000)
+    };
+    let offer = web.offer(&here, None);
+    web.offered(None);
+    for line in [
+        "m=audio 4000 UDP/TLS/RTP/SAVPF 0 101",
+        "a=mid:0",
+        "a=rtcp-mux",
+        "a=setup:actpass",
+        "a=ice-ufrag:ufrag",
+    ] {
+        assert!(offer.lines().any(|written| written == line), "{line}: {offer}");
+    }
+    assert!(!offer.contains("a=rtcp:"), "{offer}");
+    let mut phone = machine(Keying::None);
+    phone.set_remote_offer(OP, &offer).unwrap();
+    let (answer, _) = phone.answer(OP, &with_dtls(5000), None).unwrap();
+    assert!(
+        answer.contains("a=rtcp-mux") && answer.contains("a=mid:0"),
+        "{answer}"
+    );
+    let two_ports = answer.replace("a=rtcp-mux\r\n", "");
+    let error = web.set_remote_answer(OP, &two_ports, true).unwrap_err();
+    assert!(error.to_string().contains("one port for RTP and RTCP"), "{error}");
+    web.set_remote_answer(OP, &answer, true).unwrap();
+}

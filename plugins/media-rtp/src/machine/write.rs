@@ -106,7 +106,12 @@ impl Machine {
             };
         }
         for part in fresh.filter_map(alive) {
-            let _ = write!(out, "{}\r\n{}", part.head, part.section);
+            // RFC 9429 section 5.2.1: a browser names its m-lines.
+            let mid = match self.has_one_port() {
+                true => format!("a=mid:{}\r\n", part.at),
+                false => String::new(),
+            };
+            let _ = write!(out, "{}\r\n{mid}{}", part.head, part.section);
         }
         out
     }
