@@ -375,12 +375,12 @@ pub(crate) struct SdpAnswerArgs {
     /// The same, the port
     #[arg(long, value_name = "PORT", default_value_t = 40_000)]
     pub(crate) port: u16,
-    /// Encodings as in a=rtpmap
+    /// Encodings as in a=rtpmap, each with what a=fmtp says of us behind a blank
     #[arg(
         long,
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "opus/48000/2,G722/8000,PCMU/8000,PCMA/8000,telephone-event/8000"
+        default_value = "opus/48000/2 minptime=10;useinbandfec=1,G722/8000,PCMU/8000,PCMA/8000,telephone-event/8000 0-16,telephone-event/48000 0-16"
     )]
     pub(crate) codecs: Vec<String>,
     /// The same of video, two ports further; none: video is rejected

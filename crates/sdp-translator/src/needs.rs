@@ -2,7 +2,7 @@
 
 use crate::explain::Refusal;
 use crate::profile::Keying;
-use crate::sdp::{Line, Sdp, is_unspecified};
+use crate::sdp::{Line, Sdp, Section, is_unspecified};
 use crate::transport::Transport;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -311,14 +311,17 @@ fn address(sdp: &Sdp<'_>, index: usize, what: &str, ice: bool) -> Result<()> {
                 .advice("only ICE reaches it: take the engine that does ICE, or answer 488"),
         );
     }
-    if address
-        .parse::<IpAddr>()
-        .is_ok_and(|address| address.is_multicast())
-    {
+    if is_multicast(sdp, media) {
         return Err(incompatible(format!("{what} is sent to a multicast group"))
             .advice("a call is between two addresses: answer 488"));
     }
     Ok(())
+}
+
+/// Its address is a group's, and not one host's.
+pub(crate) fn is_multicast(sdp: &Sdp<'_>, media: &Section<'_>) -> bool {
+    let address = sdp.connection_address(media).map(str::parse::<IpAddr>);
+    address.is_some_and(|address| address.is_ok_and(|address| address.is_multicast()))
 }
 
 fn keys(sdp: &Sdp<'_>, index: usize, profile: RtpProfile, what: &str) -> Result<(Vec<Keying>, Vec<Suite>)> {

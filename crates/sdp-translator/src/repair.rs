@@ -61,13 +61,7 @@ fn missing_lines(work: &mut Work<'_>) {
         (b'v', "v=0", |value| value == "0"),
         (b'o', "o=- 0 0 IN IP4 0.0.0.0", is_origin),
         (b's', "s=-", |value| !value.is_empty()),
-        (b't', "t=0 0", |value| {
-            value
-                .split_ascii_whitespace()
-                .filter(|time| time.parse::<u64>().is_ok())
-                .count()
-                == 2
-        }),
+        (b't', "t=0 0", is_timing),
     ];
     for (rank, (letter, text, is_fine)) in MANDATORY.into_iter().enumerate() {
         let lines = &work.sdp.session.lines;
@@ -86,6 +80,14 @@ fn missing_lines(work: &mut Work<'_>) {
 fn is_origin(value: &str) -> bool {
     let words: Vec<&str> = value.split_ascii_whitespace().collect();
     matches!(words.as_slice(), [_, id, version, _, _, _] if id.parse::<u64>().is_ok() && version.parse::<u64>().is_ok())
+}
+
+/// Start and stop (RFC 8866 section 5.9).
+pub(crate) fn is_timing(value: &str) -> bool {
+    let times = value
+        .split_ascii_whitespace()
+        .filter(|time| time.parse::<u64>().is_ok());
+    times.count() == 2
 }
 
 fn order(work: &mut Work<'_>) {

@@ -99,10 +99,21 @@ fn answers(args: &SdpAnswerArgs, output: &Output) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// RFC 5737 and RFC 3849, by the family of the first address that the offer names.
+/// RFC 5737 and RFC 3849, by the family of the address that the offer's first m-line has.
 fn documentation(offer: &str) -> IpAddr {
-    let first = offer.lines().find_map(|line| line.strip_prefix("c="));
-    match first.is_some_and(|connection| connection.to_ascii_uppercase().starts_with("IN IP6")) {
+    let mut session = None;
+    let mut own = None;
+    let mut m_lines = 0;
+    for line in offer.lines() {
+        m_lines += usize::from(line.starts_with("m="));
+        match (m_lines, line.strip_prefix("c=")) {
+            (0, Some(connection)) => session = session.or(Some(connection)),
+            (1, Some(connection)) => own = own.or(Some(connection)),
+            _ => {}
+        }
+    }
+    let is_ip6 = |connection: &str| connection.trim_start().to_ascii_uppercase().starts_with("IN IP6");
+    match own.or(session).is_some_and(is_ip6) {
         true => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2).into(),
         false => Ipv4Addr::new(192, 0, 2, 2).into(),
     }
@@ -152,10 +163,10 @@ impl crate::args::PeerArgs {
 
 /// A file's text, or standard input's for `-`.
 fn read(path: &Path) -> Result<String> {
-    let mut text = String::new();
+    let mut octets = Vec::new();
     let read = match path.as_os_str() == "-" {
-        true => std::io::stdin().take(MAX_FILE).read_to_string(&mut text),
-        false => std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text)),
+        true => std::io::stdin().take(MAX_FILE).read_to_end(&mut octets),
+        false => std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut octets)),
     };
     read.map_err(|error| {
         Error::new(
@@ -163,7 +174,39 @@ fn read(path: &Path) -> Result<String> {
             "read a description",
             format!("{}: {error}", path.display()),
         )
-        .advice("name a file with a session description in UTF-8, or - for standard input")
+        .advice("name a file with a session description, or - for standard input")
     })?;
-    Ok(text)
+    Ok(text(octets))
+}
+
+/// UTF-8, without the mark that editors put before it; what is none is ISO 8859-1, the only other character set that is seen in
+/// descriptions (`a=charset`, RFC 8866 section 6.10), and none of its octets is lost.
+fn text(octets: Vec<u8>) -> String {
+    match String::from_utf8(octets) {
+        Ok(text) => text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text),
+        Err(error) => error.into_bytes().into_iter().map(char::from).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_in_latin_1_or_behind_a_byte_order_mark_is_read() {
+        assert_eq!(text(b"s=Gespr\xe4ch\r\n".to_vec()), "s=Gespr\u{e4}ch\r\n");
+        assert_eq!(
+            text("\u{feff}v=0\r\ns=\u{96fb}\r\n".into()),
+            "v=0\r\ns=\u{96fb}\r\n"
+        );
+    }
+
+    #[test]
+    fn the_address_of_an_answer_is_of_the_first_m_lines_family() {
+        let session = "v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 0\r\n";
+        assert!(documentation(session).is_ipv4());
+        assert!(documentation(&format!("{session}c=IN IP6 2001:db8::1\r\n")).is_ipv6());
+        let second = format!("{session}m=video 4002 RTP/AVP 31\r\nc=IN IP6 2001:db8::1\r\n");
+        assert!(documentation(&second).is_ipv4());
+    }
 }

@@ -1,11 +1,17 @@
 //! An answer without an engine (RFC 3264 section 6).
 
+mod formats;
+mod write;
+
 use crate::RtpProfile;
-use crate::sdp::{Sdp, Section, static_encoding};
+use crate::needs::is_multicast;
+use crate::sdp::{Sdp, Section};
 use crate::transport::group_of;
 use siprtc_core::media::Direction;
 use siprtc_core::{Error, Fault, Result};
-use siprtc_sdp_words::{Crypto, SessionParameter, Setup};
+use siprtc_sdp_words::{Crypto, SessionParameter};
+
+pub(crate) use formats::is_voice;
 
 /// Who answers, with what.
 #[derive(Clone, Debug, Default)]
@@ -30,13 +36,15 @@ pub struct LocalMedia {
     pub medium: String,
     /// Where it receives.
     pub port: u16,
-    /// Encodings as in `a=rtpmap`: `PCMU/8000`, `opus/48000/2`, `telephone-event/8000`.
+    /// Encodings as in `a=rtpmap`: `PCMU/8000`, `opus/48000/2`; behind a blank may follow what `a=fmtp` is to say of us:
+    /// `telephone-event/8000 0-16`.
     pub codecs: Vec<String>,
     /// What is wanted; the offer may allow less.
     pub direction: Direction,
 }
 
-/// What a DTLS-SRTP transport says of itself; an offer without ICE is answered without ICE.
+/// What a DTLS-SRTP transport says of itself; an offer without ICE is answered without ICE. With ICE the m-lines have the port of the
+/// first candidate with the session's address, if there is one (RFC 8839 section 4.2.1.2).
 #[derive(Clone, Debug)]
 pub struct LocalTransport {
     /// The value of `a=fingerprint`.
@@ -54,9 +62,15 @@ pub struct LocalTransport {
 ///
 /// RTP/AVP and RTP/AVPF are answered in kind, and with a key of ours where the offer has `a=crypto` beside them (RFC 8643); secure
 /// profiles by DTLS-SRTP with the given transport, else by the first `a=crypto` whose suite we have a key for. M-lines that are not
-/// RTP are rejected. Of the format parameters (`a=fmtp`) those are the offer's that both must have alike: profile and packetization mode of
-/// H.264 and H.265, the profile of VP9 and AV1, how AMR packs its frames. Each of the others is said by whoever receives, for itself;
-/// none is said here.
+/// RTP, or that go to a multicast group, are rejected. Of the format parameters (`a=fmtp`) those are the offer's that both must have alike:
+/// profile and packetization mode of H.264 and H.265, the profile of VP9 and AV1, how AMR packs its frames, G.729 without Annex B, what RTX
+/// and RED carry. Each of the others is said by whoever receives, for itself:
+/// those of [`LocalMedia::codecs`].
+///
+/// Feedback (`a=rtcp-fb`) is answered for video in RTP/AVPF and RTP/SAVPF, of what is offered that which [`FeedbackKinds::OURS`] has
+/// (RFC 4585 section 4.2), as the engines of a call answer it. RTP and RTCP share a port where the offer wants it (RFC 5761).
+///
+/// [`FeedbackKinds::OURS`]: siprtc_core::media::FeedbackKinds::OURS
 ///
 /// # Errors
 /// `PeerMisbehaved` for what is no SDP; `PeerIncompatible` when no m-line can be answered although some are offered (answer
@@ -111,7 +125,7 @@ pub fn answer(offer: &str, local: &LocalSession) -> Result<String> {
         return Err(Error::new(Fault::PeerIncompatible, "answer SDP", what)
             .advice("answer 488; lint tells what the offer asks for"));
     }
-    Ok(write(&offer, local, &taken))
+    Ok(write::write(&offer, local, &taken))
 }
 
 /// Why m-lines cannot be answered, told at most.
@@ -133,8 +147,8 @@ impl Bearer {
 /// An m-line of the offer that is accepted.
 struct Taken<'a> {
     own: &'a LocalMedia,
-    /// Payload type and `a=rtpmap`'s value, in the offer's order.
-    formats: Vec<(String, String)>,
+    /// In the offer's order.
+    formats: Vec<formats::Format>,
     bearer: Bearer,
 }
 
@@ -165,109 +179,6 @@ impl LocalSession {
     }
 }
 
-impl LocalMedia {
-    /// The formats of both, unless nothing but events and comfort noise is, beside codecs of ours.
-    fn common(&self, media: &Section<'_>) -> Option<Vec<(String, String)>> {
-        let line = media.media_line();
-        if line.media != self.medium {
-            return None;
-        }
-        let maps = media.rtpmaps();
-        let mut formats: Vec<(String, String)> = Vec::new();
-        for format in line.formats {
-            let table = || format.parse().ok().and_then(static_encoding);
-            let Some(encoding) = maps.of(format).or_else(table) else {
-                continue;
-            };
-            let is_new = !formats.iter().any(|(known, _)| known == format);
-            if is_new && self.codecs.iter().any(|own| is_same(own, encoding)) {
-                formats.push((format.to_owned(), encoding.to_owned()));
-            }
-        }
-        let is_wanted = self.codecs.iter().any(|own| is_voice(own));
-        let is_there = formats.iter().any(|(_, encoding)| is_voice(encoding));
-        (!formats.is_empty() && (is_there || !is_wanted)).then_some(formats)
-    }
-}
-
-/// Parameters without which a payload type of the answer would be another format than the offer's (RFC 6184 section 8.2.2, RFC 7798
-/// section 7.2.2, RFC 9628 section 6, AV1's payload format section 7.2.1, RFC 4867 section 8.3.1).
-const CONFIGURATION: [(&str, &[&str]); 6] = [
-    ("AMR", &AMR),
-    ("AMR-WB", &AMR),
-    ("AV1", &["level-idx", "profile", "tier"]),
-    (
-        "H264",
-        &[
-            "level-asymmetry-allowed",
-            "packetization-mode",
-            "profile-level-id",
-        ],
-    ),
-    (
-        "H265",
-        &[
-            "interop-constraints",
-            "level-id",
-            "profile-compatibility-indicator",
-            "profile-id",
-            "profile-space",
-            "tier-flag",
-            "tx-mode",
-        ],
-    ),
-    ("VP9", &["profile-id"]),
-];
-
-const AMR: [&str; 6] = [
-    "crc",
-    "interleaving",
-    "mode-change-period",
-    "mode-set",
-    "octet-align",
-    "robust-sorting",
-];
-
-/// What an `a=fmtp` of the answer says of a format: the offer's words that belong to [`CONFIGURATION`]; `None`: nothing.
-fn configuration(media: &Section<'_>, format: &str, encoding: &str) -> Option<String> {
-    let name = encoding.split('/').next().unwrap_or_default().trim();
-    let (_, alike) = CONFIGURATION
-        .iter()
-        .find(|(codec, _)| codec.eq_ignore_ascii_case(name))?;
-    let offered = media.attributes("fmtp").find_map(|value| {
-        let (of, parameters) = value.trim().split_once([' ', '\t'])?;
-        (of == format).then_some(parameters)
-    })?;
-    let is_alike = |parameter: &&str| {
-        let name = parameter.split('=').next().unwrap_or_default().trim();
-        alike.iter().any(|known| known.eq_ignore_ascii_case(name))
-    };
-    let said: Vec<&str> = offered.split(';').map(str::trim).filter(is_alike).collect();
-    (!said.is_empty()).then(|| said.join(";"))
-}
-
-/// Neither events nor comfort noise: something to hear, or to see.
-pub(crate) fn is_voice(encoding: &str) -> bool {
-    let name = encoding.split('/').next().unwrap_or_default();
-    !["telephone-event", "CN"]
-        .iter()
-        .any(|other| other.eq_ignore_ascii_case(name.trim()))
-}
-
-/// Names without case, clock rates, and channels, of which one need not be said (RFC 8866 section 6.6).
-fn is_same(own: &str, other: &str) -> bool {
-    let read = |text: &str| {
-        let mut words = text.trim().split('/');
-        let name = words.next().unwrap_or_default().to_ascii_lowercase();
-        let clock = words.next().and_then(|clock| clock.parse::<u32>().ok());
-        let channels = words
-            .next()
-            .map_or(Some(1), |channels| channels.parse::<u32>().ok());
-        (name, clock, channels)
-    };
-    read(own) == read(other)
-}
-
 /// What the m-line can be carried by; or why it cannot.
 fn bearer(
     offer: &Sdp<'_>,
@@ -285,6 +196,10 @@ fn bearer(
     let Ok(port) = number.parse::<u16>() else {
         return Err("has no port");
     };
+    // RFC 3264 section 6.2: who accepts one answers with the group's address and port, and joins it.
+    if is_multicast(offer, media) {
+        return Err("is sent to a multicast group");
+    }
     let sdes = || match profile.is_dtls() {
         true => None,
         false => sdes(media, &local.keys),
@@ -356,129 +271,4 @@ fn sdes(media: &Section<'_>, keys: &[Crypto]) -> Option<Crypto> {
         })
     });
     ours.next()
-}
-
-fn write(offer: &Sdp<'_>, local: &LocalSession, taken: &[Option<Taken<'_>>]) -> String {
-    let times = offer
-        .session
-        .lines
-        .iter()
-        .filter(|line| line.letter() == Some(b't'));
-    let mut times: Vec<String> = times.map(|line| line.0.trim_ascii_end().to_owned()).collect();
-    if times.is_empty() {
-        times.push("t=0 0".to_owned());
-    }
-    let mut lines = vec![
-        "v=0".to_owned(),
-        format!("o={}", local.origin),
-        "s=-".to_owned(),
-        format!("c={}", local.connection),
-    ];
-    lines.append(&mut times);
-    let secure: Vec<usize> = (0..taken.len())
-        .filter(|&index| taken[index].as_ref().is_some_and(|taken| taken.bearer.is_dtls()))
-        .collect();
-    let mids: Vec<&str> = secure
-        .iter()
-        .filter_map(|&index| offer.media[index].attribute("mid"))
-        .filter(|mid| offer.bundles().any(|mids| mids.contains(mid)))
-        .collect();
-    if !mids.is_empty() {
-        lines.push(format!("a=group:BUNDLE {}", mids.join(" ")));
-    }
-    // Bundled m-lines have one address (RFC 9143 section 7.3).
-    let shared = secure
-        .first()
-        .and_then(|&first| taken[first].as_ref())
-        .map(|first| first.own.port);
-    for (media, taken) in offer.media.iter().zip(taken) {
-        match taken {
-            Some(taken) => {
-                let port = shared
-                    .filter(|_| taken.bearer.is_dtls())
-                    .unwrap_or(taken.own.port);
-                accept(&mut lines, offer, media, taken, port, local);
-            }
-            None => reject(&mut lines, media),
-        }
-    }
-    lines
-        .iter()
-        .fold(String::new(), |text, line| text + line + "\r\n")
-}
-
-fn accept(
-    lines: &mut Vec<String>,
-    offer: &Sdp<'_>,
-    media: &Section<'_>,
-    taken: &Taken<'_>,
-    port: u16,
-    local: &LocalSession,
-) {
-    let line = media.media_line();
-    let formats: Vec<&str> = taken.formats.iter().map(|(format, _)| format.as_str()).collect();
-    lines.push(format!(
-        "m={} {} {} {}",
-        line.media,
-        port,
-        line.proto,
-        formats.join(" ")
-    ));
-    lines.extend(
-        taken
-            .formats
-            .iter()
-            .map(|(format, encoding)| format!("a=rtpmap:{format} {encoding}")),
-    );
-    lines.extend(taken.formats.iter().filter_map(|(format, encoding)| {
-        configuration(media, format, encoding).map(|said| format!("a=fmtp:{format} {said}"))
-    }));
-    if let Some(mid) = media.attribute("mid") {
-        lines.push(format!("a=mid:{mid}"));
-    }
-    let direction = offer.direction(media).answer(taken.own.direction);
-    if direction != Direction::SendRecv {
-        lines.push(format!("a={direction}"));
-    }
-    let (transport, has_ice) = match (&taken.bearer, &local.transport) {
-        (Bearer::Sdes(crypto), _) => return lines.push(format!("a=crypto:{crypto}")),
-        (Bearer::Dtls { has_ice }, Some(transport)) => (transport, *has_ice),
-        _ => return,
-    };
-    let offered = offer.attribute(media, "setup").and_then(Setup::from_name);
-    let (role, _) = Setup::answering(offered, None);
-    if media.position("rtcp-mux").is_some() {
-        lines.push("a=rtcp-mux".to_owned());
-    }
-    lines.push(format!("a=setup:{role}"));
-    lines.push(format!("a=fingerprint:{}", transport.fingerprint));
-    if !has_ice {
-        return;
-    }
-    lines.push(format!("a=ice-ufrag:{}", transport.ice_ufrag));
-    lines.push(format!("a=ice-pwd:{}", transport.ice_pwd));
-    lines.extend(
-        transport
-            .candidates
-            .iter()
-            .map(|candidate| format!("a=candidate:{candidate}")),
-    );
-}
-
-/// At least one format must stand in a rejected m-line, whichever (RFC 3264 section 6).
-fn reject(lines: &mut Vec<String>, media: &Section<'_>) {
-    let line = media.media_line();
-    let format = line.formats.first().copied().unwrap_or("0");
-    let (medium, proto) = (or(line.media, "audio"), or(line.proto, "RTP/AVP"));
-    lines.push(format!("m={medium} 0 {proto} {format}"));
-    if let Some(encoding) = media.rtpmaps().of(format).filter(|_| line.is_rtp()) {
-        lines.push(format!("a=rtpmap:{format} {encoding}"));
-    }
-    if let Some(mid) = media.attribute("mid") {
-        lines.push(format!("a=mid:{mid}"));
-    }
-}
-
-fn or<'t>(text: &'t str, other: &'t str) -> &'t str {
-    if text.is_empty() { other } else { text }
 }
