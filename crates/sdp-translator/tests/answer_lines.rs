@@ -83,7 +83,13 @@ fn feedback_is_answered_as_the_engines_of_a_call_do_and_only_what_is_offered() {
     );
     let engine = video::lines(&engine);
     assert_eq!(lines(&engine, "a=rtcp-fb:"), told);
-    assert!(negotiated_video(&theirs, &made, None).unwrap().unwrap().feedback.remb);
+    assert!(
+        negotiated_video(&theirs, &made, None)
+            .unwrap()
+            .unwrap()
+            .feedback
+            .remb
+    );
     is_accepted(&theirs, &made);
 }
 
@@ -255,4 +261,30 @@ fn times_are_the_offers_unless_they_are_none() {
         assert_eq!(format!("t={}", lines(&made, "t=")[0]), ours);
         is_accepted(&theirs, &made);
     }
+}
+
+#[test]
+fn each_m_line_with_keys_in_the_sdp_has_a_key_of_its_own() {
+    let crypto = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\n";
+    let media = format!("m=audio 5000 RTP/SAVP 0\n{crypto}m=video 5002 RTP/SAVP 34\n{crypto}");
+    let key = |key: &str| format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key}").parse().unwrap();
+    let mut ours = bob(&["PCMU/8000"], &["H263/90000"]);
+    ours.keys = vec![
+        key("WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz"),
+        key("WnD7c1ksDGs+dIefCEo8omPg4uO8DYIinNGL5yxQ"),
+    ];
+    let made = answer(&offer("", &media), &ours).unwrap();
+    let keys = lines(&made, "a=crypto:");
+    assert!(keys.len() == 2 && keys[0] != keys[1], "{made}");
+}
+
+/// RFC 7587 section 7 wants "/2"; a call takes Opus without it.
+#[test]
+fn opus_without_its_channels_is_opus() {
+    let theirs = offer(
+        "",
+        "m=audio 5000 RTP/AVP 96 97\na=rtpmap:96 opus/48000\na=rtpmap:97 L16/16000/2\n",
+    );
+    let made = answer(&theirs, &bob(&["opus/48000/2", "L16/16000"], &[])).unwrap();
+    assert_eq!(lines(&made, "a=rtpmap:"), ["96 opus/48000"]);
 }

@@ -84,7 +84,8 @@ fn answers(args: &SdpAnswerArgs, output: &Output) -> Result<Exit> {
             .chain(video)
             .collect(),
         transport: Some(transport(args, address)),
-        keys: Suite::ALL.map(fresh_key).to_vec(),
+        // For audio and for video.
+        keys: Suite::ALL.into_iter().chain(Suite::ALL).map(fresh_key).collect(),
     };
     let sdp = answer(&offer, &local)?;
     output.say(sdp.trim_end());

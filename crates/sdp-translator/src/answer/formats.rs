@@ -92,15 +92,15 @@ fn keep_carried(media: &Section<'_>, formats: &mut Vec<Format>) {
     });
 }
 
-/// Names without case, clock rates, and channels, of which one need not be said (RFC 8866 section 6.6).
+/// Names without case, clock rates, and channels, of which one need not be said (RFC 8866 section 6.6). Opus has two in every `a=rtpmap`
+/// (RFC 7587 section 7), and who leaves them out means no other codec.
 fn is_same(own: &str, other: &str) -> bool {
     let read = |text: &str| {
         let mut words = text.trim().split('/');
         let name = words.next().unwrap_or_default().to_ascii_lowercase();
         let clock = words.next().and_then(|clock| clock.parse::<u32>().ok());
-        let channels = words
-            .next()
-            .map_or(Some(1), |channels| channels.parse::<u32>().ok());
+        let said = words.next().map(|channels| channels.parse::<u32>().ok());
+        let channels = said.unwrap_or(Some(if name == "opus" { 2 } else { 1 }));
         (name, clock, channels)
     };
     read(own) == read(other)

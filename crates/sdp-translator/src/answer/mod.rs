@@ -24,8 +24,8 @@ pub struct LocalSession {
     pub media: Vec<LocalMedia>,
     /// The one transport for m-lines with DTLS-SRTP; without it they are rejected.
     pub transport: Option<LocalTransport>,
-    /// A key for each suite that m-lines with keys in the SDP (`a=crypto`) are answered with; without any they are rejected. The
-    /// answer's tag is the offer's.
+    /// A key for each suite that m-lines with keys in the SDP (`a=crypto`) are answered with, better one for each m-line; without any
+    /// they are rejected. The answer's tag is the offer's.
     pub keys: Vec<Crypto>,
 }
 
@@ -202,7 +202,7 @@ fn bearer(
     }
     let sdes = || match profile.is_dtls() {
         true => None,
-        false => sdes(media, &local.keys),
+        false => sdes(media, &local.keys, taken),
     };
     if !profile.is_secure() {
         // Without bundling a bundle-only m-line is rejected (RFC 9143 section 7.3.3).
@@ -254,8 +254,14 @@ fn dtls(
 }
 
 /// The first `a=crypto` that can be answered (RFC 4568 section 5.1.2): one whose suite we have, and that changes nothing of what is
-/// encrypted.
-fn sdes(media: &Section<'_>, keys: &[Crypto]) -> Option<Crypto> {
+/// encrypted. No two m-lines have one key, as long as there are enough (RFC 3711 section 9.1: a key stream is used once).
+fn sdes(media: &Section<'_>, keys: &[Crypto], taken: &[Option<Taken<'_>>]) -> Option<Crypto> {
+    let is_used = |key: &Crypto| {
+        let others = taken.iter().flatten();
+        others
+            .into_iter()
+            .any(|other| matches!(&other.bearer, Bearer::Sdes(used) if used.keys == key.keys))
+    };
     let offered = media
         .attributes("crypto")
         .filter_map(|text| text.parse::<Crypto>().ok());
@@ -264,7 +270,10 @@ fn sdes(media: &Section<'_>, keys: &[Crypto]) -> Option<Crypto> {
             use SessionParameter::{Kdr, Optional, Wsh};
             matches!(parameter, Optional(_) | Wsh(_) | Kdr(0))
         };
-        let key = keys.iter().find(|key| key.suite == line.suite)?;
+        let of_suite = || keys.iter().filter(|key| key.suite == line.suite);
+        let key = of_suite()
+            .find(|key| !is_used(key))
+            .or_else(|| of_suite().next())?;
         line.session.iter().all(is_plain).then(|| Crypto {
             tag: line.tag,
             ..key.clone()
