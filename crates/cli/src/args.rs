@@ -323,7 +323,7 @@ pub(crate) enum SdpCommand {
 /// Who reads a description.
 #[derive(ClapArgs, Debug)]
 pub(crate) struct PeerArgs {
-    /// The reader: asterisk, baresip, chrome, cisco, firefox, freeswitch, kamailio, yealink ..., or a profile's file
+    /// The reader: asterisk, baresip, chrome, cisco, firefox, freeswitch, kamailio, teams, twilio, yealink ..., or a profile's file
     #[arg(long, value_name = "PEER")]
     pub(crate) peer: Option<String>,
     /// A folder with profiles of your own

@@ -20,8 +20,18 @@ const SHIPPED: &[(&str, &str)] = &[
     ("cisco", include_str!("../config/peers/cisco.toml")),
     ("firefox", include_str!("../config/peers/firefox.toml")),
     ("freeswitch", include_str!("../config/peers/freeswitch.toml")),
+    ("janus", include_str!("../config/peers/janus.toml")),
     ("kamailio", include_str!("../config/peers/kamailio.toml")),
+    ("livekit", include_str!("../config/peers/livekit.toml")),
+    ("opensips", include_str!("../config/peers/opensips.toml")),
+    ("safari", include_str!("../config/peers/safari.toml")),
     ("siprtc", include_str!("../config/peers/siprtc.toml")),
+    ("teams", include_str!("../config/peers/teams.toml")),
+    ("twilio", include_str!("../config/peers/twilio.toml")),
+    (
+        "twilio-secure",
+        include_str!("../config/peers/twilio-secure.toml"),
+    ),
     ("yealink", include_str!("../config/peers/yealink.toml")),
 ];
 

@@ -150,6 +150,12 @@ const BROKEN: &[Example] = &[
     (Check::MidMissing, WEB, "a=group:BUNDLE 0", "a=group:BUNDLE 0 1"),
     (Check::MidTwice, WEB, "a=mid:0", "a=mid:0\r\na=mid:0"),
     (Check::MonoChannel, PLAIN, "PCMU/8000", "PCMU/8000/1"),
+    (
+        Check::MulticastAddress,
+        PLAIN,
+        "c=IN IP4 192.0.2.1",
+        "c=IN IP4 233.252.0.1/127",
+    ),
     (Check::PayloadRange, PLAIN, "RTP/AVP 0", "RTP/AVP 200 0"),
     (Check::PayloadRtcp, WEB, "SAVPF 0 101", "SAVPF 0 72 101"),
     (Check::PayloadStray, PLAIN, "RTP/AVP 0 101", "RTP/AVP 0"),

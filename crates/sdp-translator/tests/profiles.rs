@@ -5,7 +5,7 @@
 )]
 
 use siprtc_core::Fault;
-use siprtc_sdp_translator::{MAX_PROFILE, PeerProfile, Support};
+use siprtc_sdp_translator::{Check, MAX_PROFILE, PeerProfile, Severity, Support, lint};
 use std::path::{Path, PathBuf};
 
 /// A folder of one test, gone after it.
@@ -122,4 +122,65 @@ fn what_is_not_there_is_said_with_what_there_is() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("bad.toml") && error.contains("line 1"), "{error}");
+}
+
+/// What a peer would refuse of one m-line of audio.
+fn refused(peer: &str, media: &str) -> Vec<Check> {
+    let text = format!("v=0\no=- 1 1 IN IP4 192.0.2.1\ns=-\nc=IN IP4 192.0.2.1\nt=0 0\n{media}")
+        .replace('\n', "\r\n");
+    let profile = PeerProfile::named(peer).unwrap();
+    let found = lint(&text, Some(&profile)).into_iter();
+    found
+        .filter(|finding| finding.severity == Severity::Refuses)
+        .map(|finding| finding.check)
+        .collect()
+}
+
+const PLAIN: &str = "m=audio 5000 RTP/AVP 0\n";
+const SDES: &str = "m=audio 5000 RTP/SAVP 0\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\n";
+const BROWSER: &str = "m=audio 5000 UDP/TLS/RTP/SAVPF 0\na=setup:actpass\na=rtcp-mux\na=ice-ufrag:them\na=ice-pwd:passwordpasswordpassword\n\
+    a=fingerprint:sha-256 6B:8B:5D:EA:59:04:20:23:29:C8:87:1C:CC:87:32:BE:DD:8C:66:A5:8E:50:55:EA:8C:D3:B6:5C:09:5E:D6:BC\n";
+
+#[test]
+fn each_of_plain_sdes_and_dtls_is_refused_by_who_does_not_take_it() {
+    // Which of the three are taken.
+    for (peer, taken) in [
+        ("asterisk", [true, false, false]),
+        ("asterisk-webrtc", [false, false, true]),
+        ("chrome", [false, false, true]),
+        ("janus", [true, true, false]),
+        ("livekit", [true, true, false]),
+        ("opensips", [true, true, true]),
+        ("safari", [false, false, true]),
+        ("teams", [false, true, false]),
+        ("twilio", [true, false, false]),
+        ("twilio-secure", [false, true, false]),
+    ] {
+        for (media, is_taken) in [PLAIN, SDES, BROWSER].into_iter().zip(taken) {
+            let checks = refused(peer, media);
+            assert_eq!(checks.is_empty(), is_taken, "{peer}: {checks:?}\n{media}");
+        }
+    }
+}
+
+/// res_pjsip_sdp_rtp.c compares the last letter of the profile with use_avpf.
+#[test]
+fn asterisk_with_webrtc_declines_a_profile_without_feedback() {
+    let plain = BROWSER.replace("SAVPF", "SAVP");
+    assert_eq!(refused("asterisk-webrtc", &plain), [Check::PeerProfile]);
+}
+
+#[test]
+fn comfort_noise_and_events_are_no_codec_in_common() {
+    let media = "m=audio 5000 RTP/AVP 13 18 101\na=rtpmap:101 telephone-event/8000\n";
+    assert_eq!(refused("freeswitch", media), [Check::PeerCodec]);
+    assert_eq!(refused("freeswitch", &media.replace("18", "8")), []);
+}
+
+/// Microsoft's own example of an offer to Teams has both.
+#[test]
+fn teams_takes_sdes_beside_dtls() {
+    let crypto = SDES.lines().nth(1).unwrap();
+    let both = format!("{}{crypto}\n", BROWSER.replace("SAVPF", "SAVP"));
+    assert_eq!(refused("teams", &both), []);
 }

@@ -281,7 +281,11 @@ impl Machine {
         let crypto: &[Crypto] = if has_crypto { &self.cryptos } else { &[] };
         // RFC 8842 section 5.2: an offer leaves the role open, or repeats what was settled: who changes it has a new association.
         let setup = manner.and_then(|manner| manner.role).unwrap_or(Setup::Actpass);
-        let section = self.section(local, profile, &formats, self.wanted, mux, crypto, setup);
+        let mut section = self.section(local, profile, &formats, self.wanted, mux, crypto, setup);
+        if profile.feedback {
+            // RFC 4585 section 4.2: the shorter intervals. Of an offer alone: an answer adds nothing to what was offered.
+            section.push_str("a=rtcp-fb:* trr-int 1000\r\n");
+        }
         Part {
             at,
             head: self.head(local, &profile.to_string(), &formats),

@@ -205,6 +205,10 @@ checks! {
     More = "more", Note,
         "the findings are bounded",
         "correct those that are told first";
+    /// Media goes to a group.
+    MulticastAddress = "multicast-address", Refuses,
+        "a call is between two hosts; who accepts a multicast stream joins it, and answers with its address (RFC 3264 section 6.2)",
+        "name the address of one host";
     /// Not a description at all.
     NotSdp = "not-sdp", Refuses,
         "a description begins with v= and is bounded (RFC 8866 section 5)",

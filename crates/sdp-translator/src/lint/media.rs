@@ -1,6 +1,7 @@
 //! m-lines: formats, direction, keys, groups.
 
 use super::{Check, Desk, attributes};
+use crate::needs::is_multicast;
 use crate::rule::Rule;
 use crate::sdp::{Section, is_unspecified, static_encoding};
 use siprtc_core::media::Direction;
@@ -25,6 +26,12 @@ pub(super) fn look(desk: &mut Desk<'_, '_>) {
         keying(desk, index, media);
         mux(desk, index, media);
         hold(desk, index, media);
+        if is_multicast(desk.sdp, media) {
+            let at = media.lines.iter().position(|line| line.letter() == Some(b'c'));
+            let address = desk.sdp.connection_address(media).unwrap_or_default();
+            let what = format!("{address} is the address of a group");
+            desk.find(Check::MulticastAddress, Some(index), at, what);
+        }
     }
     for place in std::iter::once(None).chain((0..desk.sdp.media.len()).map(Some)) {
         fingerprints(desk, place);

@@ -1,6 +1,7 @@
 //! What one peer would refuse or misread, by its profile.
 
 use super::{Check, Desk, attributes};
+use crate::answer::is_voice;
 use crate::candidate;
 use crate::profile::{Fact, HashNames, Hold, IceSupport, Keying, MdnsSupport, PeerProfile, Support};
 use crate::rule::Rule;
@@ -198,7 +199,7 @@ fn encodings(desk: &mut Desk<'_, '_>, peer: &PeerProfile, index: usize, media: &
     };
     let codecs: Vec<_> = offered
         .iter()
-        .filter(|encoding| !is_event(encoding.name))
+        .filter(|encoding| is_voice(encoding.name))
         .collect();
     if let Some(fact) = peer.codecs.as_ref().filter(|_| !codecs.is_empty()) {
         let has = codecs.iter().any(|codec| {

@@ -445,3 +445,14 @@ fn an_offer_to_a_browser_has_one_port_and_takes_no_answer_with_two() {
     assert!(error.to_string().contains("one port for RTP and RTCP"), "{error}");
     web.set_remote_answer(OP, &answer, true).unwrap();
 }
+
+/// RFC 4585 section 4.2: an answer adds no feedback to what was offered.
+#[test]
+fn an_answer_with_feedback_says_none_that_was_not_offered() {
+    let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 4000 RTP/AVPF 0\r\n";
+    let mut machine = machine(Keying::None);
+    machine.set_remote_offer(OP, offer).unwrap();
+    let (answer, _) = machine.answer(OP, &local(5000), None).unwrap();
+    assert!(answer.contains("m=audio 5000 RTP/AVPF 0\r\n"), "{answer}");
+    assert!(!answer.contains("rtcp-fb"), "{answer}");
+}

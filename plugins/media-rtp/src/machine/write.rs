@@ -49,10 +49,6 @@ impl Machine {
         if mux {
             out.push_str("a=rtcp-mux\r\n");
         }
-        if profile.feedback {
-            // RFC 4585 section 4.2: no feedback messages of ours, and the shorter intervals.
-            out.push_str("a=rtcp-fb:* trr-int 1000\r\n");
-        }
         if let (Some(rtp), Some(rtcp)) = (local.rtp, local.rtcp) {
             let family = family(rtcp);
             // With multiplexing the offer's line is for who does not know it (RFC 5761 section 5.1.3).
