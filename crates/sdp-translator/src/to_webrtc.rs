@@ -145,10 +145,13 @@ fn rejected_lines(work: &mut Work<'_>) {
             0,
             "m=video 0 UDP/TLS/RTP/SAVPF 0".to_owned(),
         );
+        // One order of the two, so that the way there and back ends where it began.
+        let media = &work.sdp.media[index];
+        let is_last = media.position("inactive") > media.position("mid");
         work.remove(Rule::RejectedLine, Some(index), |line| {
             line.letter() != Some(b'm')
                 && line.attribute_value("mid").is_none()
-                && line.attribute_value("inactive").is_none()
+                && !(is_last && line.attribute_value("inactive").is_some())
         });
         // The engine drops an m-line without a direction from its answer, and gives an inactive one no transceiver
         // that is ours.

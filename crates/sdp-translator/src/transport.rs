@@ -140,11 +140,13 @@ fn is_known(media: &Section<'_>) -> bool {
     }
 }
 
+/// The hash function's name, and the hash.
 pub(crate) fn is_sha256(fingerprint: &str) -> bool {
-    fingerprint
-        .split_ascii_whitespace()
+    let mut words = fingerprint.split_ascii_whitespace();
+    words
         .next()
         .is_some_and(|hash| hash.eq_ignore_ascii_case("sha-256"))
+        && words.next().is_some()
 }
 
 impl Obstacle {

@@ -211,6 +211,12 @@ fn without_a_sha_256_fingerprint_the_error_says_so() {
 }
 
 #[test]
+fn a_fingerprint_without_its_hash_is_none() {
+    let error = refusal(&peer("sha-256 AA:BB", "sha-256"));
+    assert!(error.to_string().contains("no SHA-256 fingerprint"), "{error}");
+}
+
+#[test]
 fn attributes_of_the_session_count_for_the_m_line() {
     let session = "t=0 0\r\na=setup:passive\r\na=sendonly\r\na=fingerprint:sha-256 AA:BB\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\n";
     let sdp = PEER
@@ -318,6 +324,13 @@ fn a_rejected_line_of_any_kind_comes_back_as_it_was() {
             assert_eq!(lines(&wire, "a=mid:").len(), usize::from(!mid.is_empty()) + 1);
         }
     }
+}
+
+#[test]
+fn a_rejected_line_whose_direction_stands_before_its_mid_goes_there_and_back_to_one_form() {
+    let offer = format!("{PEER}m=audio 0 UDP/TLS/RTP/SAVPF 111\r\na=inactive\r\na=mid:later\r\n");
+    let shown = webrtc(&offer).sdp;
+    assert_eq!(webrtc(&sip(&shown).sdp).sdp, shown);
 }
 
 #[test]
