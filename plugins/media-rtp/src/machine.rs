@@ -281,7 +281,7 @@ impl Machine {
         let crypto: &[Crypto] = if has_crypto { &self.cryptos } else { &[] };
         // RFC 8842 section 5.2: an offer leaves the role open, or repeats what was settled: who changes it has a new association.
         let setup = manner.and_then(|manner| manner.role).unwrap_or(Setup::Actpass);
-        let mut section = self.section(local, profile, &formats, self.wanted, mux, crypto, setup);
+        let mut section = self.section(local, &formats, self.wanted, mux, crypto, setup);
         if profile.feedback {
             // RFC 4585 section 4.2: the shorter intervals. Of an offer alone: an answer adds nothing to what was offered.
             section.push_str("a=rtcp-fb:* trr-int 1000\r\n");
@@ -356,7 +356,6 @@ impl Machine {
         let keys = self.keying_of(operation, remote)?;
         let ice = remote.ice.clone().filter(|_| self.wants_ice());
         let mux = remote.mux && (self.config.rtcp_mux || ice.is_some());
-        let profile = remote.profile;
         let direction = remote.direction.answer(self.wanted);
         let (crypto, setup) = match &keys {
             Keys::Dtls { is_client, .. } => (None, if *is_client { Setup::Active } else { Setup::Passive }),
@@ -371,7 +370,7 @@ impl Machine {
             rtp: local.rtp,
             source: local.source.clone(),
         };
-        let section = self.section(&told, profile, &formats, direction, mux, crypto.as_slice(), setup);
+        let section = self.section(&told, &formats, direction, mux, crypto.as_slice(), setup);
         // As it was written: an answer repeats the offer's profile (RFC 3264 section 6).
         let proto = remote
             .lines

@@ -133,12 +133,12 @@ impl Description {
         let plain = headers
             .value("Content-Encoding")
             .is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
-        match std::str::from_utf8(body) {
-            Ok(text) if plain && headers.content_type().as_deref() == Some(SDP) => {
-                Description::Sdp(text.to_owned())
-            }
-            _ if is_optional(headers) => Description::Absent,
-            _ => Description::Foreign,
+        let is_sdp = plain && headers.content_type().as_deref() == Some(SDP);
+        match is_optional(headers) {
+            // Names may be in another character set (`a=charset`, RFC 8866 section 6.10): what counts is ASCII.
+            _ if is_sdp => Description::Sdp(String::from_utf8_lossy(body).into_owned()),
+            true => Description::Absent,
+            false => Description::Foreign,
         }
     }
 

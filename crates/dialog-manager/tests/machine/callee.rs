@@ -288,6 +288,25 @@ fn a_foreign_body_is_answered_415_with_what_we_accept() {
     }
 }
 
+/// RFC 8866 section 6.10: the session's name may be in another character set.
+#[test]
+fn an_offer_whose_name_is_in_latin_1_is_an_offer() {
+    let mut bench = Bench::new();
+    let body = [OFFER.as_bytes(), b"a=x-room:K\xfcche\r\n"].concat();
+    let mut invite = peer_invite();
+    invite.body = body.into();
+    bench.request(invite);
+    bench.responded(100);
+    let DialogEventKind::Incoming { offer, .. } = bench.event() else {
+        panic!()
+    };
+    let offer = offer.unwrap();
+    assert!(
+        offer.starts_with(OFFER) && offer.ends_with("a=x-room:K\u{fffd}che\r\n"),
+        "{offer}"
+    );
+}
+
 #[test]
 fn an_encoded_body_is_answered_415_with_the_encoding_we_accept() {
     let mut bench = Bench::new();

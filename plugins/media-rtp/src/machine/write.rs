@@ -3,18 +3,16 @@
 use super::{Local, Machine, Part};
 use crate::crypto::Crypto;
 use crate::formats::Formats;
-use crate::remote::{Profile, Remote};
+use crate::remote::Remote;
 use siprtc_core::media::Direction;
 use siprtc_rtp::sdp::Setup;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 impl Machine {
-    #[expect(clippy::too_many_arguments, reason = "one line of the section each")]
     pub(super) fn section(
         &self,
         local: &Local,
-        profile: Profile,
         formats: &Formats,
         direction: Direction,
         mux: bool,
