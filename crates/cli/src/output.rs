@@ -2,11 +2,12 @@
 
 use crate::exit::Exit;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use siprtc::CallReport;
 use siprtc::gateway::{CallEventKind, Ending, Side};
 use siprtc::media_session::{PartedBy, SessionStats, VideoStats};
 use siprtc_core::Error;
+use siprtc_core::media::Discarded;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -378,6 +379,10 @@ fn stats_json(stats: &SessionStats) -> Value {
         "packets_received": stats.transport.packets_received,
         "packets_lost": stats.packets_lost,
         "packets_late": stats.packets_late,
+        "duplicates": stats.duplicates,
+        "unreadable": stats.unreadable,
+        "queue_dropped": stats.queue_dropped,
+        "discarded": discarded_json(&stats.transport.discarded),
         "loss": stats.loss,
         "remote_loss": stats.transport.remote_loss,
         "jitter_ms": millis(stats.jitter),
@@ -389,6 +394,14 @@ fn stats_json(stats: &SessionStats) -> Value {
         "recorded_s": stats.recorded.as_secs_f64(),
         "video": stats.video.as_ref().map(video_json),
     })
+}
+
+fn discarded_json(discarded: &Discarded) -> Value {
+    let by_reason = discarded.by_reason().into_iter();
+    by_reason
+        .map(|(reason, count)| (reason.to_owned(), count.into()))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn video_json(video: &VideoStats) -> Value {

@@ -327,14 +327,59 @@ pub struct TransportStats {
     pub packets_received: u64,
     /// RTP payload octets received.
     pub bytes_received: u64,
-    /// Datagrams dropped: malformed, forged, repeated, or a stranger's. An engine that cannot know says 0.
-    pub discarded: u64,
+    /// Datagrams that were dropped, by why.
+    pub discarded: Discarded,
     /// Round-trip time, from RTCP when there was a report, else from ICE checks.
     pub round_trip: Option<Duration>,
     /// Fraction of our packets that the peer says it lost, 0 to 1.
     pub remote_loss: Option<f64>,
     /// The jitter that the peer sees.
     pub remote_jitter: Option<Duration>,
+}
+
+/// Datagrams that came and were dropped, by why. Each is counted once.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Discarded {
+    /// Media from before it was known how it is encrypted.
+    pub early: u64,
+    /// Their authentication tag is wrong or missing: forged, or under another key or rollover counter (RFC 3711 section 3.3).
+    pub forged: u64,
+    /// With our own SSRC and without encryption: our stream came back (RFC 3550 section 8.2).
+    pub looped: u64,
+    /// A header, list of sources, extension, padding or RTCP packet that does not fit (RFC 3550), or a DTLS record that cannot be read.
+    pub malformed: u64,
+    /// Of a payload type that was not negotiated.
+    pub payload_type: u64,
+    /// Taken by the engine's library, which gave nothing back and does not say why: forged, repeated or malformed.
+    pub refused: u64,
+    /// Came before, or too old to tell (RFC 3711 section 3.3.2).
+    pub replayed: u64,
+    /// From an address that is not the peer's.
+    pub stranger: u64,
+    /// Neither DTLS, RTP nor RTCP by their first octet (RFC 7983), or at a port where they are not expected.
+    pub unknown: u64,
+}
+
+impl Discarded {
+    /// Each reason's word and count, in alphabetical order.
+    pub fn by_reason(&self) -> [(&'static str, u64); 9] {
+        [
+            ("early", self.early),
+            ("forged", self.forged),
+            ("looped", self.looped),
+            ("malformed", self.malformed),
+            ("payload_type", self.payload_type),
+            ("refused", self.refused),
+            ("replayed", self.replayed),
+            ("stranger", self.stranger),
+            ("unknown", self.unknown),
+        ]
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.by_reason().iter().map(|(_, count)| count).sum()
+    }
 }
 
 /// Who does ICE for an engine.

@@ -333,9 +333,10 @@ pub enum SessionEventKind {
     FirstPacketSent,
     /// The media peer says so.
     Media(MediaEvent),
-    /// Nothing arrived for this long although the peer should send. Once per silence.
+    /// Nothing that can be heard arrived for this long although the peer should send. Once per silence. What came all the same is
+    /// counted in [`SessionStats::unreadable`] and in [`TransportStats::discarded`].
     NoMedia {
-        /// Since the last packet, or since audio began.
+        /// Since the last packet that could be read, or since audio began.
         since: Duration,
     },
     /// It is joined no longer.

@@ -17,7 +17,7 @@ use crate::stats::{Reception, Verdict};
 use crate::{AudioSink, QuietConfig, SessionEventKind, Talker};
 use parking_lot::Mutex;
 use siprtc_core::Result;
-use siprtc_core::media::{Codec, NegotiatedAudio};
+use siprtc_core::media::{Codec, NegotiatedAudio, RtpPacket};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -226,50 +226,54 @@ impl Receiver {
     }
 
     fn take(&mut self, arrived: Arrived) {
-        self.last_packet = self.last_packet.max(arrived.at);
-        self.told_no_media = false;
+        let at = arrived.at;
+        // Only what can be heard ends a silence: who sends what nobody can read is silent, however much it is.
+        if self.hear(arrived) {
+            self.last_packet = self.last_packet.max(at);
+            self.told_no_media = false;
+        }
+    }
+
+    /// `false`: it says nothing.
+    fn hear(&mut self, arrived: Arrived) -> bool {
         let packet = &arrived.packet;
         match self.reception.packet(packet.ssrc, packet.sequence) {
-            Verdict::Duplicate | Verdict::Stray => return,
+            Verdict::Duplicate | Verdict::Stray => return false,
             Verdict::Restarted => self.buffer.restart(),
             Verdict::New => {}
         }
         if !self.audio.direction.receives() {
-            return;
+            return true;
         }
-        if arrived.bare {
-            let clock = self.audio.codec.clock_rate();
+        let clock = self.audio.codec.clock_rate();
+        let is_readable = if arrived.bare {
             self.reception.arrival(arrived.at, packet.timestamp, clock);
+            true
         } else if self.is_audio(packet.payload_type) {
-            let clock = self.audio.codec.clock_rate();
             self.reception.arrival(arrived.at, packet.timestamp, clock);
-            match codec::packet_units(self.audio.codec, &packet.payload) {
-                Some(units) => self.buffer.insert(arrived, units),
-                None => self.unreadable += 1,
-            }
+            let units = codec::packet_units(self.audio.codec, &packet.payload);
+            units.map(|units| self.buffer.insert(arrived, units)).is_some()
         } else if self.is_noise(packet.payload_type) {
-            if Description::parse(&packet.payload).is_none() {
-                self.unreadable += 1;
-                return;
+            let is_readable = Description::parse(&packet.payload).is_some();
+            if is_readable {
+                self.reception.arrival(arrived.at, packet.timestamp, clock);
+                self.buffer.insert_noise(arrived);
             }
-            let clock = self.audio.codec.clock_rate();
-            self.reception.arrival(arrived.at, packet.timestamp, clock);
-            self.buffer.insert_noise(arrived);
-        } else if self.is_event(packet.payload_type) {
-            self.hear_event(&arrived);
+            is_readable
         } else {
-            self.unreadable += 1;
-        }
+            self.is_event(packet) && self.hear_event(&arrived)
+        };
+        self.unreadable += u64::from(!is_readable);
+        is_readable
     }
 
-    fn hear_event(&mut self, arrived: &Arrived) {
+    fn hear_event(&mut self, arrived: &Arrived) -> bool {
         let (audio_clock, clock) = (self.audio.codec.clock_rate(), self.event_clock());
         let Some(heard) = self
             .events_heard
             .packet(arrived.packet.timestamp, &arrived.packet.payload, clock)
         else {
-            self.unreadable += 1;
-            return;
+            return false;
         };
         let units = u64::from(heard.units) * u64::from(audio_clock) / u64::from(clock.max(1));
         self.buffer
@@ -277,6 +281,7 @@ impl Receiver {
         if let Some((digit, duration)) = heard.digit {
             self.events.emit(SessionEventKind::Dtmf { digit, duration });
         }
+        true
     }
 
     /// The peer sends with the type that our own description gave the codec, which may differ from the one we send with.
@@ -295,11 +300,13 @@ impl Receiver {
                 .is_some_and(|(own, _)| payload_type == own)
     }
 
-    /// Nothing but audio, noise and events is offered: what has a dynamic type and is not the others is an event.
-    fn is_event(&self, payload_type: u8) -> bool {
+    /// Nothing but audio, noise and events is offered: what has a dynamic type, is not the others and has an event's size (RFC 4733
+    /// section 2.3) is an event.
+    fn is_event(&self, packet: &RtpPacket) -> bool {
+        let is_alike = packet.payload_type >= 96 && packet.payload.len() == 4;
         self.audio
             .telephone_event
-            .is_some_and(|(own, _)| payload_type == own || payload_type >= 96)
+            .is_some_and(|(own, _)| packet.payload_type == own || is_alike)
     }
 
     fn event_clock(&self) -> u32 {

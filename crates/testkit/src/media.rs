@@ -542,7 +542,6 @@ impl MediaPeer for FakePeer {
             bytes_sent: state.sent.1,
             packets_received: state.received.0,
             bytes_received: state.received.1,
-            discarded: 0,
             round_trip: state.connected.then(|| self.network.impairment.lock().delay * 2),
             ..TransportStats::default()
         }

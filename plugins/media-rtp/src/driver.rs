@@ -244,8 +244,21 @@ enum Next {
     Timeout,
 }
 
+/// Tells that the task is over, however it ended.
+struct Watch(Arc<Shared>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.is_connected.store(false, Ordering::Release);
+        self.0.emit(MediaEvent::Failed(
+            "the task that carries media ended unexpectedly; the log says why".to_owned(),
+        ));
+    }
+}
+
 /// Until the peer is closed.
 pub(crate) async fn run(shared: Arc<Shared>) {
+    let _watch = Watch(shared.clone());
     let mut timer = pin!(tokio::time::sleep(IDLE));
     while !shared.is_closed() {
         let mut changed = pin!(shared.inbox.changed.notified());

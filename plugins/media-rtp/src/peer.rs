@@ -8,7 +8,8 @@ use crate::video::VideoLine;
 use async_trait::async_trait;
 use siprtc_core::ice::{Candidate, CandidateKind, CandidatePair};
 use siprtc_core::media::{
-    Codec, Direction, Feedback, ForkConfig, MediaPeer, RtpPacket, SdpKind, TransportStats, VideoWish,
+    Codec, Direction, Discarded, Feedback, ForkConfig, MediaPeer, RtpPacket, SdpKind, TransportStats,
+    VideoWish,
 };
 use siprtc_core::{Error, Fault, Result};
 use std::net::SocketAddr;
@@ -424,14 +425,20 @@ fn stats(shared: &Shared) -> TransportStats {
     let transport = shared.transport.lock();
     let reports = &transport.reports;
     let (sent, received, remote) = (reports.sent(), reports.received(), reports.remote());
-    let round_trip = shared.rtp.stats().round_trip;
+    let path = shared.rtp.stats();
+    let other = shared.rtcp.as_ref().map(|path| path.stats()).unwrap_or_default();
+    let discarded = Discarded {
+        stranger: transport.discarded.stranger + path.strangers + other.strangers,
+        unknown: transport.discarded.unknown + path.unknown + other.unknown,
+        ..transport.discarded
+    };
     TransportStats {
         packets_sent: sent.packets,
         bytes_sent: sent.bytes,
         packets_received: received.packets,
         bytes_received: received.bytes,
-        discarded: transport.dropped,
-        round_trip: remote.and_then(|view| view.round_trip).or(round_trip),
+        discarded,
+        round_trip: remote.and_then(|view| view.round_trip).or(path.round_trip),
         remote_loss: remote.map(|view| view.loss),
         remote_jitter: remote.and_then(|view| view.jitter),
     }

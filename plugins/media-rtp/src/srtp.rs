@@ -5,12 +5,13 @@
 //! a stream that is new is tried with a context that is thrown away if its packet is forged, and there are at most
 //! [`MOST_STREAMS`].
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rtc_shared::error::{Error, Result};
 use rtc_srtp::context::Context;
 use rtc_srtp::crypto::default_provider;
 use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
 use rtc_srtp::protection_profile::ProtectionProfile;
+use siprtc_rtp::Header;
 use siprtc_sdp_words::Mki;
 use std::borrow::Cow;
 
@@ -97,11 +98,14 @@ impl Protection {
     }
 
     pub(crate) fn decrypt_rtp(&mut self, packet: &[u8]) -> Result<BytesMut> {
-        let ssrc = word(packet, 8).ok_or(Error::ErrTooShortRtp)?;
         let packet = self
             .without_mki(packet, self.keys.profile_in.rtp_auth_tag_len())
             .ok_or(Error::RtpFailedToVerifyAuthTag)?;
-        self.decrypt(ssrc, |context| context.decrypt_rtp(&packet))
+        let header = Header::read(&packet).ok_or(Error::ErrTooShortRtp)?;
+        let shown = shown(&header, &packet);
+        self.decrypt(header.ssrc, |context| {
+            context.decrypt_rtp_with_header(&packet, &shown)
+        })
     }
 
     /// The packet as it would be without the identifier of the master key, which stands before the tag and is not authenticated (RFC
@@ -167,6 +171,27 @@ impl Protection {
             Some(srtcp_replay_protection(REPLAY_WINDOW)),
             provider.crypto(),
         )
+    }
+}
+
+/// A header as the library takes it, which finds the payload by its size: its own reader makes another size of an extension that ends
+/// with id 15 (RFC 8285 section 4.2), or whose last element is longer than the extension.
+fn shown(header: &Header, packet: &[u8]) -> rtc_rtp::Header {
+    let content = header.extension.clone().and_then(|content| packet.get(content));
+    rtc_rtp::Header {
+        version: 2,
+        csrc: vec![0; header.sources.into()],
+        sequence_number: header.sequence,
+        ssrc: header.ssrc,
+        extension: content.is_some(),
+        extensions: content
+            .map(|content| rtc_rtp::header::Extension {
+                id: 0,
+                payload: Bytes::copy_from_slice(content),
+            })
+            .into_iter()
+            .collect(),
+        ..rtc_rtp::Header::default()
     }
 }
 

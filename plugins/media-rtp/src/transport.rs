@@ -8,11 +8,9 @@ use crate::remote::Fingerprint;
 use crate::srtp::{Keys, Protection};
 use bytes::{Bytes, BytesMut};
 use rtc_rtcp::goodbye::Goodbye;
-use rtc_rtp::Packet;
-use rtc_shared::error::Result;
-use rtc_shared::marshal::Unmarshal;
-use siprtc_core::media::{Feedback, FeedbackKinds, RtpPacket};
-use siprtc_rtp::{Reports, feedback};
+use rtc_shared::error::{Error, Result};
+use siprtc_core::media::{Discarded, Feedback, FeedbackKinds, RtpPacket};
+use siprtc_rtp::{Header, Reports, feedback, is_compound};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -26,6 +24,8 @@ const BLOCK: usize = 4_096;
 const USUAL: usize = 1_536;
 /// An RTP header without extension and contributing sources (RFC 3550 section 5.1).
 const HEADER: usize = 12;
+/// A receiver report about nobody, the shortest RTCP packet that may come first (RFC 3550 section 6.4.2).
+const SHORTEST_RTCP: usize = 8;
 
 /// The two ports of a peer that does not multiplex.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -80,8 +80,7 @@ pub(crate) struct Transport {
     /// What can be told about the peer's stream, and is heard about ours.
     feedback: FeedbackKinds,
     block: BytesMut,
-    /// Datagrams that were dropped: malformed, forged, repeated, or a stranger's.
-    pub(crate) dropped: u64,
+    pub(crate) discarded: Discarded,
     outputs: Vec<Output>,
 }
 
@@ -102,7 +101,7 @@ impl Transport {
             payload_types: 0,
             feedback: FeedbackKinds::default(),
             block: BytesMut::new(),
-            dropped: 0,
+            discarded: Discarded::default(),
             outputs: Vec::new(),
         }
     }
@@ -165,7 +164,7 @@ impl Transport {
             })?,
             Agreed::Dtls { is_client, peer } => {
                 let Some(identity) = identity else {
-                    return Err(rtc_shared::error::Error::ErrNonCertificate);
+                    return Err(Error::ErrNonCertificate);
                 };
                 // RFC 8842 section 5: the same fingerprints and roles are the same association.
                 if !self.is_association_with(*is_client, peer) {
@@ -298,7 +297,7 @@ impl Transport {
             (Some(128..=191), Some(kind)) if port == Port::Rtp && !(192..=223).contains(kind) => {
                 return self.rtp(now, from, datagram);
             }
-            _ => self.dropped += 1,
+            _ => self.discarded.unknown += 1,
         }
         None
     }
@@ -309,7 +308,7 @@ impl Transport {
             // The peer repeats its last flight: ours was lost.
             (_, Some(dtls)) => dtls,
             _ => {
-                self.dropped += 1;
+                self.discarded.unknown += 1;
                 return;
             }
         };
@@ -339,7 +338,7 @@ impl Transport {
             }
             Err(error) => {
                 tracing::debug!(%from, %error, "a DTLS datagram");
-                self.dropped += 1;
+                self.discarded.malformed += 1;
             }
         }
     }
@@ -356,7 +355,11 @@ impl Transport {
     }
 
     fn rtp(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Option<RtpPacket> {
-        let mut plain = match &mut self.security {
+        let Some(header) = Header::read(datagram) else {
+            self.discarded.malformed += 1;
+            return None;
+        };
+        let plain = match &mut self.security {
             Security::Plain => self.keep(datagram),
             Security::Srtp(protection) => match protection.decrypt_rtp(datagram) {
                 Ok(plain) => plain.freeze(),
@@ -367,29 +370,31 @@ impl Transport {
             },
             // Early media before the answer: nothing says yet how it is encrypted.
             Security::None | Security::Dtls { .. } => {
-                self.dropped += 1;
+                self.discarded.early += 1;
                 return None;
             }
         };
-        let packet = match Packet::unmarshal(&mut plain) {
-            Ok(packet) => packet,
-            Err(error) => {
-                self.refuse(from, "RTP", &error);
-                return None;
-            }
+        let Some(payload) = header.payload(&plain) else {
+            self.discarded.malformed += 1;
+            return None;
         };
-        let header = packet.header;
-        if header.version != 2 || !self.may_send(header.payload_type) || header.ssrc == self.ssrc {
-            self.dropped += 1;
+        if !self.may_send(header.payload_type) {
+            self.discarded.payload_type += 1;
             return None;
         }
+        // Encrypted with the peer's key it is the peer's, whatever its number is.
+        if header.ssrc == self.ssrc && matches!(self.security, Security::Plain) {
+            self.discarded.looped += 1;
+            return None;
+        }
+        let payload = plain.slice(payload);
         if !self.has_ice {
             let authentic = matches!(self.security, Security::Srtp(_));
-            let stream = (header.ssrc, header.sequence_number);
+            let stream = (header.ssrc, header.sequence);
             match self.rtp.rtp(now, from, stream, authentic) {
                 Verdict::Accept => {}
                 Verdict::Drop => {
-                    self.dropped += 1;
+                    self.discarded.stranger += 1;
                     return None;
                 }
                 Verdict::Move => {
@@ -402,16 +407,16 @@ impl Transport {
             now,
             header.ssrc,
             header.payload_type,
-            (header.sequence_number, header.timestamp),
-            packet.payload.len(),
+            (header.sequence, header.timestamp),
+            payload.len(),
         );
         Some(RtpPacket {
             payload_type: header.payload_type,
             marker: header.marker,
-            sequence: header.sequence_number,
+            sequence: header.sequence,
             timestamp: header.timestamp,
             ssrc: header.ssrc,
-            payload: packet.payload,
+            payload,
         })
     }
 
@@ -425,6 +430,10 @@ impl Transport {
     }
 
     fn rtcp(&mut self, now: Instant, port: Port, from: SocketAddr, datagram: &[u8]) {
+        if datagram.len() < SHORTEST_RTCP {
+            self.discarded.malformed += 1;
+            return;
+        }
         let authentic = matches!(self.security, Security::Srtp(_));
         let plain = match &mut self.security {
             Security::Plain => Bytes::copy_from_slice(datagram),
@@ -433,7 +442,7 @@ impl Transport {
                 Err(error) => return self.refuse(from, "SRTCP", &error),
             },
             Security::None | Security::Dtls { .. } => {
-                self.dropped += 1;
+                self.discarded.early += 1;
                 return;
             }
         };
@@ -443,7 +452,11 @@ impl Transport {
             || self.rtp.target().is_some_and(|target| target.ip() == from.ip())
             || self.rtcp.target() == Some(from);
         if !is_peer {
-            self.dropped += 1;
+            self.discarded.stranger += 1;
+            return;
+        }
+        if !is_compound(&plain) {
+            self.discarded.malformed += 1;
             return;
         }
         let read = catch_unwind(AssertUnwindSafe(|| {
@@ -457,9 +470,13 @@ impl Transport {
                     self.outputs.extend(told.into_iter().map(Output::Feedback));
                 }
             }
-            Ok(Err(error)) => return self.refuse(from, "RTCP", &error),
+            Ok(Err(error)) => {
+                tracing::debug!(%from, %error, "RTCP that cannot be read");
+                self.discarded.malformed += 1;
+                return;
+            }
             Err(_) => {
-                self.dropped += 1;
+                self.discarded.malformed += 1;
                 tracing::warn!(%from, "the RTCP library panicked");
                 return;
             }
@@ -472,8 +489,15 @@ impl Transport {
         }
     }
 
-    fn refuse(&mut self, from: SocketAddr, what: &'static str, error: &rtc_shared::error::Error) {
-        self.dropped += 1;
+    /// SRTP and SRTCP that come to nothing.
+    fn refuse(&mut self, from: SocketAddr, what: &'static str, error: &Error) {
+        *match error {
+            Error::SrtpSsrcDuplicated(..) | Error::SrtcpSsrcDuplicated(..) => &mut self.discarded.replayed,
+            Error::ErrTooShortRtp | Error::ErrTooShortRtcp | Error::SrtcpTooSmall(..) => {
+                &mut self.discarded.malformed
+            }
+            _ => &mut self.discarded.forged,
+        } += 1;
         tracing::debug!(%from, %error, what, "a datagram is dropped");
     }
 

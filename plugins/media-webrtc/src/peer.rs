@@ -14,7 +14,7 @@ use rtc::rtp;
 use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use siprtc_core::ice::{Candidate, CandidatePair};
 use siprtc_core::media::{
-    Codec, Direction, Feedback, FeedbackKinds, ForkConfig, MediaPeer, RtpPacket, SdpKind, TransportStats,
+    Codec, Direction, Discarded, Feedback, FeedbackKinds, ForkConfig, MediaPeer, RtpPacket, SdpKind, TransportStats,
     VideoCodec, VideoWish,
 };
 use siprtc_core::{Error, Fault, Result};
@@ -226,8 +226,7 @@ fn numbers(reports: &Reports) -> TransportStats {
         bytes_sent: sent.bytes,
         packets_received: received.packets,
         bytes_received: received.bytes,
-        // The library does not tell what it drops.
-        discarded: 0,
+        discarded: Discarded::default(),
         round_trip: remote.and_then(|view| view.round_trip),
         remote_loss: remote.map(|view| view.loss),
         remote_jitter: remote.and_then(|view| view.jitter),

@@ -50,6 +50,8 @@ pub struct PathStats {
     /// Datagrams that came from an address with which no check has succeeded, and STUN messages that nobody asked for or
     /// that are forged: each dropped.
     pub strangers: u64,
+    /// Datagrams that are neither STUN, ChannelData, DTLS, RTP nor RTCP by their first octet (RFC 7983), or are empty: each dropped.
+    pub unknown: u64,
     /// Datagrams that could not be sent: no pair was selected and too many waited, or the socket was full.
     pub unsent: u64,
     /// Candidates of the peer's that are names and have no address: an mDNS name that nobody here answers to, or one that is

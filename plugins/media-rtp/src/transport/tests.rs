@@ -193,7 +193,7 @@ fn audio_goes_both_ways_plain_with_keys_and_after_a_handshake() {
             assert_eq!(end.heard.len(), 30);
             assert_eq!(end.heard[7].payload[..], [7; 160]);
             assert!(end.heard[0].marker && !end.heard[1].marker);
-            assert_eq!(end.transport.dropped, 0);
+            assert_eq!(end.transport.discarded.total(), 0);
         }
         assert_eq!((pair.a.heard[0].ssrc, pair.b.heard[0].ssrc), (2, 1));
     }
@@ -224,10 +224,17 @@ fn what_cannot_be_the_peers_is_dropped_and_counted() {
     pair.b.take(pair.now, Port::Rtp, pair.a.here, &good);
     pair.b.take(pair.now, Port::Rtp, pair.a.here, &good);
     pair.b.take(pair.now, Port::Rtp, pair.a.here, &[]);
-    pair.b.take(pair.now, Port::Rtp, pair.a.here, &[0x80]);
+    pair.b.take(pair.now, Port::Rtp, pair.a.here, &[0x80, 0]);
     pair.b.take(pair.now, Port::Rtp, pair.a.here, &[0x40; 40]);
     assert_eq!(pair.b.heard.len(), 4);
-    assert_eq!(pair.b.transport.dropped, 5);
+    let expected = Discarded {
+        forged: 1,
+        malformed: 1,
+        replayed: 1,
+        unknown: 2,
+        ..Discarded::default()
+    };
+    assert_eq!(pair.b.transport.discarded, expected);
     assert!(!pair.b.moved.contains(&(Port::Rtp, stranger)));
 }
 
@@ -254,7 +261,13 @@ fn plain_packets_with_wrong_versions_numbers_lengths_and_padding_are_dropped_and
     ] {
         pair.b.take(pair.now, Port::Rtp, pair.a.here, &wrong);
     }
-    assert_eq!((pair.b.heard.len(), pair.b.transport.dropped), (0, 5));
+    let expected = Discarded {
+        looped: 1,
+        malformed: 3,
+        payload_type: 1,
+        ..Discarded::default()
+    };
+    assert_eq!((pair.b.heard.len(), pair.b.transport.discarded), (0, expected));
     // One contributing source, an extension of one word, four octets of padding: legal, and not audio.
     let mut full = vec![0x80 | 0x20 | 0x10 | 1, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1];
     full.extend([9; 4]);
@@ -298,7 +311,10 @@ fn a_stranger_hears_and_says_nothing_in_a_plain_call() {
         pair.b.take(pair.now, Port::Rtp, pair.a.here, &data);
         pair.now += Duration::from_millis(20);
     }
-    assert_eq!((pair.b.heard.len(), pair.b.transport.dropped), (200, 195));
+    assert_eq!(
+        (pair.b.heard.len(), pair.b.transport.discarded.stranger),
+        (200, 195)
+    );
     assert_eq!(pair.b.moved.len(), before);
 }
 
@@ -329,7 +345,10 @@ fn rtcp_has_its_own_port_when_it_is_not_multiplexed() {
     // On the other port it is nobody's.
     pair.b.take(pair.now, Port::Rtp, here, &report);
     assert_eq!(
-        (pair.b.transport.dropped, pair.b.transport.reports.remote()),
+        (
+            pair.b.transport.discarded.unknown,
+            pair.b.transport.reports.remote()
+        ),
         (1, None)
     );
     // Its NAT mapped it elsewhere; the address is the one RTP comes from.
@@ -337,7 +356,7 @@ fn rtcp_has_its_own_port_when_it_is_not_multiplexed() {
     assert!(pair.b.transport.reports.remote().is_some());
     assert_eq!(pair.b.moved.last(), Some(&(Port::Rtcp, addr(1, 40_001))));
     pair.b.take(pair.now, Port::Rtcp, addr(66, 1), &report);
-    assert_eq!(pair.b.transport.dropped, 2);
+    assert_eq!(pair.b.transport.discarded.stranger, 1);
 }
 
 #[test]

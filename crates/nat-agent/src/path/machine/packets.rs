@@ -103,6 +103,8 @@ impl Machine {
         let local = self.bases[base].addr;
         if data.first().is_some_and(|first| *first < 4) {
             self.stun(now, local, from, data);
+        } else {
+            self.stats.unknown += 1;
         }
     }
 
@@ -143,7 +145,9 @@ impl Machine {
         match data.first() {
             Some(0..=3) => self.stun(now, local, from, data),
             Some(_) if self.is_peer(from, data) => deliver(from, data),
-            _ => {}
+            // It was counted as a stranger's.
+            Some(_) => {}
+            None => self.stats.unknown += 1,
         }
     }
 

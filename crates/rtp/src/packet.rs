@@ -1,0 +1,190 @@
+//! Where an RTP packet's payload is (RFC 3550 section 5.1), without an allocation. What an extension says is nobody's business here:
+//! it is passed over by its length, whatever its profile.
+
+use std::ops::Range;
+
+/// Of the header before its lists (RFC 3550 section 5.1), in octets.
+const FIXED: usize = 12;
+
+/// The header of one packet.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Header {
+    /// First packet of a talk spurt or event, last one of a frame of video.
+    pub marker: bool,
+    /// The payload's type.
+    pub payload_type: u8,
+    /// Goes up by one.
+    pub sequence: u16,
+    /// In the clock of the payload type.
+    pub timestamp: u32,
+    /// The stream.
+    pub ssrc: u32,
+    /// How many contributing sources (CSRC) it names, 0 to 15.
+    pub sources: u8,
+    /// The extension's content, without its profile and length; `None`: there is none.
+    pub extension: Option<Range<usize>>,
+    /// Octets before the payload.
+    pub length: usize,
+    is_padded: bool,
+}
+
+impl Header {
+    /// Of this packet; `None` if it is not of version 2, or its lists are longer than it is.
+    pub fn read(packet: &[u8]) -> Option<Header> {
+        let fixed: &[u8; FIXED] = packet.first_chunk()?;
+        let [first, second, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3] = *fixed;
+        if first >> 6 != 2 {
+            return None;
+        }
+        let sources = first & 0x0f;
+        let mut length = FIXED + 4 * usize::from(sources);
+        let mut extension = None;
+        if first & 0x10 != 0 {
+            let &[_, _, high, low] = packet.get(length..length + 4)? else {
+                return None;
+            };
+            let begin = length + 4;
+            length = begin + 4 * usize::from(u16::from_be_bytes([high, low]));
+            extension = Some(begin..length);
+        }
+        (length <= packet.len()).then_some(Header {
+            marker: second & 0x80 != 0,
+            payload_type: second & 0x7f,
+            sequence: u16::from_be_bytes([s0, s1]),
+            timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+            ssrc: u32::from_be_bytes([i0, i1, i2, i3]),
+            sources,
+            extension,
+            length,
+            is_padded: first & 0x20 != 0,
+        })
+    }
+
+    /// Where the payload is in the packet, once it is not encrypted any more. `None` if it says that it is padded, and is not: the
+    /// last octet counts the padding with itself, so that it is neither 0 nor more than there is.
+    pub fn payload(&self, packet: &[u8]) -> Option<Range<usize>> {
+        let payload = packet.get(self.length..)?;
+        if !self.is_padded {
+            return Some(self.length..packet.len());
+        }
+        let padding = usize::from(*payload.last()?);
+        (1..=payload.len())
+            .contains(&padding)
+            .then(|| self.length..packet.len() - padding)
+    }
+}
+
+/// Whether these octets are RTCP packets one after the other, each of version 2, and nothing more (RFC 3550 appendix A.2).
+pub fn is_compound(mut octets: &[u8]) -> bool {
+    if octets.is_empty() {
+        return false;
+    }
+    while let Some((&[first, _, high, low], _)) = octets.split_first_chunk() {
+        let length = 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
+        match octets.get(length..) {
+            Some(rest) if first >> 6 == 2 => octets = rest,
+            _ => return false,
+        }
+    }
+    octets.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A packet with these first octets and what follows the fixed header.
+    fn packet(first: u8, rest: &[u8]) -> Vec<u8> {
+        let mut packet = vec![first, 0x80 | 9, 1, 2, 0, 0, 0, 7, 0, 0, 0, 5];
+        packet.extend(rest);
+        packet
+    }
+
+    fn payload(packet: &[u8]) -> Option<&[u8]> {
+        packet.get(Header::read(packet)?.payload(packet)?)
+    }
+
+    #[test]
+    fn the_payload_stands_behind_sources_and_any_extension_and_before_the_padding() {
+        let header = Header::read(&packet(0x80, b"sound")).unwrap();
+        assert_eq!(
+            (
+                header.marker,
+                header.payload_type,
+                header.sequence,
+                header.timestamp,
+                header.ssrc
+            ),
+            (true, 9, 0x102, 7, 5)
+        );
+        assert_eq!(payload(&packet(0x80, b"sound")), Some(&b"sound"[..]));
+        assert_eq!(payload(&packet(0x80, b"")), Some(&b""[..]));
+        assert_eq!(payload(&packet(0x82, b"csrccsrcsound")), Some(&b"sound"[..]));
+        let all_sources = [&[1; 60], &b"sound"[..]].concat();
+        assert_eq!(payload(&packet(0x8f, &all_sources)), Some(&b"sound"[..]));
+        // RFC 8285: one octet, two octets, one that ends with id 15, elements longer than it is; and a profile that nobody knows.
+        for profile in [[0xbe, 0xde], [0x10, 0x00], [0x12, 0x34]] {
+            for content in [
+                [0x10, 1, 0, 0],
+                [0xf0, 1, 2, 3],
+                [0x1f, 1, 2, 3],
+                [0, 0, 0, 0],
+                [1, 200, 0, 0],
+            ] {
+                let rest = [&profile[..], &[0, 1], &content, b"sound"].concat();
+                assert_eq!(payload(&packet(0x90, &rest)), Some(&b"sound"[..]), "{rest:?}");
+            }
+        }
+        assert_eq!(payload(&packet(0xa0, b"sound\0\0\x03")), Some(&b"sound"[..]));
+        assert_eq!(payload(&packet(0xa0, b"\0\0\x03")), Some(&b""[..]));
+    }
+
+    #[test]
+    fn what_is_longer_than_the_packet_is_none() {
+        for version in [0x00, 0x40, 0xc0] {
+            assert_eq!(Header::read(&packet(version, b"sound")), None);
+        }
+        assert_eq!(Header::read(&packet(0x80, b"")[..11]), None);
+        assert_eq!(Header::read(&packet(0x8f, &[0; 59])), None);
+        assert_eq!(Header::read(&packet(0x90, &[0xbe, 0xde, 0])), None);
+        assert_eq!(Header::read(&packet(0x90, &[0xbe, 0xde, 0, 1, 0, 0, 0])), None);
+        assert_eq!(
+            Header::read(&packet(0x90, &[0xbe, 0xde, 0xff, 0xff, 0, 0, 0, 0])),
+            None
+        );
+        for padding in [&b"sound\0"[..], b"sound\x07", b""] {
+            assert_eq!(payload(&packet(0xa0, padding)), None, "{padding:?}");
+        }
+    }
+
+    #[test]
+    fn rtcp_packets_fill_their_datagram() {
+        let report = [0x80, 201, 0, 1, 0, 0, 0, 9];
+        assert!(is_compound(&report) && is_compound(&[report, report].concat()));
+        for length in 0..8 {
+            assert!(!is_compound(&report[..length]));
+            assert!(!is_compound(&[&report, &report[length..]].concat()) || length == 0);
+        }
+        let mut wrong = [report, report].concat();
+        wrong[8] = 0x40;
+        assert!(!is_compound(&wrong));
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_it_panic_and_the_payload_is_within(octets in proptest::collection::vec(any::<u8>(), 0..120)) {
+            for first in [octets.first().copied().unwrap_or_default(), 0x9f, 0xbf, 0xb1] {
+                let mut octets = octets.clone();
+                if let Some(octet) = octets.first_mut() {
+                    *octet = first;
+                }
+                let _ = is_compound(&octets);
+                if let Some(header) = Header::read(&octets) {
+                    prop_assert!(header.length <= octets.len());
+                    prop_assert!(header.payload(&octets).is_none_or(|payload| octets.get(payload).is_some()));
+                }
+            }
+        }
+    }
+}
