@@ -9,6 +9,6 @@ pub mod sdp;
 pub mod video;
 
 pub use format::Format;
-pub use packet::{Header, is_compound};
+pub use packet::Header;
 pub use payload_types::PayloadTypes;
 pub use reports::{Count, REPORT_INTERVAL, RemoteView, Reports};

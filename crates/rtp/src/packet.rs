@@ -74,21 +74,6 @@ impl Header {
     }
 }
 
-/// Whether these octets are RTCP packets one after the other, each of version 2, and nothing more (RFC 3550 appendix A.2).
-pub fn is_compound(mut octets: &[u8]) -> bool {
-    if octets.is_empty() {
-        return false;
-    }
-    while let Some((&[first, _, high, low], _)) = octets.split_first_chunk() {
-        let length = 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
-        match octets.get(length..) {
-            Some(rest) if first >> 6 == 2 => octets = rest,
-            _ => return false,
-        }
-    }
-    octets.is_empty()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,19 +143,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn rtcp_packets_fill_their_datagram() {
-        let report = [0x80, 201, 0, 1, 0, 0, 0, 9];
-        assert!(is_compound(&report) && is_compound(&[report, report].concat()));
-        for length in 0..8 {
-            assert!(!is_compound(&report[..length]));
-            assert!(!is_compound(&[&report, &report[length..]].concat()) || length == 0);
-        }
-        let mut wrong = [report, report].concat();
-        wrong[8] = 0x40;
-        assert!(!is_compound(&wrong));
-    }
-
     proptest! {
         #[test]
         fn no_octets_make_it_panic_and_the_payload_is_within(octets in proptest::collection::vec(any::<u8>(), 0..120)) {
@@ -179,7 +151,6 @@ mod tests {
                 if let Some(octet) = octets.first_mut() {
                     *octet = first;
                 }
-                let _ = is_compound(&octets);
                 if let Some(header) = Header::read(&octets) {
                     prop_assert!(header.length <= octets.len());
                     prop_assert!(header.payload(&octets).is_none_or(|payload| octets.get(payload).is_some()));

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use rtc_rtcp::goodbye::Goodbye;
 use rtc_shared::error::{Error, Result};
 use siprtc_core::media::{Discarded, Feedback, FeedbackKinds, RtpPacket};
-use siprtc_rtp::{Header, Reports, feedback, is_compound};
+use siprtc_rtp::{Header, Reports, feedback};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -453,10 +453,6 @@ impl Transport {
             || self.rtcp.target() == Some(from);
         if !is_peer {
             self.discarded.stranger += 1;
-            return;
-        }
-        if !is_compound(&plain) {
-            self.discarded.malformed += 1;
             return;
         }
         let read = catch_unwind(AssertUnwindSafe(|| {

@@ -155,7 +155,7 @@ impl Making {
             .with_setting_engine(settings(self.ice.policy, role, shim.is_some()))
             .with_interceptor_registry(Registry::new().with(
                 Slot::ReceiverReport,
-                Tap::new(packets, shared.reports.clone(), video.clone()),
+                Tap::new(packets, shared.reports.clone(), video.clone()).behind(shared.gate.clone()),
             ))
             .with_runtime(Arc::new(PeerRuntime::new(
                 self.handle.clone(),
@@ -163,6 +163,7 @@ impl Making {
                 shared.relay.clone(),
                 shared.connected.clone(),
                 driver_ended,
+                shared.gate.clone(),
             )))
             .with_handler(Arc::new(Callbacks(shared.clone())))
             .with_udp_addrs(bind)
@@ -231,7 +232,7 @@ async fn open_path(config: &PeerConfig, shared: &Arc<Shared>) -> Result<()> {
         false => IceRole::Controlled,
     };
     let path = paths.open(&config.ice, role, path_events(shared)).await?;
-    shared.shim.get_or_init(|| Shim::new(path));
+    shared.shim.get_or_init(|| Shim::new(path, shared.gate.clone()));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! From the library's callbacks to our events, and the state that both sides of a peer share.
 
+use crate::gate::{Cipher, Gate};
 use crate::shim::Shim;
 use crate::stats;
 use parking_lot::Mutex;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     events: Arc<dyn MediaEventSink>,
     /// Another does ICE.
     pub(crate) shim: OnceLock<Arc<Shim>>,
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl Shared {
@@ -60,6 +62,7 @@ impl Shared {
             gathered: watch::Sender::new(0),
             events,
             shim: OnceLock::new(),
+            gate: Arc::default(),
         }
     }
 
@@ -171,6 +174,19 @@ impl Shared {
         });
     }
 
+    /// As for the selected pair.
+    fn learn_cipher(self: &Arc<Self>) {
+        let shared = self.clone();
+        self.handle.spawn(async move {
+            let Some(connection) = shared.connection.get().and_then(Weak::upgrade) else {
+                return;
+            };
+            let report = stats::report(&*connection).await;
+            let profile = report.transport().map(|transport| transport.srtp_cipher.as_str());
+            shared.gate.set_cipher(Cipher::of(profile.unwrap_or_default()));
+        });
+    }
+
     fn failed(&self) {
         self.connected.store(false, Ordering::Release);
         let text = if *self.ice.lock() == IceState::Failed {
@@ -236,6 +252,7 @@ impl PeerConnectionEventHandler for Callbacks {
             RTCPeerConnectionState::Connected => {
                 self.0.handshake_over.send_replace(true);
                 if !self.0.connected.swap(true, Ordering::AcqRel) {
+                    self.0.learn_cipher();
                     self.0.emit(MediaEvent::Connected);
                 }
             }

@@ -28,7 +28,7 @@ impl Peer {
         })?;
         let shared = self.making.share(config.events);
         let path = shim.path.fork(path_events(&shared))?;
-        shared.shim.get_or_init(|| Shim::new(path));
+        shared.shim.get_or_init(|| Shim::new(path, shared.gate.clone()));
         let ends = (config.packets, config.video);
         let fork = self.making.build(shared, ends, negotiation).await?;
         fork.offer_again().await?;

@@ -4,6 +4,7 @@ mod codecs;
 mod engine;
 mod events;
 mod fork;
+mod gate;
 mod negotiation;
 mod peer;
 mod runtime;

@@ -14,8 +14,8 @@ use rtc::rtp;
 use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use siprtc_core::ice::{Candidate, CandidatePair};
 use siprtc_core::media::{
-    Codec, Direction, Discarded, Feedback, FeedbackKinds, ForkConfig, MediaPeer, RtpPacket, SdpKind, TransportStats,
-    VideoCodec, VideoWish,
+    Codec, Direction, Discarded, Feedback, FeedbackKinds, ForkConfig, MediaPeer, RtpPacket, SdpKind,
+    TransportStats, VideoCodec, VideoWish,
 };
 use siprtc_core::{Error, Fault, Result};
 use siprtc_rtp::{PayloadTypes, Reports, format, sdp};
@@ -226,6 +226,7 @@ fn numbers(reports: &Reports) -> TransportStats {
         bytes_sent: sent.bytes,
         packets_received: received.packets,
         bytes_received: received.bytes,
+        // They are of the transport, not of one stream.
         discarded: Discarded::default(),
         round_trip: remote.and_then(|view| view.round_trip),
         remote_loss: remote.map(|view| view.loss),
@@ -450,7 +451,15 @@ impl MediaPeer for Peer {
             None => stats::ice_round_trip(&stats::report(&*self.connection).await),
         };
         let told = numbers(&self.shared.reports.lock());
+        let path = self.shim().map(|shim| shim.path.stats()).unwrap_or_default();
+        let dropped = self.shared.gate.discarded();
+        let discarded = Discarded {
+            stranger: dropped.stranger + path.strangers,
+            unknown: dropped.unknown + path.unknown,
+            ..dropped
+        };
         TransportStats {
+            discarded,
             round_trip: told.round_trip.or(ice_round_trip),
             ..told
         }

@@ -3,6 +3,7 @@
 //! The library's own `TokioRuntime` uses the runtime that happens to be current. Our methods are called from actor
 //! arbiters, which are other, single-threaded runtimes; the peer's tasks, timers and sockets must not land there.
 
+use crate::gate::Gate;
 use crate::shim::{self, Shim};
 use std::fmt;
 use std::future::Future;
@@ -44,6 +45,7 @@ pub(crate) struct PeerRuntime {
     connected: Arc<AtomicBool>,
     /// How many more rounds the driver makes before it really sleeps.
     rounds: AtomicU8,
+    gate: Arc<Gate>,
 }
 
 impl PeerRuntime {
@@ -53,6 +55,7 @@ impl PeerRuntime {
         relay: Arc<AtomicBool>,
         connected: Arc<AtomicBool>,
         driver_ended: Arc<dyn Fn() + Send + Sync>,
+        gate: Arc<Gate>,
     ) -> Self {
         PeerRuntime {
             handle,
@@ -62,6 +65,7 @@ impl PeerRuntime {
             relay,
             connected,
             rounds: AtomicU8::new(EXTRA_ROUNDS),
+            gate,
         }
     }
 
@@ -118,7 +122,8 @@ impl Runtime for PeerRuntime {
         let _runtime = self.handle.enter();
         socket.set_nonblocking(true)?;
         let socket = tokio::net::UdpSocket::from_std(socket)?;
-        Ok(Arc::new(Socket(socket)))
+        let gate = self.gate.clone();
+        Ok(Arc::new(Socket { socket, gate }))
     }
 
     fn wrap_tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
@@ -191,16 +196,25 @@ impl JoinHandle for Task {
 
 /// One datagram at a time. The library's own socket coalesces datagrams (GRO) and for that holds two buffers of
 /// 96 kB for each socket, which a call with 50 packets a second never fills.
-#[derive(Debug)]
-struct Socket(tokio::net::UdpSocket);
+struct Socket {
+    socket: tokio::net::UdpSocket,
+    gate: Arc<Gate>,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.socket.fmt(f)
+    }
+}
 
 impl AsyncUdpSocket for Socket {
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.socket.local_addr()
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        self.0.poll_send_to(cx, transmit.contents, transmit.destination)
+        self.socket
+            .poll_send_to(cx, transmit.contents, transmit.destination)
     }
 
     fn poll_recv(
@@ -212,16 +226,17 @@ impl AsyncUdpSocket for Socket {
         let (Some(buf), Some(meta)) = (bufs.first_mut(), meta.first_mut()) else {
             return Poll::Ready(Ok(0));
         };
-        let mut buf = ReadBuf::new(buf);
-        match self.0.poll_recv_from(cx, &mut buf) {
-            Poll::Ready(Ok(from)) => {
+        self.gate.next();
+        loop {
+            let mut buf = ReadBuf::new(&mut buf[..]);
+            let from = std::task::ready!(self.socket.poll_recv_from(cx, &mut buf))?;
+            let now = tokio::time::Instant::now().into_std();
+            if self.gate.admits(now, buf.filled()) {
                 meta.addr = from;
                 meta.len = buf.filled().len();
                 meta.stride = meta.len;
-                Poll::Ready(Ok(1))
+                return Poll::Ready(Ok(1));
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -237,6 +252,7 @@ mod tests {
             Arc::new(AtomicBool::new(relay)),
             Arc::new(AtomicBool::new(connected)),
             Arc::new(|| {}),
+            Arc::default(),
         ))
     }
 
@@ -294,7 +310,14 @@ mod tests {
         let tell = ended.clone();
         let relay = Arc::new(AtomicBool::new(false));
         let told = Arc::new(move || tell.notify_one());
-        let runtime = PeerRuntime::new(Handle::current(), None, relay.clone(), relay, told);
+        let runtime = PeerRuntime::new(
+            Handle::current(),
+            None,
+            relay.clone(),
+            relay,
+            told,
+            Arc::default(),
+        );
         runtime.spawn_reactor(1, Box::pin(async { panic!("as a library may") }));
         tokio::time::timeout(Duration::from_secs(10), ended.notified())
             .await

@@ -7,6 +7,7 @@
 //! ready for it waits here. Credentials and candidates of the path stand in the SDP that the peer sees, a pair that
 //! changes and an ICE restart are the path's alone.
 
+use crate::gate::Gate;
 use parking_lot::Mutex;
 use rtc_stun::crypto::default_provider;
 use rtc_stun::fingerprint::FINGERPRINT;
@@ -38,6 +39,7 @@ const PWD: &str = "answered-by-its-own-socket";
 /// The path under a connection.
 pub(crate) struct Shim {
     pub(crate) path: Arc<dyn IcePath>,
+    gate: Arc<Gate>,
     inbox: Mutex<Inbox>,
 }
 
@@ -52,9 +54,10 @@ struct Inbox {
 }
 
 impl Shim {
-    pub(crate) fn new(path: Arc<dyn IcePath>) -> Arc<Self> {
+    pub(crate) fn new(path: Arc<dyn IcePath>, gate: Arc<Gate>) -> Arc<Self> {
         Arc::new(Shim {
             path,
+            gate,
             inbox: Mutex::default(),
         })
     }
@@ -105,6 +108,7 @@ impl Shim {
     }
 
     fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<usize> {
+        self.gate.next();
         let mut inbox = self.inbox.lock();
         let waiting = match inbox.answers.pop_front() {
             None if inbox.is_ready => inbox.early.pop_front(),
@@ -119,6 +123,10 @@ impl Shim {
         // The path is read in any case: its ICE goes on in there.
         loop {
             let (length, _) = std::task::ready!(self.path.poll_receive(cx, buffer));
+            let now = tokio::time::Instant::now().into_std();
+            if !self.gate.admits(now, buffer.get(..length).unwrap_or_default()) {
+                continue;
+            }
             if is_ready {
                 return Poll::Ready(length);
             }

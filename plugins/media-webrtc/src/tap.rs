@@ -4,8 +4,12 @@
 //! a stream that was neither declared in the SDP nor the first of the call, and so a call would fall silent when a
 //! SIP peer is transferred or changes its source. Here an SSRC does not matter.
 
+use crate::gate::Gate;
 use parking_lot::Mutex;
 use rtc::interceptor::{AttributedPacket, Interceptor, Packet, StreamInfo, TaggedPacket};
+use rtc::rtcp;
+use rtc::rtcp::receiver_report::ReceiverReport;
+use rtc::rtcp::sender_report::SenderReport;
 use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
@@ -29,6 +33,7 @@ pub(crate) struct Tap {
     packets: Arc<dyn PacketSink>,
     reports: Arc<Mutex<Reports>>,
     video: Option<Arc<VideoTap>>,
+    gate: Arc<Gate>,
     /// Emptied by the chain after each call, so that it holds a packet or two.
     writes: VecDeque<TaggedPacket>,
 }
@@ -43,8 +48,15 @@ impl Tap {
             packets,
             reports,
             video,
+            gate: Arc::default(),
             writes: VecDeque::new(),
         }
+    }
+
+    /// What comes here has come by this one.
+    pub(crate) fn behind(mut self, gate: Arc<Gate>) -> Self {
+        self.gate = gate;
+        self
     }
 
     /// RFC 9143 section 9.2: in one transport, the payload type tells the section.
@@ -66,6 +78,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
         match message.message.packet {
             Packet::Rtp(packet) => {
                 let header = packet.header;
+                self.gate.taken(Some(header.ssrc));
                 let video = self.video_of(header.payload_type);
                 let reports = video.map_or(&*self.reports, |video| &video.reports);
                 reports.lock().rtp_received(
@@ -89,6 +102,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
                 }
             }
             Packet::Rtcp(packets) => {
+                self.gate.taken(sender(&packets));
                 self.reports.lock().rtcp_received(message.now, &packets);
                 if let Some(video) = &self.video {
                     video.reports.lock().rtcp_received(message.now, &packets);
@@ -156,6 +170,13 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
             .and_then(|video| video.reports.lock().poll_timeout());
         audio.into_iter().chain(video).min()
     }
+}
+
+/// Whose report it is.
+fn sender(packets: &[Box<dyn rtcp::Packet>]) -> Option<u32> {
+    let first = packets.first()?.as_any();
+    let of_sender = first.downcast_ref::<SenderReport>().map(|report| report.ssrc);
+    of_sender.or_else(|| first.downcast_ref::<ReceiverReport>().map(|report| report.ssrc))
 }
 
 impl Interceptor for Tap {
