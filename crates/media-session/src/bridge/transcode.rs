@@ -11,6 +11,7 @@ use crate::polyphase::Polyphase;
 use crate::silence::{Discontinuous, Means, Transmit};
 use bytes::Bytes;
 use siprtc_core::media::{Codec, NegotiatedAudio, RtpPacket};
+use std::time::Duration;
 
 /// Lost audio is made up for so long at most; what is lost beyond it is a pause.
 const MAX_CONCEAL_MS: i64 = 200;
@@ -18,6 +19,9 @@ const MAX_CONCEAL_MS: i64 = 200;
 const MAX_NOISE_MS: u32 = 60_000;
 /// Packets come so much earlier or later than their time at most, as a rule.
 const MAX_JITTER_MS: i64 = 100;
+/// A packet that is so much overdue ends what was said: sooner jitter would cut words, and later the listener's jitter buffer (60 ms here)
+/// is empty.
+const SPURT_ENDS: Duration = Duration::from_millis(40);
 
 /// What becomes of lost packets.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -84,6 +88,8 @@ pub struct Transcoder {
     discontinuous: Discontinuous,
     /// Comfort noise that the other side cannot be told of, and how long it went on.
     noise: Option<(NoiseMaker, u32)>,
+    /// Of the last inbound packet.
+    packet_time: Duration,
     event: Option<EventMap>,
     /// What followed the last audio was an event or comfort noise: a gap after it is no loss.
     quiet: bool,
@@ -130,6 +136,7 @@ impl Transcoder {
             payload: Vec::new(),
             discontinuous: Discontinuous::default(),
             noise: None,
+            packet_time: Duration::ZERO,
             event: None,
             quiet: false,
             missing: false,
@@ -231,9 +238,25 @@ impl Transcoder {
         (self.sequence, self.line.timestamp(self.line.next))
     }
 
-    /// Whether it makes noise of its own when it is [`idle`](Transcoder::idle).
-    pub(crate) fn is_noisy(&self) -> bool {
-        self.noise.is_some()
+    /// How long nothing may come in until [`Transcoder::wait_no_longer`] is to be called; `None`: for ever.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let ptime =
+            |audio: &NegotiatedAudio| Duration::from_millis(u64::from(codec::usable_ptime(audio.ptime)));
+        let is_unsent = !self.waiting.is_empty();
+        match &self.noise {
+            Some(_) => Some(ptime(&self.to)),
+            None => is_unsent.then(|| self.packet_time + SPURT_ENDS),
+        }
+    }
+
+    /// Nothing came in: the noise of an inbound silence goes on, or the end of what was said goes out. Who says nothing more sends
+    /// nothing more (Opus's discontinuous transmission): the next packet may be seconds away, and whoever hears it would take the rest of
+    /// the last word for late, and make the pause longer by that.
+    pub(crate) fn wait_no_longer(&mut self, out: &mut Vec<RtpPacket>) {
+        match self.noise {
+            Some(_) => self.idle(out),
+            None => self.fill_up(out),
+        }
     }
 
     /// The numbers so far.
@@ -299,6 +322,8 @@ impl Transcoder {
         }
         self.noise = None;
         (self.quiet, self.missing) = (false, false);
+        let clock = u64::from(self.from.codec.clock_rate());
+        self.packet_time = Duration::from_micros(u64::from(units) * 1_000_000 / clock);
         self.decode(&packet.payload, units);
         self.line.expected += i64::from(units);
         self.emit(out);

@@ -254,7 +254,6 @@ fn keep(packet: &RtpPacket, whole: bool) -> Kept {
 /// Where packets wait for the task, and what it does with them.
 struct Lane {
     from: NegotiatedAudio,
-    ptime: Duration,
     fec: bool,
     /// Of the outbound codec, in Hz.
     clock: u32,
@@ -317,7 +316,6 @@ impl Lane {
     fn new(from: NegotiatedAudio, to: NegotiatedAudio, coder: Coder, outlet: Outlet) -> Self {
         Lane {
             from,
-            ptime: Duration::from_millis(u64::from(codec::usable_ptime(to.ptime))),
             fec: to.parameters.inband_fec,
             clock: to.codec.clock_rate(),
             packets: Mutex::new(VecDeque::with_capacity(WAITING)),
@@ -372,7 +370,7 @@ impl Lane {
         let mut work = self.work.lock();
         let Work { coder, outlet } = work.as_mut()?;
         if let (Coder::Transcode(transcoder), true) = (&mut *coder, idle) {
-            transcoder.idle(out);
+            transcoder.wait_no_longer(out);
         }
         loop {
             // Not the lock of the queue while a codec works: the engine's task takes it.
@@ -383,10 +381,11 @@ impl Lane {
         Some(Arc::clone(&outlet.peer))
     }
 
-    fn is_noisy(&self) -> bool {
+    /// How long it is waited for packets before something is to be done without.
+    fn patience(&self) -> Option<Duration> {
         match self.work.lock().as_ref().map(|work| &work.coder) {
-            Some(Coder::Transcode(transcoder)) => transcoder.is_noisy(),
-            _ => false,
+            Some(Coder::Transcode(transcoder)) => transcoder.patience(),
+            _ => None,
         }
     }
 
@@ -417,18 +416,18 @@ async fn carry(lane: Arc<Lane>) {
     let mut due = Instant::now();
     let mut reported = due;
     loop {
-        // An inbound silence goes on to be heard where the other side cannot be told of it.
-        let idle = match lane.is_noisy() {
-            true => timeout_at(due, lane.any.notified()).await.is_err(),
-            false => {
+        let patience = lane.patience();
+        let idle = match patience {
+            Some(patience) => timeout_at(due + patience, lane.any.notified()).await.is_err(),
+            None => {
                 lane.any.notified().await;
                 false
             }
         };
-        due = if idle {
-            due + lane.ptime
-        } else {
-            Instant::now() + lane.ptime
+        // What is made while nothing comes keeps its own time.
+        due = match patience.filter(|_| idle) {
+            Some(patience) => due + patience,
+            None => Instant::now(),
         };
         let Some(peer) = lane.make(idle, &mut out) else {
             return;
