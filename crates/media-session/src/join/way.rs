@@ -7,7 +7,7 @@
 use crate::bridge::is_event;
 use crate::dtmf::EventPacket;
 use crate::events::Events;
-use crate::{BridgeStats, PassThrough, SessionEventKind, TranscodeOptions, Transcoder, WayStats, codec};
+use crate::{BridgeStats, PassThrough, SessionEventKind, TranscodeOptions, Transcoder, WayStats};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use siprtc_core::media::{MediaPeer, NegotiatedAudio, RtpPacket};
