@@ -1,7 +1,7 @@
 //! Calls between two gateways over a wire that loses, copies, delays and reorders: each seed is another wire.
 
 use crate::bench::*;
-use crate::weather::{Weather, pair};
+use crate::weather::{Broken, Weather, pair};
 use siprtc_core::CallId;
 use siprtc_core::media::Direction;
 use siprtc_core::sip::{Headers, SipUri};
@@ -24,7 +24,7 @@ const ROUGH: Weather = Weather {
 /// How long a person waits before the same wish is said again.
 const AGAIN: Duration = Duration::from_secs(3);
 
-/// Plays a story over each wire.
+/// Plays a story over each wire, and has its rules kept.
 fn over_each_wire<F: Future<Output = ()>>(story: impl Fn(Phone, Phone) -> F) {
     for seed in 0..SEEDS {
         let setup = Setup {
@@ -32,7 +32,9 @@ fn over_each_wire<F: Future<Output = ()>>(story: impl Fn(Phone, Phone) -> F) {
             ..Setup::default()
         };
         println!("seed {seed}");
-        set_up_over(setup, |sinks| pair(seed, ROUGH, sinks), &story);
+        let broken = Broken::default();
+        set_up_over(setup, |sinks| pair(seed, ROUGH, sinks, broken.clone()), &story);
+        assert_eq!(*broken.lock().unwrap(), [""; 0]);
     }
 }
 

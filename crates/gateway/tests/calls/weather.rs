@@ -7,6 +7,7 @@ use rand::{Rng, SeedableRng};
 use siprtc_core::Result;
 use siprtc_core::sip::*;
 use siprtc_sip_transactions::{Output, Path, Transactions, TransactionsConfig};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -31,8 +32,22 @@ impl Path for Air {
     }
 }
 
+/// What was done against the rules, in words.
+pub(crate) type Broken = Arc<Mutex<Vec<String>>>;
+
+/// What one end has said in UPDATEs.
+#[derive(Default)]
+struct Offers {
+    /// Ours that is not answered.
+    ours: Option<u32>,
+    /// The peer's that were answered with a description.
+    answered: HashSet<u32>,
+}
+
 struct Sky {
     ends: [End; 2],
+    offers: [Offers; 2],
+    broken: Broken,
     random: StdRng,
     weather: Weather,
     branches: u64,
@@ -56,6 +71,7 @@ pub(crate) fn pair(
     seed: u64,
     weather: Weather,
     sinks: [Arc<dyn EventSink>; 2],
+    broken: Broken,
 ) -> (Arc<dyn SipStack>, Arc<dyn SipStack>) {
     let end = |sink| End {
         machine: Transactions::new(TransactionsConfig {
@@ -67,6 +83,8 @@ pub(crate) fn pair(
     };
     let sky = Arc::new(Mutex::new(Sky {
         ends: sinks.map(end),
+        offers: Default::default(),
+        broken,
         random: StdRng::seed_from_u64(seed),
         weather,
         branches: 0,
@@ -154,6 +172,7 @@ fn done(sky: &Arc<Mutex<Sky>>, side: usize) {
 
 impl Sky {
     fn carry(&mut self, sky: &Arc<Mutex<Sky>>, to: usize, bytes: &bytes::Bytes) {
+        self.watch_sent(1 - to, bytes);
         let Weather { loss, copies, delay } = self.weather;
         let number = 1 + usize::from(self.random.random_bool(copies));
         for _ in 0..number {
@@ -166,9 +185,52 @@ impl Sky {
                 tokio::time::sleep(way).await;
                 let message =
                     SipMessage::parse(&bytes, &Limits::default()).expect("we write what we can read");
-                sky.lock().unwrap().ends[to].machine.receive(now(), Air, message);
+                let mut sky_now = sky.lock().unwrap();
+                sky_now.watch_heard(to, &message);
+                sky_now.ends[to].machine.receive(now(), Air, message);
+                drop(sky_now);
                 done(&sky, to);
             });
+        }
+    }
+}
+
+impl Sky {
+    /// RFC 3311 section 5.2: who has an offer out answers none, but refuses it with 491.
+    fn watch_sent(&mut self, side: usize, bytes: &bytes::Bytes) {
+        let offers = &mut self.offers[side];
+        match SipMessage::parse(bytes, &Limits::default()) {
+            Ok(SipMessage::Request(request))
+                if request.method == Method::Update && !request.body.is_empty() =>
+            {
+                offers.ours = request.headers.cseq().ok().map(|cseq| cseq.sequence);
+            }
+            Ok(SipMessage::Response(response)) if response.is_success() && !response.body.is_empty() => {
+                let cseq = response.headers.cseq().ok();
+                let Some(cseq) = cseq.filter(|cseq| cseq.method == Method::Update) else {
+                    return;
+                };
+                if offers.answered.insert(cseq.sequence)
+                    && let Some(ours) = offers.ours
+                {
+                    let text = format!(
+                        "the UPDATE {} is answered while {ours} of ours is out",
+                        cseq.sequence
+                    );
+                    self.broken.lock().unwrap().push(text);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn watch_heard(&mut self, side: usize, message: &SipMessage) {
+        if let SipMessage::Response(response) = message
+            && response.is_final()
+            && let Ok(cseq) = response.headers.cseq()
+            && cseq.method == Method::Update
+        {
+            self.offers[side].ours.take_if(|ours| *ours == cseq.sequence);
         }
     }
 }
