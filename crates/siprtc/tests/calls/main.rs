@@ -20,6 +20,7 @@ mod flows;
 mod forks;
 mod hold;
 mod house;
+mod keys;
 mod left;
 mod progress;
 mod secure;

@@ -17,10 +17,10 @@ const CN: u8 = 13;
 
 /// What came in over an engine.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     /// Packets by payload type, and the longest payload.
     packets: Mutex<BTreeMap<u8, (usize, usize)>>,
-    offer: Mutex<Option<String>>,
+    pub(crate) offer: Mutex<Option<String>>,
 }
 
 /// An engine whose inbound packets are looked at.
@@ -63,14 +63,14 @@ impl MediaEngine for Watched {
     }
 }
 
-fn media(home: &HomeServer, name: &str, text: &str) -> Config {
+pub(crate) fn media(home: &HomeServer, name: &str, text: &str) -> Config {
     let mut config = config(home, name);
     let other = Layers::new().text(text).load().unwrap();
     config.media = other.media;
     config
 }
 
-async fn started(config: &Config, seen: &Arc<Seen>) -> Endpoint {
+pub(crate) async fn started(config: &Config, seen: &Arc<Seen>) -> Endpoint {
     let mut parts = Parts::from_config(config).unwrap();
     parts.engine = Arc::new(Watched(parts.engine, Arc::clone(seen)));
     let endpoint = Endpoint::start_with(config, parts).await.unwrap();
