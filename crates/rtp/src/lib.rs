@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod arrivals;
 pub mod feedback;
 pub mod format;
 mod packet;

@@ -1,10 +1,13 @@
-//! Where an RTP packet's payload is (RFC 3550 section 5.1), without an allocation. What an extension says is nobody's business here:
-//! it is passed over by its length, whatever its profile.
+//! Where an RTP packet's payload is (RFC 3550 section 5.1), without an allocation. An extension is passed over by its length, whatever
+//! its profile; whoever knows an element's number may look for it.
 
 use std::ops::Range;
 
 /// Of the header before its lists (RFC 3550 section 5.1), in octets.
 const FIXED: usize = 12;
+/// Elements whose lengths are in half an octet (RFC 8285 section 4.2), and in a whole one (section 4.3).
+const SHORT: [u8; 2] = [0xbe, 0xde];
+const LONG: u8 = 0x10;
 
 /// The header of one packet.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -71,6 +74,35 @@ impl Header {
         (1..=payload.len())
             .contains(&padding)
             .then(|| self.length..packet.len() - padding)
+    }
+}
+
+impl Header {
+    /// The element of this number in the packet's extension (RFC 8285). The extension is never encrypted.
+    pub fn element<'p>(&self, packet: &'p [u8], number: u8) -> Option<&'p [u8]> {
+        let range = self.extension.clone()?;
+        let profile = packet.get(range.start.checked_sub(4)?..)?.first_chunk()?;
+        let mut rest = packet.get(range)?;
+        loop {
+            let (own, length);
+            (own, length, rest) = match (*profile, rest) {
+                // Padding.
+                (_, [0, after @ ..]) => {
+                    rest = after;
+                    continue;
+                }
+                (SHORT, [head, after @ ..]) if head >> 4 != 15 => {
+                    (head >> 4, usize::from(head & 15) + 1, after)
+                }
+                ([LONG, _], [own, length, after @ ..]) => (*own, usize::from(*length), after),
+                _ => return None,
+            };
+            let (element, after) = rest.split_at_checked(length)?;
+            if own == number {
+                return Some(element);
+            }
+            rest = after;
+        }
     }
 }
 
@@ -143,6 +175,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_element_is_found_by_its_number() {
+        let element = |profile: [u8; 2], content: &[u8], number: u8| {
+            let words = u8::try_from(content.len() / 4).unwrap();
+            let packet = packet(0x90, &[&profile[..], &[0, words], content, b"sound"].concat());
+            Header::read(&packet)?
+                .element(&packet, number)
+                .map(<[u8]>::to_vec)
+        };
+        let short = [0x10, 0xaa, 0, 0x31, 1, 2, 0, 0];
+        assert_eq!(element(SHORT, &short, 1), Some(vec![0xaa]));
+        assert_eq!(element(SHORT, &short, 3), Some(vec![1, 2]));
+        assert_eq!(element(SHORT, &short, 2), None);
+        let long = [3, 2, 1, 2, 0, 9, 0, 0];
+        assert_eq!(element([0x10, 0x07], &long, 3), Some(vec![1, 2]));
+        assert_eq!(element([0x10, 0x07], &long, 9), Some(vec![]));
+        // A profile that nobody knows, an end, one that is longer than there is.
+        assert_eq!(element([0x12, 0x34], &short, 1), None);
+        assert_eq!(element(SHORT, &[0xf0, 1, 0x10, 2], 1), None);
+        assert_eq!(element(SHORT, &[0x17, 1, 2, 3], 1), None);
+        let plain = packet(0x80, b"sound");
+        assert_eq!(Header::read(&plain).unwrap().element(&plain, 1), None);
+    }
+
     proptest! {
         #[test]
         fn no_octets_make_it_panic_and_the_payload_is_within(octets in proptest::collection::vec(any::<u8>(), 0..120)) {
@@ -153,6 +209,9 @@ mod tests {
                 }
                 if let Some(header) = Header::read(&octets) {
                     prop_assert!(header.length <= octets.len());
+                    for number in 0..=255 {
+                        prop_assert!(header.element(&octets, number).is_none_or(|element| element.len() < octets.len()));
+                    }
                     prop_assert!(header.payload(&octets).is_none_or(|payload| octets.get(payload).is_some()));
                 }
             }

@@ -5,6 +5,7 @@
 //! while a peer that also sends puts them into its sender reports; they never compute a round trip; and a stream
 //! whose SSRC changes in a call is not reported at all.
 
+use crate::arrivals::Arrivals;
 use crate::feedback;
 use bytes::Bytes;
 use rtc_rtcp::receiver_report::ReceiverReport;
@@ -72,6 +73,7 @@ pub struct Reports {
     sources: Vec<Source>,
     remote: Option<RemoteView>,
     next_report: Option<Instant>,
+    arrivals: Arrivals,
     /// Key frames that were asked for.
     requests: u8,
 }
@@ -95,6 +97,7 @@ impl Reports {
             sources: Vec::new(),
             remote: None,
             next_report: None,
+            arrivals: Arrivals::new(now),
             requests: 0,
         }
     }
@@ -158,6 +161,11 @@ impl Reports {
         );
     }
 
+    /// It had this number of its transport's: its sender is told when it came (`transport-cc`).
+    pub fn arrived(&mut self, now: Instant, ssrc: u32, transport_sequence: u16) {
+        self.arrivals.push(now, ssrc, transport_sequence);
+    }
+
     /// RTCP of the peer's came in.
     pub fn rtcp_received(&mut self, now: Instant, packets: &[Box<dyn rtc_rtcp::Packet>]) {
         for packet in packets {
@@ -175,11 +183,23 @@ impl Reports {
 
     /// When [`Reports::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_report
+        let told = self.arrivals.poll_timeout();
+        self.next_report.into_iter().chain(told).min()
     }
 
-    /// The compound packet that is due, if one is (RFC 3550 section 6.1: a report, then the CNAME).
+    /// The compound packet that is due, if one is (RFC 3550 section 6.1: a report, then the CNAME), with what its sender is told of the
+    /// packets that came.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<Vec<Box<dyn rtc_rtcp::Packet>>> {
+        let report = self.report(now);
+        let Some(told) = self.arrivals.handle_timeout(now, self.ssrc) else {
+            return report;
+        };
+        let mut compound = report.unwrap_or_else(|| self.no_report());
+        compound.push(Box::new(told));
+        Some(compound)
+    }
+
+    fn report(&mut self, now: Instant) -> Option<Vec<Box<dyn rtc_rtcp::Packet>>> {
         if self.next_report.is_none_or(|due| now < due) {
             return None;
         }
@@ -228,12 +248,19 @@ impl Reports {
         if *feedback == Feedback::KeyFrame {
             self.requests = self.requests.wrapping_add(1);
         }
+        let mut compound = self.no_report();
+        compound.push(told);
+        Some(compound)
+    }
+
+    /// What a compound packet begins with that is due for something else (RFC 4585 section 3.1).
+    fn no_report(&self) -> Vec<Box<dyn rtc_rtcp::Packet>> {
         let report = ReceiverReport {
             ssrc: self.ssrc,
             reports: Vec::new(),
             profile_extensions: Bytes::new(),
         };
-        Some(vec![Box::new(report), Box::new(self.description()), told])
+        vec![Box::new(report), Box::new(self.description())]
     }
 
     /// Our stream.

@@ -5,10 +5,13 @@
 
 use crate::sdp::audio_lines;
 use siprtc_core::media::{Direction, FeedbackKinds, VideoCodec};
+use siprtc_sdp_words::{TRANSPORT_SEQUENCE, element_number};
 use std::fmt::Write as _;
 
 /// Formats of one m-line that are read.
 const MOST_FORMATS: usize = 64;
+/// The number that our offers give it.
+const OWN_ELEMENT: u8 = 3;
 
 /// A payload format.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,6 +24,9 @@ pub struct VideoFormat {
     pub fmtp: String,
     /// `a=rtcp-fb`.
     pub feedback: FeedbackKinds,
+    /// The number of the extension's element that has a packet's number of its transport's (`a=extmap`, RFC 8285), 1 to 14; only with
+    /// [`FeedbackKinds::transport_cc`].
+    pub transport_sequence: Option<u8>,
 }
 
 impl VideoFormat {
@@ -92,6 +98,7 @@ pub fn formats(codecs: &[VideoCodec]) -> Vec<VideoFormat> {
                     codec: *codec,
                     fmtp: (*fmtp).to_owned(),
                     feedback: FeedbackKinds::OURS,
+                    transport_sequence: Some(OWN_ELEMENT),
                 });
             }
         }
@@ -143,6 +150,12 @@ pub fn offer(ours: &[VideoFormat], current: &[VideoFormat], taken: &[u8]) -> Vec
             });
         }
     }
+    // RFC 8285 section 6: a number keeps its meaning.
+    let in_use = current.iter().find_map(|format| format.transport_sequence);
+    for format in &mut offer {
+        let own = format.transport_sequence;
+        format.transport_sequence = own.and(in_use.or(own));
+    }
     offer
 }
 
@@ -193,6 +206,7 @@ impl VideoSection {
         let mut maps: Vec<(u8, &str)> = vec![(34, "H263/90000")];
         let mut details: Vec<(&str, &str)> = Vec::new();
         let mut feedback: Vec<(&str, &str)> = Vec::new();
+        let mut element: Option<u8> = None;
         for line in lines_at(sdp, at) {
             if let Some(rest) = line.strip_prefix("m=video ") {
                 let mut words = rest.split_ascii_whitespace();
@@ -216,6 +230,8 @@ impl VideoSection {
                 );
             } else if let Some(told) = line.strip_prefix("a=rtcp-fb:") {
                 feedback.extend(told.split_once(' '));
+            } else if let Some(map) = line.strip_prefix("a=extmap:") {
+                element = element.or_else(|| element_number(map, TRANSPORT_SEQUENCE));
             } else if let Some(mid) = line.strip_prefix("a=mid:") {
                 section.mid = Some(mid.trim().to_owned());
             } else if line == "a=bundle-only" {
@@ -235,11 +251,17 @@ impl VideoSection {
                 .iter()
                 .rev()
                 .find(|(about, _)| about.parse() == Ok(number));
+            let feedback = feedback(number);
+            let transport_cc = feedback.transport_cc && element.is_some();
             Some(VideoFormat {
                 payload_type: number,
                 codec: codec_of(encoding)?,
                 fmtp: fmtp.map_or_else(String::new, |(_, value)| (*value).to_owned()),
-                feedback: feedback(number),
+                feedback: FeedbackKinds {
+                    transport_cc,
+                    ..feedback
+                },
+                transport_sequence: element.filter(|_| transport_cc),
             })
         };
         section.formats = numbers.into_iter().filter_map(format).collect();
@@ -253,7 +275,7 @@ impl VideoSection {
     }
 }
 
-/// The lines of a section about its formats, with CRLF: `a=rtpmap`, `a=fmtp`, `a=rtcp-fb`.
+/// The lines of a section about its formats, with CRLF: `a=rtpmap`, `a=fmtp`, `a=rtcp-fb`, and the `a=extmap` that the last one needs.
 pub fn lines(formats: &[VideoFormat]) -> String {
     let mut out = String::new();
     for format in formats {
@@ -265,6 +287,10 @@ pub fn lines(formats: &[VideoFormat]) -> String {
         for word in format.feedback.words() {
             let _ = write!(out, "a=rtcp-fb:{number} {word}\r\n");
         }
+    }
+    if let Some(number) = formats.iter().find_map(|format| format.transport_sequence) {
+        // We read it, and write none.
+        let _ = write!(out, "a=extmap:{number}/recvonly {TRANSPORT_SEQUENCE}\r\n");
     }
     out
 }
@@ -344,6 +370,31 @@ mod tests {
             (vec!["nack", "nack pli"], vec!["ccm fir", "nack"])
         );
         assert!(video.formats[1].fragments());
+    }
+
+    #[test]
+    fn when_packets_came_is_told_where_their_number_has_a_number() {
+        let map = format!("a=extmap:7 {TRANSPORT_SEQUENCE}\r\n");
+        let told = "a=rtcp-fb:96 transport-cc\r\n";
+        let ours = formats(&[VideoCodec::Vp8, VideoCodec::H264]);
+        for (more, number) in [
+            (format!("{map}{told}"), Some(7)),
+            (map, None),
+            (told.to_owned(), None),
+        ] {
+            let theirs = section(&format!("{SDP}{more}"));
+            let common = common(&ours, &theirs.formats);
+            assert_eq!(common[0].transport_sequence, number, "{more}");
+            assert_eq!(common[0].feedback.transport_cc, number.is_some());
+            assert_eq!(common[1].transport_sequence, None, "it is of another format");
+            let lines = lines(&common);
+            assert_eq!(lines.contains("96 transport-cc"), number.is_some());
+            let said = format!("a=extmap:7/recvonly {TRANSPORT_SEQUENCE}\r\n");
+            assert_eq!(lines.contains(&said), number.is_some(), "{lines}");
+            // RFC 8285 section 6: the number stays for what is offered beside it.
+            let offer = offer(&ours, &common[..1], &[]);
+            assert_eq!(offer[1].transport_sequence, Some(number.unwrap_or(OWN_ELEMENT)));
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ const VIDEO: &str = "m=video 5002 RTP/AVPF 96 97 102\na=rtpmap:96 VP8/90000\na=r
     a=rtpmap:102 H264/90000\na=fmtp:102 profile-level-id=42e01f;packetization-mode=1\n\
     a=rtcp-fb:* nack pli\na=rtcp-fb:96 goog-remb\na=rtcp-fb:96 transport-cc\na=rtcp-fb:96 ccm fir\na=rtcp-fb:96 nack\n\
     a=rtcp-fb:102 nack sli\na=rtcp-fb:97 nack\n";
+const NUMBERED: &str =
+    "a=extmap:4 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\n";
 
 #[test]
 fn feedback_is_answered_as_the_engines_of_a_call_do_and_only_what_is_offered() {
@@ -90,6 +92,19 @@ fn feedback_is_answered_as_the_engines_of_a_call_do_and_only_what_is_offered() {
             .feedback
             .remb
     );
+    is_accepted(&theirs, &made);
+    // When packets came can be told where they carry a number for it.
+    let theirs = offer("", &format!("{VIDEO}{NUMBERED}"));
+    let made = answer(&theirs, &ours).unwrap();
+    let engine = video::common(
+        &video::formats(&[VideoCodec::Vp8, VideoCodec::H264]),
+        &video::VideoSection::read(&theirs).unwrap().formats,
+    );
+    let engine = video::lines(&engine);
+    assert!(made.contains("a=rtcp-fb:96 transport-cc\r\n"), "{made}");
+    for what in ["a=rtcp-fb:", "a=extmap:"] {
+        assert_eq!(lines(&made, what), lines(&engine, what));
+    }
     is_accepted(&theirs, &made);
 }
 

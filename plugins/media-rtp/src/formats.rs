@@ -127,6 +127,14 @@ impl Formats {
         }
     }
 
+    /// See [`video::VideoFormat::transport_sequence`].
+    pub(crate) fn transport_sequence(&self) -> Option<u8> {
+        match self {
+            Formats::Audio(_) => None,
+            Formats::Video(formats) => formats.first()?.transport_sequence,
+        }
+    }
+
     /// For people.
     pub(crate) fn names(&self) -> String {
         let names: Vec<&str> = match self {

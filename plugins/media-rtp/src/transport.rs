@@ -79,6 +79,8 @@ pub(crate) struct Transport {
     payload_types: u128,
     /// What can be told about the peer's stream, and is heard about ours.
     feedback: FeedbackKinds,
+    /// The element of the peer's packets by which it is told when they came.
+    transport_sequence: Option<u8>,
     block: BytesMut,
     pub(crate) discarded: Discarded,
     outputs: Vec<Output>,
@@ -100,6 +102,7 @@ impl Transport {
             reports,
             payload_types: 0,
             feedback: FeedbackKinds::default(),
+            transport_sequence: None,
             block: BytesMut::new(),
             discarded: Discarded::default(),
             outputs: Vec::new(),
@@ -124,6 +127,7 @@ impl Transport {
         let numbers = formats.payload_types();
         self.payload_types = numbers.iter().fold(0, |bits, number| bits | 1 << (number & 0x7f));
         self.feedback = formats.feedback();
+        self.transport_sequence = formats.transport_sequence();
         self.reports.set_clock_rates(formats.clock_rates());
         // A description that repeats itself, as when a call is held, moves nothing: a NAT may have been followed since.
         if let Some((rtp, rtcp)) = where_to
@@ -387,6 +391,8 @@ impl Transport {
             self.discarded.looped += 1;
             return None;
         }
+        let number = self.transport_sequence;
+        let number = number.and_then(|number| header.element(&plain, number)?.first_chunk().copied());
         let payload = plain.slice(payload);
         if !self.has_ice {
             let authentic = matches!(self.security, Security::Srtp(_));
@@ -410,6 +416,9 @@ impl Transport {
             (header.sequence, header.timestamp),
             payload.len(),
         );
+        if let Some(number) = number {
+            (self.reports).arrived(now, header.ssrc, u16::from_be_bytes(number));
+        }
         Some(RtpPacket {
             payload_type: header.payload_type,
             marker: header.marker,

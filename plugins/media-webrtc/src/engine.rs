@@ -29,6 +29,7 @@ use siprtc_rtp::sdp::{self, Setup};
 use siprtc_rtp::{PayloadTypes, Reports};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -134,6 +135,7 @@ impl Making {
                 reports: Mutex::new(Reports::new(now(), SystemTime::now(), ssrc, self.cname.clone())),
                 ssrc,
                 payload_types: PayloadTypes::default(),
+                transport_sequence: AtomicU8::new(0),
             })
         });
         let role = negotiation.answers_as;

@@ -21,6 +21,7 @@ use siprtc_core::{Error, Fault, Result};
 use siprtc_rtp::{PayloadTypes, Reports, format, sdp};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -159,6 +160,8 @@ impl Peer {
                 .reports
                 .lock()
                 .set_clock_rates(types().map(|payload_type| (payload_type, clock)));
+            let element = state.video.transport_sequence().unwrap_or(0);
+            video.transport_sequence.store(element, Ordering::Release);
             *self.feedback.lock() = state.video.feedback();
         }
     }

@@ -10,6 +10,7 @@ use rtc::interceptor::{AttributedPacket, Interceptor, Packet, StreamInfo, Tagged
 use rtc::rtcp;
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::sender_report::SenderReport;
+use rtc::rtp::header::Header;
 use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
@@ -17,6 +18,7 @@ use siprtc_core::media::{PacketSink, RtpPacket, VideoPort};
 use siprtc_rtp::{PayloadTypes, Reports, feedback};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 /// Video's part of the packets, which share their transport with audio's.
@@ -26,6 +28,16 @@ pub(crate) struct VideoTap {
     /// Of our stream.
     pub(crate) ssrc: u32,
     pub(crate) payload_types: PayloadTypes,
+    /// The element of the peer's packets by which it is told when they came; 0: there is none.
+    pub(crate) transport_sequence: AtomicU8,
+}
+
+impl VideoTap {
+    /// A packet's number of its transport's.
+    fn number_of(&self, header: &Header) -> Option<u16> {
+        let element = header.get_extension(self.transport_sequence.load(Ordering::Acquire))?;
+        element.first_chunk().copied().map(u16::from_be_bytes)
+    }
 }
 
 /// Takes inbound RTP and RTCP, watches outbound RTP, and writes our reports.
@@ -88,6 +100,11 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
                     (header.sequence_number, header.timestamp),
                     packet.payload.len(),
                 );
+                if let Some((video, number)) =
+                    video.and_then(|video| Some((video, video.number_of(&header)?)))
+                {
+                    (video.reports.lock()).arrived(message.now, header.ssrc, number);
+                }
                 let packet = RtpPacket {
                     payload_type: header.payload_type,
                     marker: header.marker,

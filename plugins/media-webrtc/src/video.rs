@@ -90,6 +90,11 @@ impl Video {
             .map_or_else(FeedbackKinds::default, |format| format.feedback)
     }
 
+    /// The element of the peer's packets by which it is told when they came.
+    pub(crate) fn transport_sequence(&self) -> Option<u8> {
+        self.current.first()?.transport_sequence
+    }
+
     /// The peer's offer as the library may see it.
     pub(crate) fn hide_offer(&mut self, sdp: &str) -> String {
         self.offered = VideoSection::read(sdp).filter(|_| self.is_possible);

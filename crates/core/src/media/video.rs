@@ -83,6 +83,8 @@ pub struct FeedbackKinds {
     pub pli: bool,
     /// `goog-remb`.
     pub remb: bool,
+    /// `transport-cc`: its sender is told when each packet came, and judges the path itself.
+    pub transport_cc: bool,
 }
 
 impl FeedbackKinds {
@@ -92,6 +94,7 @@ impl FeedbackKinds {
         nack: true,
         pli: true,
         remb: true,
+        transport_cc: true,
     };
 
     /// From the value of `a=rtcp-fb` without its payload type: `nack pli`. What is unknown adds nothing.
@@ -103,6 +106,10 @@ impl FeedbackKinds {
             ["nack"] => FeedbackKinds { nack: true, ..self },
             ["nack", "pli"] => FeedbackKinds { pli: true, ..self },
             ["goog-remb"] => FeedbackKinds { remb: true, ..self },
+            ["transport-cc"] => FeedbackKinds {
+                transport_cc: true,
+                ..self
+            },
             _ => self,
         }
     }
@@ -115,6 +122,7 @@ impl FeedbackKinds {
             nack: self.nack && other.nack,
             pli: self.pli && other.pli,
             remb: self.remb && other.remb,
+            transport_cc: self.transport_cc && other.transport_cc,
         }
     }
 
@@ -122,6 +130,7 @@ impl FeedbackKinds {
     pub fn words(self) -> impl Iterator<Item = &'static str> {
         let all = [
             (self.remb, "goog-remb"),
+            (self.transport_cc, "transport-cc"),
             (self.fir, "ccm fir"),
             (self.nack, "nack"),
             (self.pli, "nack pli"),
@@ -174,7 +183,7 @@ mod tests {
             FeedbackKinds::default().with("nack sli"),
             FeedbackKinds::default()
         );
-        let pli = FeedbackKinds::default().with("nack pli").with("transport-cc");
+        let pli = FeedbackKinds::default().with("nack pli").with("nack rpsi");
         assert_eq!(pli.words().collect::<Vec<_>>(), ["nack pli"]);
         assert_eq!(pli.and(all), pli);
     }

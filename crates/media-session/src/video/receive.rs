@@ -6,7 +6,7 @@ use super::VideoFrame;
 use super::estimate::Estimator;
 use super::payload::{Unfit, assemble, is_key};
 use bytes::Bytes;
-use siprtc_core::media::{Feedback, NegotiatedVideo, RtpPacket};
+use siprtc_core::media::{Feedback, FeedbackKinds, NegotiatedVideo, RtpPacket};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -148,7 +148,11 @@ impl Receiver {
     }
 
     fn estimate(&mut self, now: Instant, packet: &RtpPacket) {
-        if !self.video.feedback.remb {
+        // Who hears when its packets came judges the path itself.
+        let FeedbackKinds {
+            remb, transport_cc, ..
+        } = self.video.feedback;
+        if !remb || transport_cc {
             return;
         }
         self.estimator.push(now, packet);

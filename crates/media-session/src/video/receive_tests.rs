@@ -100,10 +100,11 @@ fn what_comes_in_order_is_shown_at_once() {
 
 #[test]
 fn what_the_path_carries_is_told_to_who_understands_it() {
-    let unable = FeedbackKinds {
-        remb: false,
+    let able = FeedbackKinds {
+        transport_cc: false,
         ..FeedbackKinds::OURS
     };
+    let unable = FeedbackKinds { remb: false, ..able };
     let rates = |bench: &mut Bench| -> Vec<u64> {
         (bench.told.drain(..))
             .filter_map(|told| match told {
@@ -112,7 +113,8 @@ fn what_the_path_carries_is_told_to_who_understands_it() {
             })
             .collect()
     };
-    for (feedback, is_told) in [(FeedbackKinds::OURS, true), (unable, false)] {
+    // Who hears when its packets came judges the path itself.
+    for (feedback, is_told) in [(able, true), (unable, false), (FeedbackKinds::OURS, false)] {
         let mut bench = Bench::new(feedback);
         for part in [0, 1] {
             for frame in packets(90).chunks(3) {

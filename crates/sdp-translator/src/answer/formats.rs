@@ -4,6 +4,7 @@ use super::LocalMedia;
 use crate::RtpProfile;
 use crate::sdp::{RtpMaps, Section, static_encoding};
 use siprtc_core::media::FeedbackKinds;
+use siprtc_sdp_words::{TRANSPORT_SEQUENCE, element_number};
 
 /// A format of the answer.
 pub(super) struct Format {
@@ -198,7 +199,16 @@ pub(super) fn feedback(media: &Section<'_>, format: &Format) -> FeedbackKinds {
         (of == "*" || of == format.number).then(|| kind.to_owned())
     };
     let offered = media.attributes("rtcp-fb").filter_map(about);
-    offered
-        .fold(FeedbackKinds::default(), |kinds, kind| kinds.with(&kind))
-        .and(FeedbackKinds::OURS)
+    let kinds = offered.fold(FeedbackKinds::default(), |kinds, kind| kinds.with(&kind));
+    FeedbackKinds {
+        transport_cc: kinds.transport_cc && transport_sequence(media).is_some(),
+        ..kinds
+    }
+    .and(FeedbackKinds::OURS)
+}
+
+/// The number of the element without which nobody can be told when a packet came.
+pub(super) fn transport_sequence(media: &Section<'_>) -> Option<u8> {
+    let mut maps = media.attributes("extmap");
+    maps.find_map(|map| element_number(map, TRANSPORT_SEQUENCE))
 }

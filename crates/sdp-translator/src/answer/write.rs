@@ -1,12 +1,13 @@
 //! The lines of an answer.
 
-use super::formats::{feedback, parameters_of};
+use super::formats::{feedback, parameters_of, transport_sequence};
 use super::{Bearer, LocalSession, LocalTransport, Taken};
 use crate::repair::is_timing;
 use crate::sdp::{Line, Sdp, Section};
 use siprtc_core::ice::Candidate;
 use siprtc_core::media::Direction;
 use siprtc_sdp_words::Setup;
+use siprtc_sdp_words::TRANSPORT_SEQUENCE;
 
 pub(super) fn write(offer: &Sdp<'_>, local: &LocalSession, taken: &[Option<Taken<'_>>]) -> String {
     let mut lines = vec![
@@ -123,9 +124,18 @@ fn accept(lines: &mut Vec<String>, offer: &Sdp<'_>, media: &Section<'_>, taken: 
         let parameters = parameters_of(media, format);
         lines.extend(parameters.map(|said| format!("a=fmtp:{} {said}", format.number)));
     }
+    let mut is_told = false;
     for format in &taken.formats {
-        let kinds = feedback(media, format).words();
-        lines.extend(kinds.map(|kind| format!("a=rtcp-fb:{} {kind}", format.number)));
+        let kinds = feedback(media, format);
+        is_told |= kinds.transport_cc;
+        lines.extend(
+            kinds
+                .words()
+                .map(|kind| format!("a=rtcp-fb:{} {kind}", format.number)),
+        );
+    }
+    if let Some(number) = transport_sequence(media).filter(|_| is_told) {
+        lines.push(format!("a=extmap:{number}/recvonly {TRANSPORT_SEQUENCE}"));
     }
     if let Some(mid) = media.attribute("mid") {
         lines.push(format!("a=mid:{mid}"));
