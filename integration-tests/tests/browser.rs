@@ -190,12 +190,16 @@ fn browser_and_video(story: &str, engine: &str) {
     // The film is over before the call is.
     std::thread::sleep(Duration::from_secs(7));
     let pictures = alice.video("inbound-rtp");
+    let allowed = alice.run("phone.bandwidth()");
     let bob = bob.finish(CALL);
     alice.event("ended");
     world.judge(&bob, &mut alice);
     println!("{pictures:#}");
     assert!(pictures["framesDecoded"].as_u64() >= Some(150), "{pictures:#}");
     assert_eq!(pictures["packetsLost"], 0, "{pictures:#}");
+    // It is told when each packet came: by bit rates alone (REMB) it would have climbed from 300 to some 500 kbit/s by now.
+    println!("the browser judges that the path carries {allowed} bit/s");
+    assert!(allowed.as_f64() > Some(600_000.0), "{allowed}");
     // The made-up camera takes 20 pictures a second.
     let seen = film::pictures(&lab.folder.join("seen.ivf")).len();
     assert!(seen >= 100, "{seen} pictures of the browser's camera");

@@ -119,3 +119,9 @@ phone.numbers = async (type, kind) => {
   const all = [...(await phone.session.connection.getStats()).values()];
   return all.find((it) => it.type === type && it.kind === kind);
 };
+
+// The bit/s that it takes the path to carry from here.
+phone.bandwidth = async () => {
+  const all = [...(await phone.session.connection.getStats()).values()];
+  return all.find((it) => it.type === "candidate-pair" && it.nominated)?.availableOutgoingBitrate;
+};

@@ -207,7 +207,10 @@ impl Interceptor for Tap {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
     use rtc::rtp;
+    use siprtc_core::media::Feedback;
+    use std::time::Duration;
     use std::time::UNIX_EPOCH;
 
     #[derive(Default)]
@@ -244,6 +247,58 @@ mod tests {
             transport: TransportContext::default(),
             message,
         }
+    }
+
+    #[test]
+    fn videos_sender_is_told_when_its_numbered_packets_came() {
+        struct Nobody;
+        impl VideoPort for Nobody {
+            fn push(&self, _: RtpPacket) {}
+            fn feedback(&self, _: Feedback) {}
+        }
+        let (tap, _, now) = tap();
+        let video = VideoTap {
+            port: Arc::new(Nobody),
+            reports: Mutex::new(Reports::new(now, UNIX_EPOCH, 8, "us".to_owned())),
+            ssrc: 8,
+            payload_types: PayloadTypes::default(),
+            transport_sequence: AtomicU8::new(5),
+        };
+        video.payload_types.set([96].into_iter());
+        let mut tap = Tap {
+            video: Some(Arc::new(video)),
+            ..tap
+        };
+        let numbered = |payload_type: u8, number: u8| {
+            let mut packet = rtp(now, 9, payload_type, Vec::new());
+            if let Packet::Rtp(packet) = &mut packet.message.packet {
+                packet
+                    .header
+                    .set_extension(5, Bytes::from(vec![0, number]))
+                    .unwrap();
+            }
+            packet
+        };
+        // The audio's element of that number is another one.
+        for (payload_type, number) in [(0, 3), (96, 4), (96, 6)] {
+            tap.handle_read(numbered(payload_type, number)).unwrap();
+        }
+        tap.handle_timeout(now + Duration::from_millis(100)).unwrap();
+        let Some(Packet::Rtcp(packets)) = tap.poll_write().map(|written| written.message.packet) else {
+            panic!("nothing was told");
+        };
+        let told = packets
+            .iter()
+            .find_map(|packet| packet.as_any().downcast_ref::<TransportLayerCc>());
+        let told = told.expect("when they came");
+        assert_eq!(
+            (
+                told.media_ssrc,
+                told.base_sequence_number,
+                told.packet_status_count
+            ),
+            (9, 4, 3)
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use super::*;
 use crate::crypto::{Crypto, Suite};
 use crate::remote::Fingerprint;
+use rtc_rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use siprtc_core::media::Codec;
 use std::time::UNIX_EPOCH;
 
@@ -461,6 +462,48 @@ fn what_is_told_of_video_arrives_at_its_sender() {
         a.take(now, Port::Rtp, b.here, &told);
         assert_eq!(a.told.pop(), Some(feedback));
     }
+}
+
+#[test]
+fn a_sender_is_told_when_its_numbered_packets_came() {
+    let formats: Formats = siprtc_rtp::video::formats(&[siprtc_core::media::VideoCodec::Vp8]).into();
+    let element = formats.transport_sequence().unwrap();
+    let Pair { a, mut b, now } = Pair::new().agree(&Agreed::None, &Agreed::None);
+    let to = Some((a.here, None));
+    (b.transport)
+        .agree(now, &Agreed::None, &formats, to, false, None)
+        .unwrap();
+    b.drain();
+    // One element of two octets, and one of padding.
+    let packet = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        let head = [0x90, 96, high, low, 0, 0, 0, 9, 0, 0, 0, 1];
+        [
+            &head[..],
+            &[0xbe, 0xde, 0, 1, element << 4 | 1, high, low, 0],
+            b"picture",
+        ]
+        .concat()
+    };
+    b.take(now, Port::Rtp, a.here, &packet(7));
+    b.take(now, Port::Rtp, a.here, &packet(9));
+    assert_eq!(b.heard.len(), 2);
+    b.tick(now + Duration::from_millis(100));
+    let (_, told) = b.sent.pop().expect("after a tenth of a second");
+    let packets = rtc_rtcp::packet::unmarshal(&mut Bytes::from(told)).unwrap();
+    let told = packets
+        .iter()
+        .find_map(|packet| packet.as_any().downcast_ref::<TransportLayerCc>());
+    let told = told.expect("when they came");
+    assert_eq!(
+        (
+            told.media_ssrc,
+            told.base_sequence_number,
+            told.packet_status_count
+        ),
+        (1, 7, 3)
+    );
+    assert_eq!(told.recv_deltas.len(), 2);
 }
 
 #[test]
