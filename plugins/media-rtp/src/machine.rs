@@ -149,9 +149,9 @@ impl Machine {
         }
     }
 
-    /// Whether our offers have no second port for RTCP.
+    /// Whether our offer has no second port for RTCP: the first one, for what was agreed on stays.
     pub(crate) fn has_one_port(&self) -> bool {
-        self.config.mux_only
+        self.config.mux_only && self.manner.is_none()
     }
 
     /// The peer's offer.

@@ -446,6 +446,17 @@ fn an_offer_to_a_browser_has_one_port_and_takes_no_answer_with_two() {
     web.set_remote_answer(OP, &answer, true).unwrap();
 }
 
+#[test]
+fn who_offers_to_browsers_may_hold_a_telephone_that_called_with_two_ports() {
+    let mut web = machine(Keying::Dtls);
+    web.config = RtpConfig::default().for_browsers();
+    let mut phone = machine(Keying::None);
+    phone.config.rtcp_mux = false;
+    negotiate(&mut phone, &mut web, (&local(4000), &local(5000)));
+    let (offer, ..) = negotiate(&mut web, &mut phone, (&local(5000), &local(4000)));
+    assert!(!offer.contains("a=rtcp-mux"), "{offer}");
+}
+
 /// RFC 4585 section 4.2: an answer adds no feedback to what was offered.
 #[test]
 fn an_answer_with_feedback_says_none_that_was_not_offered() {

@@ -101,7 +101,7 @@ impl Machine {
         }
         for part in fresh.filter_map(alive) {
             // RFC 9429 section 5.2.1: a browser names its m-lines.
-            let mid = match self.has_one_port() {
+            let mid = match self.config.mux_only {
                 true => format!("a=mid:{}\r\n", part.at),
                 false => String::new(),
             };
